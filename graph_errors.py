@@ -1,0 +1,254 @@
+"""What Meta's error answers mean: the error tree, and one table that sorts answers into it.
+
+Errors answer the question "what now?"::
+
+    MetaError
+    ├── ReconnectRequired   this customer must connect again          never retried
+    ├── Unavailable         Meta could not answer for this channel    retried a few times
+    │   └── Throttled       a limit of this user or business only     not retried in this run
+    ├── UnexpectedAnswer    fits nothing known                        never retried
+    ├── AppRejected         our app is refused, so is every channel   never retried
+    └── RateLimited         the app as a whole is limited             waited for, within a budget
+
+A new Graph code is one new row of `RULES` and one new row in its test.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+
+from redact import quote_foreign
+
+Endpoint: TypeAlias = Literal["debug_token", "exchange"]
+
+
+class MetaError(Exception):
+    """What went wrong at Meta, as one line without secrets."""
+
+    retryable = False
+
+    def __init__(
+        self, message: str, *, expires_at: datetime | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.expires_at = expires_at  # when Meta says that the dead token ended, if it says so
+        self.retry_after = retry_after  # seconds, if Meta names them
+
+
+class ReconnectRequired(MetaError):
+    """The token is dead, foreign or lost its rights: the customer must connect again."""
+
+
+class Unavailable(MetaError):
+    """Meta could not answer now: timeouts, resets, 5xx, its transient codes."""
+
+    retryable = True
+
+
+class Throttled(Unavailable):
+    """A limit of this user, page or business only; calling on would lengthen it."""
+
+    retryable = False
+
+
+class UnexpectedAnswer(MetaError):
+    """An answer that fits nothing known."""
+
+
+class AppRejected(MetaError):
+    """Our app id, secret, IP, version or app state is refused."""
+
+
+class RateLimited(MetaError):
+    """The app as a whole has reached its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphError:
+    """An answer that is not a success, by its shape. `message` is Meta's own and may hold a token."""
+
+    status: int
+    message: str = ""
+    code: int | None = None
+    subcode: int | None = None
+    is_transient: bool = False
+    explained: bool = False  # it has a text for the person in front of the screen
+    inner_status: int | None = None
+    shaped: bool = False  # it came as Graph's `error`, not as a bare status or a page
+
+    @classmethod
+    def parse(cls, status: int, error: object) -> GraphError:
+        """Read Graph's `error` member, whatever it is: https://developers.facebook.com/docs/graph-api/guides/error-handling."""
+        if isinstance(error, str):
+            return cls(status=status, message=error, code=_code_in(error), shaped=True)
+        if not isinstance(error, dict):
+            return cls(status=status)
+        message = error.get("message")
+        text = message if isinstance(message, str) else ""
+        code = as_int(error.get("code"))
+        subcode = as_int(error.get("error_subcode"))
+        return cls(
+            status=status,
+            message=text,
+            code=_code_in(text) if code is None else code,
+            subcode=as_int(error.get("subcode")) if subcode is None else subcode,
+            is_transient=error.get("is_transient") is True,
+            explained=bool(error.get("error_user_title") or error.get("error_user_msg")),
+            inner_status=as_int(error.get("status_code")),
+            shaped=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of answer. Everything that is given must hold; texts are compared without case."""
+
+    error: type[MetaError]
+    meaning: str = ""
+    endpoint: Endpoint | None = None
+    codes: frozenset[int] | None = None
+    subcode: int | None = None
+    status: range | None = None
+    text: tuple[str, ...] = ()
+    transient: bool = False
+    explained: bool | None = None
+    without_code: bool = False
+    contradictory: bool = False
+    shaped: bool = False
+
+    def matches(self, endpoint: Endpoint, answer: GraphError) -> bool:
+        """Whether `answer`, given by `endpoint`, is of this kind."""
+        message = answer.message.casefold()
+        return (
+            (self.endpoint is None or self.endpoint == endpoint)
+            and (self.codes is None or answer.code in self.codes)
+            and (self.subcode is None or answer.subcode == self.subcode)
+            and (self.status is None or answer.status in self.status)
+            and (not self.text or any(text in message for text in self.text))
+            and (not self.transient or answer.is_transient)
+            and (self.explained is None or answer.explained == self.explained)
+            and (not self.without_code or answer.code is None)
+            and (not self.contradictory or answer.inner_status not in {None, answer.status})
+            and (not self.shaped or answer.shaped)
+        )
+
+
+def _codes(*codes: int) -> frozenset[int]:
+    return frozenset(codes)
+
+
+# First match wins; what matches nothing is an UnexpectedAnswer. The code alone misleads (1 is "bad app
+# secret" as well as "try again", 190 is "dead token" as well as "wrong app id"), so the order matters:
+# limits, Meta's own trouble, foreign tokens, our app, then this customer.
+RULES: Final[tuple[Rule, ...]] = (
+    # Limits, of one user, page or business, and of the whole app.
+    # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+    Rule(Throttled, codes=_codes(17, 32, *range(80000, 80015), 131048, 131056, 133016)),
+    Rule(RateLimited, codes=_codes(4, 341, 613, 130429)),
+    Rule(RateLimited, codes=_codes(368), text=("too fast",)),
+    Rule(RateLimited, status=range(429, 430)),
+    # Meta's own trouble. `is_transient: true` outranks any text; `false` proves nothing.
+    Rule(Unavailable, transient=True),
+    Rule(Unavailable, status=range(500, 600)),
+    # A token of another app: one channel's trouble, although it names an application.
+    Rule(
+        ReconnectRequired,
+        "the token belongs to another app",
+        text=("does not belong to application", "did not match the viewing app"),
+    ),
+    # Our app is refused, and with it every channel.
+    Rule(AppRejected, "META_APP_SECRET is wrong", text=("validating client secret",)),
+    Rule(AppRejected, "META_APP_ID is wrong", text=("error validating application",)),
+    Rule(
+        AppRejected,
+        "META_APP_SECRET is wrong",
+        endpoint="debug_token",
+        text=("invalid oauth access token signature",),
+    ),
+    Rule(AppRejected, "Meta has blocked the app", text=("api access blocked", "api access deactivated")),
+    Rule(AppRejected, "Meta refuses calls for this app", text=("cannot call api for app",)),
+    Rule(AppRejected, "the app wants an appsecret_proof", text=("appsecret_proof", "app secret proof")),
+    Rule(AppRejected, "the app token is refused", text=("must provide an app access token",)),
+    Rule(AppRejected, "META_GRAPH_URL is wrong", text=("must use https",)),
+    Rule(AppRejected, "this server's IP is not allowed", text=("this ip can't make requests",)),
+    Rule(AppRejected, "this server's IP is not allowed", codes=_codes(5)),
+    Rule(AppRejected, "META_GRAPH_VERSION is not accepted", codes=_codes(12, 2635)),
+    Rule(AppRejected, "the app lacks a capability", codes=_codes(3)),
+    Rule(AppRejected, "Meta refuses the app's credentials or call", codes=_codes(101, 104, 191, 2500)),
+    # Codes that pass by themselves.
+    Rule(Unavailable, codes=_codes(2, 131000, 131016, 131057)),
+    Rule(Unavailable, codes=_codes(1), text=("unknown error",), explained=False),
+    # debug_token answers 200 about tokens; any other error of it is about the caller.
+    Rule(AppRejected, "Meta refuses our inspection call", endpoint="debug_token", shaped=True),
+    # This customer must connect again.
+    Rule(UnexpectedAnswer, codes=_codes(190), contradictory=True),
+    Rule(ReconnectRequired, "the customer removed the app", subcode=458),
+    Rule(ReconnectRequired, "Facebook asks the customer to log in and confirm", subcode=459),
+    Rule(ReconnectRequired, "the customer's password was changed", subcode=460),
+    Rule(ReconnectRequired, "the token has expired", subcode=463),
+    Rule(ReconnectRequired, "the customer's account is not confirmed", subcode=464),
+    Rule(ReconnectRequired, "the token was revoked", subcode=466),
+    Rule(ReconnectRequired, "the customer logged out", subcode=467),
+    Rule(ReconnectRequired, "Facebook asks the customer to log in and confirm", subcode=490),
+    Rule(ReconnectRequired, "the customer lost the role on the page", subcode=492),
+    Rule(ReconnectRequired, "the customer was idle for 90 days", subcode=493),
+    Rule(ReconnectRequired, "the token is no longer valid", codes=_codes(190, 102, 450, 452)),
+    Rule(ReconnectRequired, "a permission was withdrawn", codes=_codes(10, 25, *range(200, 300), 131005)),
+    Rule(ReconnectRequired, "Meta has locked the account", codes=_codes(131031, 368)),
+    Rule(
+        ReconnectRequired,
+        "the token is no longer valid",
+        without_code=True,
+        text=(
+            "session has expired",
+            "session is invalid",
+            "error validating access token",
+            "malformed access token",
+            "access token could not be decrypted",
+            "invalid oauth access token",
+            "user logged out",
+            "not authorized application",
+            "hasn't authorized the application",
+            "permissions error",
+            "requires extended permission",
+        ),
+    ),
+)
+
+
+def classify(endpoint: Endpoint, answer: GraphError) -> Rule:
+    """The first rule that matches, or a rule that says `UnexpectedAnswer`. Pure."""
+    for rule in RULES:
+        if rule.matches(endpoint, answer):
+            return rule
+    return Rule(UnexpectedAnswer)
+
+
+def wording(rule: Rule, answer: GraphError) -> str:
+    """`meaning: what Meta said (code 190, subcode 463)`, as far as there is something to say."""
+    said = quote_foreign(answer.message)
+    numbers = [f"code {answer.code}"] if answer.code is not None else [f"HTTP {answer.status}"]
+    if answer.subcode is not None:
+        numbers.append(f"subcode {answer.subcode}")
+    parts = [part for part in (rule.meaning, f"Meta said “{said}”" if said else "") if part]
+    return f"{': '.join(parts) or 'no explanation'} ({', '.join(numbers)})"
+
+
+def as_int(value: object) -> int | None:
+    """A whole number of at most 18 digits that may have come as text, or None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < 10**18 else None
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", digits := value.strip()):
+        return int(digits)
+    return None
+
+
+def _code_in(message: str) -> int | None:
+    """The code that stands only in the text: "(#4) Application request limit reached"."""
+    match = re.search(r"\(#(\d{1,9})\)", message)
+    return int(match.group(1)) if match else None
