@@ -1,0 +1,71 @@
+"""Alembic's environment: the same DATABASE_URL and the same URL rules as the program."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import context
+from alembic.util import CommandError
+
+from connection import BadDatabase, DatabaseUrl
+from models import AUDIT_TABLE, TableMap, define_tables, due_index
+from redact import one_line, redact
+from settings import BadSettings, read_database_url, read_environment
+
+VERSION_TABLE = "whatsapp_token_alembic_version"
+
+
+def target() -> DatabaseUrl:
+    """The database to migrate, or a one-line error."""
+    here = Path(context.config.config_file_name or "alembic.ini").parent
+    try:
+        environment, _ = read_environment(os.environ, here / ".env")
+        return read_database_url(environment)
+    except (BadSettings, BadDatabase) as error:
+        raise CommandError(str(error)) from None
+
+
+def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:  # noqa: FBT001, ARG001 - Alembic's signature
+    """Whether autogenerate may speak of a thing: the table is shared, and most of it is not ours."""
+    if kind == "table":
+        return name in {AUDIT_TABLE, TableMap().table}
+    return not reflected or compare_to is not None
+
+
+if context.config.cmd_opts is not None:  # on the command line, say what is done
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
+    logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)  # it prints the same as well
+
+
+def run() -> None:
+    """Run the migrations, or compare the database with the models, in one transaction."""
+    database = target()
+    engine = sa.create_engine(database.url, poolclass=sa.NullPool, hide_parameters=True)
+    metadata = sa.MetaData()
+    channel, _ = define_tables(metadata, TableMap())
+    due_index(channel, engine.dialect.name)
+    try:
+        with engine.begin() as connection:
+            if database.schema is not None:  # LOCAL, as PgBouncer would hand the session on to somebody else
+                quoted = engine.dialect.identifier_preparer.quote_identifier(database.schema)
+                connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
+                engine.dialect.default_schema_name = database.schema
+            context.configure(
+                connection=connection,
+                target_metadata=metadata,
+                version_table=VERSION_TABLE,
+                include_object=is_ours,
+            )
+            context.run_migrations()
+    except sa.exc.DBAPIError as error:
+        raise CommandError(f"the database says: {redact(one_line(str(error.orig)))}") from None
+
+
+if context.is_offline_mode():
+    raise CommandError("these migrations look at the database that they change; --sql cannot do that")
+run()

@@ -1,0 +1,435 @@
+"""Every statement: looking, claiming, writing over what was read, and the audit rows.
+
+Each method is one short transaction, so nothing is locked while Meta is being called, and PgBouncer in
+transaction mode works. Whoever shares the table may write at any time: a `Change` lands only where the
+row still holds the ciphertext that was read (compare-and-swap), together with its audit rows, or not at
+all. A claim is a row's `token_lease_until`, taken from the database's clock; its exact value says whose
+it is.
+
+Every method may raise `BadDatabase` (it answers, but refuses) or `DatabaseLost`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from connection import BadDatabase, Connection, DatabaseUrl
+from models import (
+    Change,
+    Channel,
+    ChannelId,
+    Counts,
+    Cursor,
+    Look,
+    Status,
+    TableMap,
+    as_channel,
+    comparable,
+    fingerprint,
+    plain_id,
+    reflect,
+)
+
+logger = logging.getLogger(__name__)
+
+# The reasons that SQL must know: see `_waiting` and `_due`.
+RECONNECT_REQUIRED: Final = "reconnect_required"
+MAY_PASS: Final = (RECONNECT_REQUIRED, "unavailable", "unexpected_answer")
+PAGE_SIZE: Final = 2000
+
+
+class Written(StrEnum):
+    """What became of a `Change`."""
+
+    WRITTEN = "written"
+    REPLACED = "replaced"  # the row holds another ciphertext by now, or is gone
+    REFUSED = "refused"  # the database did not accept it
+
+
+class Database:
+    """One connection, used by one thread. It remembers which rows this run has claimed."""
+
+    def __init__(self, target: DatabaseUrl, mapping: TableMap, *, lease: timedelta) -> None:
+        """Connect, and compare the tables with what the program needs.
+
+        Raises `BadDatabase` or `DatabaseLost`.
+        """
+        self._mapping = mapping
+        self._lease = lease
+        self._leases: dict[ChannelId, datetime] = {}
+        self._connection = Connection(target)
+        try:
+            self._channel, self._audit = self._connection.run(
+                lambda c, _: reflect(c, replace(mapping, schema=mapping.schema or target.schema))
+            )
+        except BaseException:
+            self._connection.close()
+            raise
+        c = self._channel.c
+        name = c.name if "name" in c else sa.null().label("name")
+        self._columns = (
+            c.id, name, c.wa_token_encrypted, c.token_expires_at, c.last_token_refresh_at,
+            c.token_status, c.token_error, c.token_fingerprint, c.token_alerted_at,
+        )  # fmt: skip
+
+    @property
+    def lease(self) -> float:
+        """Seconds for which a claim holds."""
+        return self._lease.total_seconds()
+
+    def close(self) -> None:
+        """Close the connection. Claims in hand are not given back: `release` them first."""
+        self._connection.close()
+
+    def find_id(self, text: str) -> ChannelId | None:
+        """The id that a user wrote as `text`, as it is in the table, or None."""
+        column = self._channel.c.id
+        value: ChannelId = text
+        if isinstance(column.type, sa.Integer):
+            if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+                return None
+            value = int(text)
+        try:
+            found = self._connection.run(
+                lambda c, _: c.execute(sa.select(column).where(column == value)).scalar_one_or_none()
+            )
+        except BadDatabase:  # not even the shape of an id of this table
+            return None
+        return None if found is None else plain_id(found)
+
+    def count(self, look: Look) -> Counts:
+        """Count candidates, due and waiting in one pass."""
+        query = sa.select(
+            sa.func.count(),
+            sa.func.count(sa.case((self._due(look), 1))),
+            sa.func.count(sa.case((self._waiting(look), 1))),
+        ).where(self._candidate(look))
+        return Counts(*self._connection.run(lambda c, _: tuple(c.execute(query).one())))
+
+    def due(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+        """The next page of due channels, the most urgent first. Claims nothing."""
+        return self._page(look, self._due(look), after, limit)
+
+    def waiting(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+        """The next page of channels that only wait for a reconnect."""
+        return self._page(look, self._waiting(look), after, limit)
+
+    def due_places(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Cursor]:
+        """The next page of due channels, as places in the order only: they are claimed a few at a time."""
+        c = self._channel.c
+        query = self._ordered(sa.select(c.token_expires_at, c.id), after, limit)
+        query = query.where(self._candidate(look), self._due(look))
+        return self._connection.run(
+            lambda conn, _: [Cursor(at, plain_id(id_)) for at, id_ in conn.execute(query)]
+        )
+
+    def others(self, look: Look, limit: int) -> list[Channel]:
+        """Up to `limit` candidates, of the whole table and in no order, that this look does not call due."""
+        whole_table = replace(look, ids=None)
+        query = sa.select(*self._columns).where(
+            self._candidate(whole_table), sa.not_(sa.and_(self._selected(look), self._due(look)))
+        )
+        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query.limit(limit))])
+
+    def claimed_elsewhere(self, ids: Iterable[ChannelId]) -> list[Channel]:
+        """Those of the `ids` that another run holds at this moment."""
+        mine = self._leases
+        query = sa.select(*self._columns).where(
+            self._channel.c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._free())
+        )
+        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+
+    def claim(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
+        """Take those of the `ids` that are still due and free; the most urgent first."""
+        return self._claim(sa.and_(self._candidate(look), self._due(look)), ids)
+
+    def extend(self) -> None:
+        """Prolong every claim in hand. One that ran out and was taken by another run stays theirs."""
+        c = self._channel.c
+        for lease in set(self._leases.values()):
+            ids = [id_ for id_, held in self._leases.items() if held == lease]
+            statement = (
+                self._update({c.token_lease_until: self._lease_end()})
+                .where(c.id.in_(ids), c.token_lease_until == lease)
+                .returning(c.id, c.token_lease_until)
+            )
+            for id_, until in self._connection.run(_fetch(statement), immediate=True):
+                self._leases[plain_id(id_)] = until
+
+    def release(self, ids: Iterable[ChannelId]) -> None:
+        """Give claims back without writing anything else."""
+        c = self._channel.c
+        held = {id_: self._leases.pop(id_) for id_ in list(ids) if id_ in self._leases}
+        for lease in set(held.values()):
+            statement = self._update({c.token_lease_until: None}).where(
+                c.id.in_([id_ for id_ in held if held[id_] == lease]), c.token_lease_until == lease
+            )
+            self._connection.run(_execute(statement), immediate=True)
+
+    def release_all(self) -> None:
+        """Give back whatever is still claimed."""
+        self.release(list(self._leases))
+
+    def write(self, changes: Sequence[Change]) -> list[tuple[Written, str]]:
+        """Write changes in one transaction, or one by one where the database refuses them together.
+
+        Gives for each, in order, what became of it and, where it was refused, the database's words.
+        The claim of a change that was dealt with is over. Raises `DatabaseLost`.
+        """
+        try:
+            results = self._connection.run(
+                lambda c, attempt: [self._apply(c, change, again=attempt > 1) for change in changes],
+                immediate=True,
+            )
+        except BadDatabase as refused:
+            if len(changes) > 1:
+                return [result for change in changes for result in self.write([change])]
+            self._release_quietly(changes[0].channel.id)
+            return [(Written.REFUSED, str(refused))]
+        for change in changes:
+            self._leases.pop(change.channel.id, None)
+        return [(written, "") for written in results]
+
+    def needing_attention(self, soon: datetime) -> list[Channel]:
+        """Candidates in `warning` of which nobody was told, or not since they came near their end.
+
+        `soon` bounds "near". Whether there is something new to say is for the caller to decide.
+        """
+        c = self._channel.c
+        expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
+        query = self._ordered(sa.select(*self._columns), None, None).where(
+            self._is_candidate(),
+            c.token_status == Status.WARNING,
+            sa.or_(alerted_at.is_(None), sa.and_(expires_at <= soon, alerted_at < expires_at)),
+        )
+        return self._connection.run(lambda conn, _: [as_channel(row) for row in conn.execute(query)])
+
+    def claim_to_alert(self, ids: Iterable[ChannelId]) -> list[Channel]:
+        """Take those of the `ids` that are still in `warning` and free: one run alone shall tell of them."""
+        return self._claim(self._channel.c.token_status == Status.WARNING, ids)
+
+    def mark_alerted(self, ids: Iterable[ChannelId], at: datetime) -> None:
+        """Remember that people were told of these channels, and give their claims back."""
+        c = self._channel.c
+        ids = list(ids)
+        statement = self._update({c.token_alerted_at: at}).where(c.id.in_(ids))
+        self._connection.run(_execute(statement), immediate=True)
+        self.release(ids)
+
+    # -- conditions
+
+    def _is_candidate(self) -> sa.ColumnElement[bool]:
+        c = self._channel.c
+        conditions = [
+            c.type == self._mapping.type,
+            c.wa_token_encrypted.is_not(None),
+            c.wa_token_encrypted != "",
+        ]
+        if "active" in c:
+            conditions.append(c.active.is_not(sa.false()))
+        return sa.and_(*conditions)
+
+    def _selected(self, look: Look) -> sa.ColumnElement[bool]:
+        return sa.true() if look.ids is None else self._channel.c.id.in_(look.ids)
+
+    def _candidate(self, look: Look) -> sa.ColumnElement[bool]:
+        return sa.and_(self._is_candidate(), self._selected(look))
+
+    def _due(self, look: Look) -> sa.ColumnElement[bool]:
+        """The rule of `renewal.is_due`, in SQL; never null. A test holds the two together."""
+        if look.everything:
+            return sa.true()
+        c = self._channel.c
+        expires_at = comparable(c.token_expires_at)
+        reasons = sa.or_(
+            expires_at < look.expires_before,
+            comparable(c.last_token_refresh_at) < look.refreshed_before,
+            sa.and_(expires_at.is_(None), sa.func.coalesce(c.token_status, "") != Status.NEVER_EXPIRES),
+            c.token_fingerprint != self._md5(),
+            sa.and_(
+                c.token_status == Status.WARNING, sa.or_(*(self._failed_by(reason) for reason in MAY_PASS))
+            ),
+        )
+        return sa.and_(_never_null(reasons), sa.not_(self._waiting(look)))
+
+    def _waiting(self, look: Look) -> sa.ColumnElement[bool]:
+        """The rule of `renewal.is_waiting`, in SQL; never null, because NOT of null would drop the row."""
+        if look.everything:
+            return sa.false()
+        c = self._channel.c
+        return _never_null(
+            sa.and_(
+                c.token_status == Status.WARNING,
+                self._failed_by(RECONNECT_REQUIRED),
+                c.token_fingerprint == self._md5(),
+                comparable(c.token_expires_at) <= look.now,
+            )
+        )
+
+    def _failed_by(self, reason: str) -> sa.ColumnElement[bool]:
+        error = self._channel.c.token_error
+        return sa.or_(error == reason, error.startswith(reason + ":", autoescape=True))
+
+    def _md5(self) -> sa.ColumnElement[str]:
+        """`fingerprint` of the stored ciphertext: built into PostgreSQL, registered on SQLite."""
+        stored = self._channel.c.wa_token_encrypted
+        return sa.func.md5(
+            sa.cast(stored, sa.LargeBinary() if self._connection.is_sqlite else sa.Text()), type_=sa.Text()
+        )
+
+    def _free(self) -> sa.ColumnElement[bool]:
+        lease = self._channel.c.token_lease_until
+        return sa.func.coalesce(comparable(lease) <= self._clock(lease), sa.true(), type_=sa.Boolean())
+
+    def _clock(self, column: sa.Column[Any], ahead: timedelta = timedelta(0)) -> sa.ColumnElement[Any]:
+        """The database's own time, as `column` holds it, in whole milliseconds.
+
+        Prisma's `timestamp(3)` holds no more, and as a lease is recognised by its exact time, a digit that
+        is lost would orphan it.
+        """
+        kind: Any = column.type
+        if self._connection.is_sqlite:
+            text = sa.func.strftime("%Y-%m-%d %H:%M:%f", "now", f"{ahead.total_seconds():+.3f} seconds")
+            return sa.type_coerce(text + "000", kind)
+        now = sa.func.statement_timestamp()
+        if not kind.timezone:
+            now = sa.func.timezone("UTC", now)
+        return sa.type_coerce(
+            sa.func.date_trunc("milliseconds", now) + sa.literal(ahead, sa.Interval()), kind
+        )
+
+    def _lease_end(self) -> sa.ColumnElement[Any]:
+        return self._clock(self._channel.c.token_lease_until, self._lease)
+
+    # -- statements
+
+    def _ordered(self, query: sa.Select[Any], after: Cursor | None, limit: int | None) -> sa.Select[Any]:
+        """The order of urgency, from behind a place in it on."""
+        id_, expires_at = self._channel.c.id, comparable(self._channel.c.token_expires_at)
+        if after is not None and after.expires_at is None:
+            query = query.where(sa.or_(expires_at.is_not(None), id_ > after.id))
+        elif after is not None:
+            later = sa.and_(expires_at == after.expires_at, id_ > after.id)
+            query = query.where(sa.or_(expires_at > after.expires_at, later))
+        return query.order_by(expires_at.asc().nulls_first(), id_).limit(limit)
+
+    def _page(
+        self, look: Look, which: sa.ColumnElement[bool], after: Cursor | None, limit: int
+    ) -> list[Channel]:
+        query = self._ordered(sa.select(*self._columns), after, limit).where(self._candidate(look), which)
+        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+
+    def _update(self, values: Mapping[Any, Any]) -> sa.Update:
+        """Every write of ours to the channel table begins here: `updated_at` is set if it is mapped."""
+        statement = sa.update(self._channel).values(values)
+        if (updated_at := self._channel.c.get("updated_at")) is not None:
+            statement = statement.values({updated_at: self._clock(updated_at)})
+        return statement
+
+    def _claim(self, which: sa.ColumnElement[bool], ids: Iterable[ChannelId]) -> list[Channel]:
+        c = self._channel.c
+        # As a CTE, because the planner might otherwise run a locking sub-select more than once.
+        free = (
+            sa.select(c.id)
+            .where(c.id.in_(list(ids)), which, self._free())
+            .with_for_update(skip_locked=True)
+            .cte("free")
+        )
+        statement = (
+            self._update({c.token_lease_until: self._lease_end()})
+            .where(c.id.in_(sa.select(free.c.id)))
+            .returning(*self._columns, c.token_lease_until)
+        )
+        rows = self._connection.run(_fetch(statement), immediate=True)
+        self._leases.update({plain_id(row.id): row.token_lease_until for row in rows})
+        beginning = datetime.min.replace(tzinfo=UTC)
+        return sorted(
+            (as_channel(row) for row in rows), key=lambda row: (row.expires_at or beginning, row.id)
+        )
+
+    def _apply(self, connection: sa.Connection, change: Change, *, again: bool) -> Written:
+        """Compare-and-swap one row, with its audit rows. `again` after an answer that may have been lost."""
+        c = self._channel.c
+        id_ = change.channel.id
+        if again and self._has_landed(connection, change):
+            return Written.WRITTEN
+        values: dict[Any, Any] = {
+            c.wa_token_encrypted: change.ciphertext,
+            c.token_expires_at: change.expires_at,
+            c.last_token_refresh_at: change.refreshed_at,
+            c.token_status: change.status,
+            c.token_error: change.error,
+            c.token_fingerprint: fingerprint(change.ciphertext),
+        }
+        if change.ciphertext == change.channel.ciphertext:
+            del values[c.wa_token_encrypted]
+        if change.clear_alert:
+            values[c.token_alerted_at] = None
+        statement = self._update(values | self._give_back(id_))
+        unchanged = sa.and_(c.id == id_, c.wa_token_encrypted == change.channel.ciphertext)
+        if connection.execute(statement.where(unchanged)).rowcount == 0:
+            if self._has_landed(connection, change):
+                return Written.WRITTEN
+            if lost := self._give_back(id_):
+                connection.execute(self._update(lost).where(c.id == id_))
+            return Written.REPLACED
+        for entry in change.audit:
+            connection.execute(
+                sa.insert(self._audit).values(
+                    at=change.at,
+                    channel_id=str(id_),
+                    event=entry.event,
+                    message=entry.message,
+                    reason=entry.reason,
+                    expires_at_before=entry.expires_at_before,
+                    expires_at_after=entry.expires_at_after,
+                )
+            )
+        return Written.WRITTEN
+
+    def _give_back(self, id_: ChannelId) -> dict[Any, Any]:
+        """The assignment that ends our claim on a row, and leaves anybody else's."""
+        lease = self._channel.c.token_lease_until
+        if id_ not in self._leases:
+            return {}
+        return {lease: sa.case((lease == self._leases[id_], sa.null()), else_=lease)}
+
+    def _has_landed(self, connection: sa.Connection, change: Change) -> bool:
+        """Whether the row holds what `change` writes and our claim is over: an earlier try got through."""
+        c = self._channel.c
+        row = connection.execute(
+            sa.select(c.wa_token_encrypted, c.token_status, c.token_error, c.token_lease_until).where(
+                c.id == change.channel.id
+            )
+        ).one_or_none()
+        held = self._leases.get(change.channel.id)
+        return row is not None and (
+            tuple(row[:3]) == (change.ciphertext, change.status, change.error)
+            and (held is None or row.token_lease_until != held)
+        )
+
+    def _release_quietly(self, id_: ChannelId) -> None:
+        """Give a claim back after a refused write; if that is refused as well, it runs out by itself."""
+        try:
+            self.release([id_])
+        except BadDatabase as refused:
+            logger.warning("channel %s stays claimed until its lease ends: %s", id_, refused)
+
+
+def _never_null(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.func.coalesce(condition, sa.false(), type_=sa.Boolean())
+
+
+def _fetch(statement: sa.Executable) -> Callable[[sa.Connection, int], Sequence[Any]]:
+    return lambda connection, _attempt: connection.execute(statement).all()
+
+
+def _execute(statement: sa.Executable) -> Callable[[sa.Connection, int], object]:
+    return lambda connection, _attempt: connection.execute(statement)
