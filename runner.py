@@ -1,0 +1,565 @@
+"""Many channels: claiming, worker threads, writing in batches, and the rules for stopping.
+
+The main thread alone talks to the database and decides; workers do HTTP and crypto for one token at a
+time and hand back what is to be written. A run stops early only for trouble that is everybody's: then
+what is in flight is finished and written, the rest is given back untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from threading import Event
+from time import monotonic
+from typing import Final
+
+from connection import BadDatabase, DatabaseLost
+from crypto import KeyRing, Undecryptable
+from database import Database, Written
+from graph_errors import AppRejected, RateLimited
+from meta_client import Interrupted
+from models import Change, Channel, ChannelId, Cursor, Look, Status, fingerprint
+from redact import Secret
+from renewal import (
+    Bad,
+    Claimed,
+    Due,
+    Extended,
+    Failed,
+    Outcome,
+    Reason,
+    Renewed,
+    Renewer,
+    Settled,
+    Skipped,
+    Verdict,
+    Why,
+    failed,
+    is_due,
+    settle,
+)
+
+logger = logging.getLogger(__name__)
+
+ENOUGH: Final = 10  # channels with the same trouble before it is taken for everybody's
+OTHERS_TRIED: Final = 1000
+BATCH: Final = 64
+WAKE_SECONDS: Final = 0.2
+REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and are claimed later
+
+
+class WrongKeys(Exception):
+    """No stored token opens with the key ring: it is the key that is wrong, so nothing was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why a run ended before all due channels were reached."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which channels a run is asked for, and how many at once."""
+
+    look: Look
+    limit: int | None = None
+    workers: int = 16
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the channels of a run. `due` is the sum of what follows it, but for `waiting`."""
+
+    candidates: int = 0
+    due: int = 0
+    renewed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    waiting: int = 0
+    left: int = 0
+    reasons: Counter[Reason] = field(default_factory=Counter)  # of those skipped
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one channel."""
+        match outcome:
+            case Renewed():
+                self.renewed += 1
+            case Failed():
+                self.failed += 1
+            case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
+                self.waiting += 1
+            case Skipped():
+                self.skipped += 1
+                self.reasons[outcome.reason] += 1
+            case Due():
+                pass
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Who is told what: the counts before anything is touched, and then each outcome, in the main thread.
+
+    `begin` may raise to prevent the run; the tally it is given goes on counting while the run works.
+    """
+
+    begin: Callable[[Tally], None]
+    outcome: Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One token, and the claimed channels that hold it. With a verdict there is nothing left to ask."""
+
+    token: Secret
+    claimed: tuple[Claimed, ...]
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a worker hands back: a verdict and what to write, or the error that is not about this token."""
+
+    job: Job
+    verdict: Verdict | None = None
+    settled: tuple[Settled, ...] = ()
+    error: AppRejected | RateLimited | Interrupted | None = None
+
+
+@dataclass(slots=True)
+class Jury:
+    """Tells channels' own trouble from everybody's. Knows nothing of databases or threads."""
+
+    got_through: bool = False
+    succeeded: bool = False
+    refused: int = 0
+    newly: Counter[Reason] = field(default_factory=Counter)
+
+    def hear(self, outcome: Outcome) -> None:
+        """Note whether Meta gave an answer about the channel itself: then it has accepted our app."""
+        match outcome:
+            case Renewed() | Skipped(reason=Reason.CLOCK_CORRECTED | Reason.NEVER_EXPIRES):
+                self.got_through = True
+            case Failed(reason=Reason.RECONNECT_REQUIRED | Reason.MISSING_PERMISSION | Reason.NOT_EXTENDED):
+                self.got_through = True
+            case _:
+                pass
+
+    def judge(self, channel: Channel, outcome: Outcome) -> None:
+        """Take what became of a channel into account."""
+        match outcome:
+            case Renewed() | Skipped(reason=Reason.CLOCK_CORRECTED | Reason.NEVER_EXPIRES):
+                self.succeeded = True
+            case Failed(reason=reason) if counts_as_new(channel, reason):
+                self.newly[reason] += 1
+            case _:
+                pass
+
+    @property
+    def suspects_app(self) -> bool:
+        """Whether it looks as if Meta refused our app as a whole."""
+        return self.refused >= ENOUGH and not self.got_through
+
+    @property
+    def systemic(self) -> Reason | None:
+        """The one reason for which so many channels failed while nothing succeeded, or None."""
+        if self.succeeded:
+            return None
+        return next((reason for reason, count in self.newly.items() if count >= ENOUGH), None)
+
+
+def counts_as_new(channel: Channel, reason: Reason) -> bool:
+    """Whether a failure counts towards `systemic`: not if it was known before, never a bad ciphertext."""
+    if reason is Reason.UNDECRYPTABLE:
+        return False
+    if reason is Reason.RECONNECT_REQUIRED:
+        return channel.status == Status.OK
+    return not (channel.status == Status.WARNING and channel.reason == reason)
+
+
+def preview(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
+    """A dry run: every due channel and why, the unreadable ones as failed. Writes nothing and calls nobody.
+
+    Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
+    """
+    tally = _open_run(database, keys, scope, ledger)
+    for channel in islice(_pages(database.due, scope.look), scope.limit):
+        outcome = _foresee(channel, keys, scope.look)
+        tally.add(outcome)
+        ledger.outcome(outcome)
+    tally.left = max(tally.due - scope.limit, 0) if scope.limit else 0
+    return tally
+
+
+class Run:
+    """One real run."""
+
+    def __init__(
+        self, database: Database, renewer: Renewer, keys: KeyRing, clock: Callable[[], datetime], stop: Event
+    ) -> None:
+        self._database = database
+        self._renewer = renewer
+        self._keys = keys
+        self._clock = clock
+        self._stop = stop
+        self._jury = Jury()
+        self._finished: queue.SimpleQueue[Future[Done]] = queue.SimpleQueue()
+        self._flying: dict[Future[Done], Job] = {}
+        self._riders: dict[Secret, list[Claimed]] = {}  # by token in flight: further channels that hold it
+        self._renewed: OrderedDict[Secret, Extended] = OrderedDict()
+        self._parked: list[Job] = []  # not begun, while it is open whether to go on
+        self._held: list[Job] = []  # refused as an app, while it is open whether that is their own trouble
+        self._doubted: list[Settled] = []  # failed as ten did before, and therefore not believed yet
+        self._met: set[ChannelId] = set()  # dealt with, but due again further on in the order
+        self._reached = 0
+        self._refusal = ""
+        self._stopped: Stopped | None = None
+        self.tally = Tally()
+
+    def execute(self, scope: Scope, ledger: Ledger) -> Stopped | None:
+        """Renew what is due. Gives None if all of it was reached or a signal came, else why the run stopped.
+
+        Raises `WrongKeys`, or `BadDatabase` or `DatabaseLost` before the first channel was touched.
+        """
+        self._scope = scope
+        self._ledger = ledger
+        self.tally = _open_run(self._database, self._keys, scope, ledger)
+        pool = ThreadPoolExecutor(scope.workers, thread_name_prefix="worker")
+        try:
+            self._pump(pool, islice(self._places(), scope.limit))
+            self._database.release_all()
+        except (BadDatabase, DatabaseLost) as error:
+            if isinstance(error, BadDatabase) and not self._reached:
+                raise
+            self._stopped = Stopped(Reason.DATABASE_LOST, str(error))
+        finally:
+            if self._flying:  # only after an error: nobody waits for what can no longer be written
+                self._stop.set()
+            pool.shutdown(cancel_futures=True)
+        self.tally.left = max(self.tally.due - self._reached, 0)
+        self.tally.due = self._reached + self.tally.left
+        return self._stopped
+
+    def _pump(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> None:
+        """Claim, submit, collect and write until nothing is left or a reason to stop is certain."""
+        next_extension = monotonic() + self._database.lease / 3
+        exhausted = False
+        while True:
+            if self._is_closing or self._is_pausing:
+                self._park()
+            else:
+                self._unpark(pool)
+                exhausted = exhausted or not self._refill(pool, places)
+            if self._flying:
+                self._collect(pool)
+            elif self._is_closing or self._is_pausing or exhausted:
+                break
+            if monotonic() >= next_extension:
+                self._database.extend()
+                next_extension = monotonic() + self._database.lease / 3
+        if self._stopped is None and not self._stop.is_set():
+            self._stopped = self._verdict()
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._stop.is_set() or self._stopped is not None
+
+    @property
+    def _is_pausing(self) -> bool:
+        """Whether nothing new is begun until what is in flight has shown if the trouble is everybody's."""
+        return self._jury.suspects_app or self._jury.systemic is not None
+
+    def _verdict(self) -> Stopped | None:
+        """Why the run stops, now that nothing is in flight; None if it is simply done."""
+        if self._held:  # and nobody got through, else they would have been acquitted
+            return Stopped(Reason.APP_REJECTED, self._refusal)
+        if reason := self._jury.systemic:
+            return Stopped(
+                Reason.SYSTEMIC,
+                f"{ENOUGH} channels newly failed with {reason} and none succeeded: {self._refusal}",
+            )
+        return None
+
+    # -- claiming and submitting
+
+    def _places(self) -> Iterator[ChannelId]:
+        """The ids of due channels in the order of urgency, looked up a page at a time."""
+        after: Cursor | None = None
+        while page := self._database.due_places(self._scope.look, after):
+            for place in page:
+                if place.id not in self._met:
+                    yield place.id
+            after = page[-1]
+
+    def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> bool:
+        """Claim more channels if too few are in hand to keep all workers busy. False: there are no more."""
+        in_hand = sum(len(job.claimed) for job in self._flying.values())
+        in_hand += sum(len(riders) for riders in self._riders.values())
+        room = 2 * self._scope.workers - in_hand
+        if room < self._scope.workers:
+            return True
+        ids = list(islice(places, room))
+        claimed = self._database.claim(self._scope.look, ids) if ids else []
+        self._report_unclaimed(set(ids) - {channel.id for channel in claimed})
+        unreadable = []
+        for channel in claimed:
+            try:
+                opened = self._keys.open(channel.ciphertext)
+            except Undecryptable as error:
+                bad = Bad(Reason.UNDECRYPTABLE, str(error))
+                unreadable.append(settle(bad, Claimed(channel), self._keys, self._clock()))
+            else:
+                self._admit(pool, opened.token, Claimed(channel, opened.layout))
+        self._conclude(unreadable)
+        return bool(ids)
+
+    def _admit(self, pool: ThreadPoolExecutor, token: Secret, claimed: Claimed) -> None:
+        """Give a channel to a worker, or let it share what another one finds out about the same token."""
+        if token in self._riders:
+            self._riders[token].append(claimed)
+        elif token in self._renewed:
+            self._submit(pool, Job(token, (claimed,), self._renewed[token]))
+        else:
+            self._riders[token] = []
+            self._submit(pool, Job(token, (claimed,)))
+
+    def _submit(self, pool: ThreadPoolExecutor, job: Job) -> None:
+        future = pool.submit(self._work, job)
+        self._flying[future] = job
+        future.add_done_callback(self._finished.put)
+
+    def _park(self) -> None:
+        """Take back what no worker has begun."""
+        for future, job in list(self._flying.items()):
+            if future.cancel():
+                del self._flying[future]
+                self._parked.append(job)
+
+    def _unpark(self, pool: ThreadPoolExecutor) -> None:
+        while self._parked:
+            self._submit(pool, self._parked.pop(0))
+
+    def _report_unclaimed(self, ids: set[ChannelId]) -> None:
+        """Say which channels another run holds. The others are no longer due: another run was faster."""
+        if not ids:
+            return
+        held = self._database.claimed_elsewhere(ids)
+        self.tally.due -= len(ids) - len(held)
+        for channel in held:
+            self._report(_skipped(channel, Reason.CLAIMED_ELSEWHERE, "another run is at work on it"))
+
+    # -- in the workers
+
+    def _work(self, job: Job) -> Done:
+        """Find the verdict on a token and settle its channels. Runs in a worker, and never raises."""
+        try:
+            verdict = job.verdict or self._renewer.renew(job.token)
+            now = self._clock()
+            settled = tuple(settle(verdict, claimed, self._keys, now) for claimed in job.claimed)
+        except (AppRejected, RateLimited, Interrupted) as error:
+            return Done(job, error=error.with_traceback(None))
+        except Exception as error:
+            # A mistake of ours must cost one channel, not the run.
+            logger.exception("unexpected error while renewing")
+            verdict = Bad(Reason.UNEXPECTED_ANSWER, f"an internal error ({type(error).__name__})")
+            settled = tuple(settle(verdict, claimed, self._keys, self._clock()) for claimed in job.claimed)
+        return Done(job, verdict, settled)
+
+    # -- collecting and writing
+
+    def _collect(self, pool: ThreadPoolExecutor) -> None:
+        """Write what has come back; wait for something, but never for long: a signal may come."""
+        futures = []
+        try:
+            futures.append(self._finished.get(timeout=WAKE_SECONDS))
+            while len(futures) < BATCH:
+                futures.append(self._finished.get_nowait())
+        except queue.Empty:
+            pass
+        settled: list[Settled] = []
+        for future in futures:
+            if self._flying.pop(future, None) is not None:  # else it was parked
+                settled += self._receive(pool, future.result())
+        self._conclude(settled)
+
+    def _receive(self, pool: ThreadPoolExecutor, done: Done) -> tuple[Settled, ...]:
+        """Note what a worker hands back. Gives what can be written of it."""
+        job = done.job
+        riders = () if job.verdict else tuple(self._riders.pop(job.token))
+        match done.error:
+            case AppRejected() as error:
+                self._held.append(replace(job, claimed=job.claimed + riders))
+                self._jury.refused += len(job.claimed + riders)
+                self._refusal = str(error)
+            case RateLimited() as error:
+                self._stopped = Stopped(Reason.RATE_LIMITED, str(error))
+            case Interrupted():
+                pass  # still claimed, and given back at the end
+            case None:
+                if isinstance(done.verdict, Extended):
+                    self._renewed[job.token] = done.verdict
+                    if len(self._renewed) > REMEMBERED:
+                        self._renewed.popitem(last=False)
+                if riders:
+                    self._submit(pool, Job(job.token, riders, done.verdict))
+        return done.settled
+
+    def _conclude(self, settled: Iterable[Settled]) -> None:
+        """Write good news, then bad news as far as it is believed, then what these have cleared up."""
+        good: list[Settled] = []
+        bad: list[Settled] = []
+        for one in settled:
+            self._jury.hear(one.outcome)
+            (bad if isinstance(one.outcome, Failed) else good).append(one)
+        self._write(good)
+        self._write([one for one in bad if self._is_believed(one)])
+        if self._held and self._jury.got_through:
+            held, self._held = self._held, []
+            self._conclude(self._acquit(held))
+        if self._doubted and self._jury.systemic is None:
+            doubted, self._doubted = self._doubted, []
+            self._write(doubted)
+
+    def _is_believed(self, one: Settled) -> bool:
+        """Whether a failure is the channel's own; if ten have failed alike, it is put aside instead."""
+        if not isinstance(one.outcome, Failed):
+            return True
+        if one.outcome.reason is self._jury.systemic and counts_as_new(one.channel, one.outcome.reason):
+            self._doubted.append(one)
+            return False
+        self._jury.judge(one.channel, one.outcome)
+        if self._jury.systemic:
+            self._refusal = one.outcome.detail
+        return True
+
+    def _acquit(self, held: Iterable[Job]) -> Iterator[Settled]:
+        """Others got through, so what was refused was these channels' own trouble."""
+        bad = Bad(
+            Reason.UNEXPECTED_ANSWER,
+            f"Meta refused this channel's call as it refuses an app: {self._refusal}",
+        )
+        for job in held:
+            for claimed in job.claimed:
+                yield settle(bad, claimed, self._keys, self._clock())
+
+    def _write(self, settled: Iterable[Settled]) -> None:
+        """Write what is settled, and report what really became of it."""
+        writes = []
+        for one in settled:
+            if one.change is None:
+                self._database.release([one.channel.id])
+                self._report(one.outcome)
+            else:
+                writes.append((one, one.change))
+        if not writes:
+            return
+        results = self._database.write([change for _, change in writes])
+        for (one, change), (written, words) in zip(writes, results, strict=True):
+            outcome = one.outcome
+            if written is Written.REPLACED:
+                outcome = _skipped(
+                    one.channel, Reason.REPLACED_MEANWHILE, "another token was stored meanwhile; it stays"
+                )
+            elif written is Written.REFUSED:
+                detail = f"{words}; the stored token is as it was"
+                outcome = failed(one.channel, Reason.WRITE_FAILED, detail, one.channel.expires_at)
+                self._jury.judge(one.channel, outcome)
+                self._refusal = detail
+            elif not isinstance(outcome, Failed):
+                self._jury.judge(one.channel, outcome)
+            if written is Written.WRITTEN and is_due(_after(one.channel, change), self._scope.look):
+                self._met.add(one.channel.id)
+            self._report(outcome)
+
+    def _report(self, outcome: Outcome) -> None:
+        self._reached += 1
+        self.tally.add(outcome)
+        self._ledger.outcome(outcome)
+
+
+def _open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
+    """Count, make sure of the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
+    counts = database.count(scope.look)
+    if counts.due > 1:
+        _check_keys(database, keys, scope.look)
+    tally = Tally(candidates=counts.candidates, due=counts.due)
+    ledger.begin(tally)
+    for channel in _pages(database.waiting, scope.look):
+        detail = (channel.error or "").partition(": ")[2]
+        outcome = _skipped(channel, Reason.WAITING_FOR_RECONNECT, detail)
+        tally.add(outcome)
+        ledger.outcome(outcome)
+    return tally
+
+
+def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
+    """Make sure that the keys open at least one token. One is enough, so usually one is tried."""
+
+    def opens(channel: Channel) -> bool:
+        try:
+            keys.open(channel.ciphertext)
+        except Undecryptable:
+            return False
+        return True
+
+    if any(map(opens, _pages(database.due, look))) or any(map(opens, database.others(look, OTHERS_TRIED))):
+        return
+    raise WrongKeys(
+        "TOKEN_ENCRYPTION_KEY opens none of the stored tokens, so the key is wrong and not the tokens; "
+        "give the key that the application encrypts with. Nothing was changed"
+    )
+
+
+def _pages(look_up: Callable[[Look, Cursor | None], list[Channel]], look: Look) -> Iterator[Channel]:
+    """All rows of a look-up that gives a page at a time."""
+    after: Cursor | None = None
+    while page := look_up(look, after):
+        yield from page
+        after = Cursor(page[-1].expires_at, page[-1].id)
+
+
+def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
+    """What a dry run says of a due channel."""
+    try:
+        keys.open(channel.ciphertext)
+    except Undecryptable as error:
+        return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
+    return Due(
+        id=channel.id,
+        name=channel.name,
+        expires_at=channel.expires_at,
+        expires_at_before=channel.expires_at,
+        why=is_due(channel, look) or Why.ASKED_FOR,
+    )
+
+
+def _skipped(channel: Channel, reason: Reason, detail: str) -> Skipped:
+    return Skipped(
+        id=channel.id,
+        name=channel.name,
+        expires_at=channel.expires_at,
+        expires_at_before=channel.expires_at,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _after(channel: Channel, change: Change) -> Channel:
+    """The row as `change` has left it."""
+    return replace(
+        channel,
+        ciphertext=change.ciphertext,
+        expires_at=change.expires_at,
+        refreshed_at=change.refreshed_at,
+        status=change.status,
+        error=change.error,
+        fingerprint=fingerprint(change.ciphertext),
+    )
