@@ -1,0 +1,89 @@
+"""Who has to be told of what: read from the table, claimed, sent, and only then marked as sent.
+
+Because nothing is remembered from the run itself, killed, parallel and undelivered runs come out right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from connection import BadDatabase, DatabaseLost
+from database import Database
+from models import Channel
+from notify import DeliveryError, Target, broadcast
+from report import Situation, compose
+from runner import Stopped, Tally
+
+# A channel that people know about comes up again when this much of its time is left.
+STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended, as far as it matters for an alert."""
+
+    tally: Tally
+    recovered: tuple[str, ...] = ()
+    stopped: Stopped | None = None
+
+
+def is_news(channel: Channel, now: datetime) -> bool:
+    """Whether there is something to say of a channel in `warning` that has not been said yet."""
+    if channel.replaced:
+        return False  # what is known describes a token that is gone
+    told, end = channel.alerted_at, channel.expires_at
+    if told is None:
+        return True
+    return end is not None and any(end - now <= step < end - told for step in STEPS)
+
+
+def send_alerts(
+    database: Database | None,
+    targets: Sequence[Target],
+    ended: Ended,
+    now: datetime,
+    reconnect_url: str | None,
+) -> list[DeliveryError]:
+    """Send one message if there is anything to say. Gives the errors of targets that did not take it.
+
+    `database` is None if there is none to read from any more. An alert that nobody received is not
+    marked as sent, so the next run sends it again.
+    """
+    if not targets:
+        return []
+    claimed = _claim_news(database, now)
+    if not (claimed or ended.recovered or ended.stopped):
+        return []
+    situation = Situation(claimed, ended.recovered, ended.stopped, ended.tally, now, reconnect_url)
+    errors = broadcast(targets, compose(situation))
+    _remember(database, claimed, now if len(errors) < len(targets) else None)
+    return errors
+
+
+def _claim_news(database: Database | None, now: datetime) -> tuple[Channel, ...]:
+    if database is None:
+        return ()
+    try:
+        news = [one.id for one in database.needing_attention(now + max(STEPS)) if is_news(one, now)]
+        claimed = database.claim_to_alert(news) if news else []
+        # Since they were looked up, another run may have told of some and given them back.
+        database.release([one.id for one in claimed if not is_news(one, now)])
+    except (DatabaseLost, BadDatabase):
+        return ()  # the run has noticed, or the next one will
+    return tuple(one for one in claimed if is_news(one, now))
+
+
+def _remember(database: Database | None, claimed: Sequence[Channel], sent_at: datetime | None) -> None:
+    if database is None or not claimed:
+        return
+    ids = [channel.id for channel in claimed]
+    try:
+        if sent_at is None:
+            database.release(ids)
+        else:
+            database.mark_alerted(ids, sent_at)
+    except (DatabaseLost, BadDatabase):
+        pass  # the claims run out, and the next run tells again: better twice than never

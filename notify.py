@@ -1,0 +1,215 @@
+"""Delivering messages to people: the only room that speaks to Slack. It composes nothing.
+
+A `Message` comes in, finished; a target delivers it or raises `DeliveryError`, and `broadcast` says who
+did not get it. One failing target never keeps a message from another.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import requests
+import urllib3
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from redact import Secret, quote_foreign, redact
+from transport import open_session
+
+TIMEOUT_SECONDS: Final = 10
+TRIES: Final = 3
+LONGEST_WAIT_SECONDS: Final = 30
+MAX_ANSWER_BYTES: Final = 4096  # Slack says one word; what comes after this is not even read
+
+# https://docs.slack.dev/reference/block-kit/blocks
+MAX_BLOCKS: Final = 50
+MAX_SECTION: Final = 3000
+MAX_HEADER: Final = 150
+MAX_BUTTON_URL: Final = 3000
+# Of all cards together. Slack names no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
+MAX_CARDS_TEXT: Final = 9000
+
+
+class DeliveryError(Exception):
+    """A target did not take a message. One line, without its address; `permanent`: nor will it later."""
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One thing to act on: a title, lines of plain text, and a link with its label."""
+
+    title: str
+    lines: tuple[str, ...] = ()
+    link: str | None = None
+    link_label: str = "Reconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What people are told, in plain text. `more` counts the cards that were left out."""
+
+    title: str
+    summary: str
+    cards: tuple[Card, ...] = ()
+    more: int = 0
+    footer: str = ""
+
+
+class Target(Protocol):
+    """Somewhere to deliver to."""
+
+    @property
+    def name(self) -> str:
+        """What people call it. Never its address."""
+
+    def deliver(self, message: Message) -> None:
+        """Deliver, or raise `DeliveryError`."""
+
+
+def broadcast(targets: Sequence[Target], message: Message) -> list[DeliveryError]:
+    """Deliver to every target, redacted once more. Gives the errors of those that did not take it."""
+    message = _redacted(message)
+    errors = []
+    for target in targets:
+        try:
+            target.deliver(message)
+        except DeliveryError as error:
+            errors.append(error)
+    return errors
+
+
+class Slack:
+    """A Slack incoming webhook: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks."""
+
+    name = "Slack"
+
+    def __init__(self, url: Secret, *, sleep: Callable[[float], None]) -> None:
+        self._url = url
+        self._retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, DeliveryError) and not error.permanent),
+            stop=stop_after_attempt(TRIES),
+            wait=_wait,
+            sleep=sleep,
+            reraise=True,
+        )
+
+    def deliver(self, message: Message) -> None:
+        """Post it. A 429 is waited for as long as Slack says, a 5xx is tried again."""
+        self._retrying(self._post, {"text": escape(message.title), "blocks": blocks(message)})
+
+    def _post(self, payload: dict[str, Any]) -> None:
+        failure = None
+        try:
+            with (
+                open_session(self._url.reveal(), connections=1) as session,
+                session.post(
+                    self._url.reveal(),
+                    json=payload,
+                    timeout=TIMEOUT_SECONDS,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                status, said = response.status_code, quote_foreign(_read_answer(response))
+                retry_after = response.headers.get("Retry-After", "")
+        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+            failure = type(error).__name__
+        if failure is not None:
+            # Only the name: the text of these errors holds the webhook's address. And only here: raised in
+            # the handler, ours would keep theirs as its context.
+            raise DeliveryError(f"Slack did not answer ({failure})")
+        if status == 200 and said == "ok":
+            return
+        raise DeliveryError(
+            f"Slack refused the alert: {said or 'no explanation'} (HTTP {status})",
+            permanent=status != 429 and status < 500,
+            retry_after=float(retry_after) if retry_after.isdecimal() else None,
+        )
+
+
+def _read_answer(response: requests.Response) -> str:
+    """The beginning of what Slack says. Raises TimeoutError if it comes too slowly."""
+    deadline = monotonic() + TIMEOUT_SECONDS
+    body = b""
+    while len(body) < MAX_ANSWER_BYTES and (chunk := response.raw.read1(MAX_ANSWER_BYTES)):
+        if monotonic() > deadline:
+            raise TimeoutError
+        body += chunk
+    return body.decode(errors="replace")
+
+
+def _wait(state: RetryCallState) -> float:
+    """As long as Slack says, within reason, else 1, 2, 4 … seconds."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, DeliveryError) else None
+    return min(asked if asked is not None else 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_SECONDS)
+
+
+def blocks(message: Message) -> list[dict[str, Any]]:
+    """A message as Slack's Block Kit, within its limits."""
+    rendered: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": _cut(message.title, MAX_HEADER)}},
+        _section(escape(message.summary)),
+    ]
+    cards: list[dict[str, Any]] = []
+    room, size = MAX_BLOCKS - len(rendered) - 2, 0  # two are for "and … more" and the footer
+    for card in message.cards[:room]:
+        section = _section("\n".join([f"*{escape(card.title)}*", *map(escape, card.lines)]))
+        size += len(section["text"]["text"])
+        if size > MAX_CARDS_TEXT:
+            break
+        if card.link and len(card.link) <= MAX_BUTTON_URL:
+            label = {"type": "plain_text", "text": card.link_label}
+            section["accessory"] = {"type": "button", "text": label, "url": card.link}
+        cards.append(section)
+    rendered += cards
+    if more := message.more + len(message.cards) - len(cards):
+        rendered.append(_section(f"… and {more} more"))
+    if message.footer:
+        rendered.append({"type": "context", "elements": [_mrkdwn(escape(message.footer))]})
+    return rendered
+
+
+def escape(text: str) -> str:
+    """Plain text for Slack's mrkdwn: https://docs.slack.dev/messaging/formatting-message-text."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn(text)}
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    """Escaped text. Verbatim: else a channel called @here, or like a web address, would become one."""
+    cut = _cut(text, MAX_SECTION)
+    if cut != text:
+        cut = re.sub(r"&[a-z]*…$", "…", cut)  # no half of an escaped character
+    return {"type": "mrkdwn", "text": cut, "verbatim": True}
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _redacted(message: Message) -> Message:
+    """A message without secrets, whatever the names and errors held that it was composed from."""
+    cards = tuple(
+        replace(card, title=redact(card.title), lines=tuple(map(redact, card.lines)))
+        for card in message.cards
+    )
+    return replace(
+        message,
+        title=redact(message.title),
+        summary=redact(message.summary),
+        cards=cards,
+        footer=redact(message.footer),
+    )
