@@ -1,0 +1,237 @@
+"""A simulated Graph API over real HTTP on a free loopback port, for everything that talks to Meta.
+
+    with GraphServer() as meta:
+        token = meta.issue(expires_at=0)
+        meta.script(token, Reset(), endpoint="debug_token")
+        ...  # point the program at meta.url
+
+`tokens` holds Meta's rules, `answers` what can be scripted, `wire` the connections; all is offered from here.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sandbox.answers import Answer, Cut, Drip, Huge, Reply, Reset, Slow, graph_error
+from sandbox.tokens import OMIT, SCOPES, SIXTY_DAYS, App, Book, SimToken
+from sandbox.wire import Endpoint, Listener, Seen
+
+__all__ = [
+    "APP_ID",
+    "APP_SECRET",
+    "OMIT",
+    "SCOPES",
+    "SIXTY_DAYS",
+    "Answer",
+    "Cut",
+    "Drip",
+    "Endpoint",
+    "GraphServer",
+    "Huge",
+    "Reply",
+    "Reset",
+    "Seen",
+    "SimToken",
+    "Slow",
+    "graph_error",
+]
+
+APP_ID: Final = "100000000000001"
+APP_SECRET: Final = "sandbox-app-secret"  # noqa: S105 - made up, and says so
+
+
+@dataclass(slots=True)
+class _Script:
+    """Answers in waiting; the `last` one comes back for ever once the others are used up."""
+
+    answers: list[Answer | None] = field(default_factory=list)
+    last: tuple[Answer | None] | None = None
+
+
+class GraphServer:
+    """Meta, as far as tokens go. Its attributes may be read, and set, while it runs.
+
+    `latency` is in seconds per call; `usage` fills `X-App-Usage`; `served_version` is what the
+    `facebook-api-version` header says; `record` off spares the memory of `requests`. `on_request` is called
+    before each answer, in the server's thread; what it raises ends the connection without an answer and is
+    raised again at the end of the `with` block. `exchanges` are (old, new) pairs; `peak` is the most requests
+    that were in flight at once.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a property of the Meta that one test needs
+        self,
+        *,
+        app_id: str = APP_ID,
+        app_secret: str = APP_SECRET,
+        version: str = "v26.0",
+        latency: float = 0.0,
+        usage: Mapping[str, int] | None = None,
+        now: Callable[[], float] = time.time,
+        port: int = 0,
+    ) -> None:
+        self.app_id = app_id
+        self.app_secret = app_secret
+        self.version = version
+        self.served_version = version
+        self.latency = latency
+        self.usage = usage
+        self.record = True
+        self.on_request: Callable[[Seen], None] | None = None
+        self.requests: list[Seen] = []
+        self.peak = 0
+        self.url = ""
+        self.closing = threading.Event()
+        self._port = port
+        self._book = Book(now)
+        self.exchanges = self._book.exchanges
+        self._counts: Counter[tuple[Endpoint | None, str | None]] = Counter()
+        self._scripts: dict[tuple[str | None, Endpoint | None], _Script] = {}
+        self._in_flight = 0
+        self._faults: list[BaseException] = []
+        self._lock = threading.RLock()
+        self._listener: Listener | None = None
+
+    def start(self) -> None:
+        """Listen, and set `url`. A server that was closed comes back on the port that it had."""
+        if self._listener is not None:
+            raise RuntimeError("The server runs already.")
+        self.closing.clear()
+        self._listener = Listener(self._port, self)
+        self._port = self._listener.port
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._listener.start()
+
+    def close(self) -> None:
+        """Hang up on everyone, at once. Closing twice is harmless."""
+        self.closing.set()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if error is None and self._faults:
+            raise self._faults[0]
+
+    def issue(self, token: str | None = None, **fields: Any) -> str:
+        """Register a token (a random one if None) with these fields of `SimToken`; give its string.
+
+        Unless told otherwise it was issued now, and lives 60 days from its `issued_at`.
+        """
+        with self._lock:
+            return self._book.issue(token, **fields)
+
+    def token(self, token: str) -> SimToken:
+        """Give the live state of a token; what is changed there counts from the next call on."""
+        return self._book.tokens[token]
+
+    def alive(self, token: str) -> bool:
+        """Whether Meta would call the token valid now."""
+        with self._lock:
+            state = self._book.tokens.get(token)
+            return state is not None and state.death(self._book.now()) is None
+
+    def script(
+        self,
+        token: str | None,
+        *answers: Answer | None,
+        endpoint: Endpoint | None = None,
+        forever: bool = False,
+    ) -> None:
+        """Let the next calls about that token (None: any) on that endpoint (None: either) get these.
+
+        One each, in order. An answer of None means "behave normally this time"; `forever` repeats the last
+        one. The most specific script wins; further answers queue up behind earlier ones, but replace one that
+        stood for ever. Without any answer, the script for that token and endpoint is forgotten.
+        """
+        with self._lock:
+            if not answers:
+                self._scripts.pop((token, endpoint), None)
+                return
+            script = self._scripts.setdefault((token, endpoint), _Script())
+            script.answers += answers[:-1] if forever else answers
+            script.last = (answers[-1],) if forever else None
+
+    def count(self, endpoint: Endpoint | None = None, token: str | None = None) -> int:
+        """How many requests there were, in all or on that endpoint or about that token."""
+        with self._lock:
+            return sum(
+                number
+                for (its_endpoint, its_token), number in self._counts.items()
+                if endpoint in (None, its_endpoint) and token in (None, its_token)
+            )
+
+    # What follows is for the connections below.
+
+    def arrived(self, seen: Seen) -> None:
+        """Write a request down, and count it as in flight."""
+        with self._lock:
+            self._counts[seen.endpoint, seen.token] += 1
+            if self.record:
+                self.requests.append(seen)
+            self._in_flight += 1
+            self.peak = max(self.peak, self._in_flight)
+
+    def left(self) -> None:
+        """Count a request as answered."""
+        with self._lock:
+            self._in_flight -= 1
+
+    def fault(self, error: BaseException) -> None:
+        """Keep an exception of a connection's thread, where nobody would see it."""
+        with self._lock:
+            self._faults.append(error)
+
+    def scripted(self, seen: Seen) -> Answer | None:
+        """Take the answer that a script holds for this request."""
+        if seen.endpoint is None:
+            return None
+        keys = ((seen.token, seen.endpoint), (seen.token, None), (None, seen.endpoint), (None, None))
+        with self._lock:
+            for script in (self._scripts[key] for key in keys if key in self._scripts):
+                if script.answers:
+                    return script.answers.pop(0)
+                if script.last is not None:
+                    return script.last[0]
+        return None
+
+    def normal(self, seen: Seen) -> Reply:
+        """Answer as Meta would; an exchange happens here."""
+        _, version, edge = seen.path.split("/", 2) if seen.path.count("/") > 1 else ("", "", seen.path)
+        asked, newest = _version(version), _version(self.version)
+        # A version that has ended is served by a newer one; one that is not out yet is no version.
+        if seen.endpoint is None or asked is None or (newest is not None and asked > newest):
+            return graph_error(400, f"Unknown path components: /{edge}", 2500)
+        if seen.method != "GET":
+            text = (
+                f"Unsupported {seen.method.lower()} request. Object with ID '{edge}' does not exist, "
+                "cannot be loaded due to missing permissions, or does not support this operation."
+            )
+            return graph_error(400, text, 100, 33)
+        app = App(self.app_id, self.app_secret)
+        with self._lock:
+            if seen.endpoint == "exchange":
+                return self._book.exchange(app, seen.query)
+            scheme, _, credential = seen.headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer":
+                credential = seen.query.get("access_token", "")
+            return self._book.debug_token(app, credential, seen.query)
+
+
+def _version(text: str) -> tuple[int, ...] | None:
+    """A version as numbers, or None if it is not one."""
+    found = re.fullmatch(r"v(\d+)\.(\d+)", text)
+    return found and tuple(int(number) for number in found.groups())

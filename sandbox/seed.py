@@ -1,0 +1,182 @@
+"""A database with a channel in every condition that a run can meet, and Meta's side of each token."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum, auto
+from typing import Any, Final
+
+from cryptography.fernet import Fernet
+from sqlalchemy import Connection, NullPool, column, create_engine, insert, make_url, table
+
+from sandbox.graph import SCOPES, GraphServer
+
+
+class Condition(StrEnum):
+    """What is the matter with a channel; the comment says what a run makes of it."""
+
+    YOUNG = auto()  # not due
+    AGED = auto()  # renewed
+    USER_AGED = auto()  # renewed, although a token of a person
+    LAST_DAYS = auto()  # renewed, among the first
+    UNKNOWN_AGED = auto()  # freshly connected, so asked about: renewed
+    UNKNOWN_YOUNG = auto()  # freshly connected, so asked about: clocks set, no exchange
+    NEVER_EXPIRES = auto()  # marked so, no exchange
+    WRONG_CLOCK = auto()  # clocks corrected, no exchange
+    SHARED = auto()  # two channels, one token: exchanged once, written to both
+    REVOKED = auto()  # reconnect_required
+    LONG_EXPIRED = auto()  # waits for its reconnect, is not asked about
+    MISSING_SCOPE = auto()  # renewed, then missing_permission
+    DATA_ACCESS_ENDS = auto()  # missing_permission, no exchange
+    NOT_EXTENDED = auto()  # not_extended
+    UNDECRYPTABLE = auto()  # undecryptable
+    OTHER_TYPE = auto()  # no candidate
+    NO_TOKEN = auto()  # no candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """A channel as it was put there; `token` is empty where it has none."""
+
+    id: int
+    name: str
+    condition: Condition
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A channel to be: what Meta knows of its token, and what its row believes.
+
+    Times are in days; a token lives 60, so one that is 50 days old has 10 left. A `row_left` of None is a row
+    that was never looked at: it has no clocks, no status and no fingerprint.
+    """
+
+    name: str
+    condition: Condition
+    age: int = 50
+    row_left: int | None = None
+    status: str | None = "ok"
+    error: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+PLANS: Final = (
+    _Plan(name="Bakery North", condition=Condition.YOUNG, age=10, row_left=50),
+    _Plan(name="Clinic East", condition=Condition.AGED, row_left=10),
+    _Plan(name="Florist Harbour", condition=Condition.USER_AGED, row_left=10, meta={"type": "USER"}),
+    _Plan(name="Hotel Reception", condition=Condition.LAST_DAYS, age=57, row_left=3),
+    _Plan(name="Garage West", condition=Condition.UNKNOWN_AGED, age=48),
+    _Plan(name="Bookshop Main Street", condition=Condition.UNKNOWN_YOUNG, age=1),
+    _Plan(name="Pharmacy Central", condition=Condition.NEVER_EXPIRES, age=120, meta={"expires_at": 0}),
+    _Plan(name="Gym South", condition=Condition.WRONG_CLOCK, age=5, row_left=5),
+    _Plan(name="Restaurant Front Desk", condition=Condition.SHARED, age=52, row_left=8),
+    _Plan(name="Restaurant Delivery", condition=Condition.SHARED, age=52, row_left=8),
+    _Plan(name="Dental Practice", condition=Condition.REVOKED, row_left=10, meta={"valid": False}),
+    _Plan(
+        name="Travel Desk",
+        condition=Condition.LONG_EXPIRED,
+        age=80,
+        row_left=-20,
+        status="warning",
+        error="reconnect_required: Meta says that the session has expired",
+    ),
+    _Plan(name="School Office", condition=Condition.MISSING_SCOPE, row_left=10, meta={"scopes": SCOPES[:2]}),
+    _Plan(
+        name="Library Desk", condition=Condition.DATA_ACCESS_ENDS, age=20, row_left=5, meta={"type": "USER"}
+    ),
+    _Plan(
+        name="Taxi Dispatch",
+        condition=Condition.NOT_EXTENDED,
+        age=54,
+        row_left=6,
+        meta={"type": "USER", "exchange_same": True},
+    ),
+    _Plan(name="Museum Tickets", condition=Condition.UNDECRYPTABLE, age=56, row_left=4),
+    _Plan(name="Newsletter", condition=Condition.OTHER_TYPE),
+    _Plan(name="Warehouse Line", condition=Condition.NO_TOKEN),
+)
+
+
+def seed(database_url: str, meta: GraphServer, key: bytes, now: datetime) -> list[Seeded]:
+    """Fill the migrated database at that URL, and tell the simulated Meta about the tokens.
+
+    `key` is the 32 bytes that the program will know; `now` is aware and should be the server's own time.
+    """
+    own, foreign = (Fernet(base64.urlsafe_b64encode(raw)) for raw in (key, os.urandom(32)))
+    issued: dict[Condition, str] = {}
+    seeded = []
+    with create_engine(_with_driver(database_url), poolclass=NullPool).begin() as connection:
+        if connection.dialect.name != "sqlite":
+            # Columns without a zone hold UTC, and PostgreSQL converts to the session's zone.
+            connection.exec_driver_sql("SET TIME ZONE 'UTC'")
+        for plan in PLANS:
+            # The one condition that occurs twice is that of a shared token.
+            token = issued.get(plan.condition) or _issue(plan, meta, now)
+            issued[plan.condition] = token
+            fernet = foreign if plan.condition is Condition.UNDECRYPTABLE else own
+            ciphertext = fernet.encrypt(token.encode()).decode() if token else None
+            identity = _insert(connection, plan, ciphertext, now)
+            seeded.append(Seeded(identity, plan.name, plan.condition, token))
+    return seeded
+
+
+def _issue(plan: _Plan, meta: GraphServer, now: datetime) -> str:
+    """Register the plan's token with Meta, if it has one."""
+    if plan.condition is Condition.NO_TOKEN:
+        return ""
+    fields: dict[str, Any] = {"issued_at": _days_from(now, -plan.age)}
+    if plan.condition is Condition.DATA_ACCESS_ENDS:
+        fields["data_access_expires_at"] = _days_from(now, 5)
+    elif plan.meta.get("type") == "USER":
+        fields["data_access_expires_at"] = _days_from(now, 80)
+    return meta.issue(**(fields | plan.meta))
+
+
+def _insert(connection: Connection, plan: _Plan, ciphertext: str | None, now: datetime) -> int:
+    """Insert the plan's row; give the id that the database chose."""
+    known = plan.row_left is not None
+    left = None if plan.row_left is None else timedelta(days=plan.row_left)
+    expiry = None if left is None else now.replace(microsecond=0) + left
+    # What waits has been told to a person already, on the day when it ended.
+    alerted = expiry if plan.status == "warning" else None
+    values = {
+        "name": plan.name,
+        "type": "email" if plan.condition is Condition.OTHER_TYPE else "whatsapp",
+        "wa_token_encrypted": ciphertext,
+        "token_expires_at": _stamp(connection, expiry),
+        "last_token_refresh_at": _stamp(connection, now - timedelta(days=plan.age) if known else None),
+        "token_status": plan.status if known else None,
+        "token_error": plan.error,
+        "token_fingerprint": _fingerprint(ciphertext) if ciphertext and known else None,
+        "token_alerted_at": _stamp(connection, alerted),
+    }
+    channel = table("Channel", column("id"), *(column(name) for name in values))
+    return int(connection.execute(insert(channel).values(values).returning(channel.c.id)).scalar_one())
+
+
+def _stamp(connection: Connection, moment: datetime | None) -> datetime | str | None:
+    """An instant as the database wants it: SQLite has text, PostgreSQL understands an aware value."""
+    if moment is None or connection.dialect.name != "sqlite":
+        return moment
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _fingerprint(ciphertext: str) -> str:
+    return hashlib.md5(ciphertext.encode(), usedforsecurity=False).hexdigest()
+
+
+def _days_from(now: datetime, days: int) -> int:
+    return int((now + timedelta(days=days)).timestamp())
+
+
+def _with_driver(database_url: str) -> str:
+    """Name the driver: SQLAlchemy reads `postgresql://` as another one, and `postgres://` not at all."""
+    url = make_url(database_url)
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg2")
+    return url.render_as_string(hide_password=False)
