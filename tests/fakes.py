@@ -1,0 +1,63 @@
+"""A Meta without HTTP, for tests of what is made of its answers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from meta_client import Exchanged, Inspection
+from redact import Secret
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SCOPES = frozenset({"whatsapp_business_management", "whatsapp_business_messaging"})
+
+
+def days(count: float) -> timedelta:
+    return timedelta(days=count)
+
+
+def inspection(*, age: float | None = 50, lives: float | None = 10, **fields: Any) -> Inspection:
+    """A living 60-day token of a system user, 50 days old, unless told otherwise."""
+    return Inspection(
+        **{
+            "kind": "SYSTEM_USER",
+            "user_id": "7",
+            "expires_at": None if lives is None else NOW + days(lives),
+            "never_expires": False,
+            "data_access_expires_at": None,
+            "issued_at": None if age is None else NOW - days(age),
+            "scopes": SCOPES,
+        }
+        | fields
+    )
+
+
+def exchanged(token: str = "new-token", expires_in: timedelta | None = None) -> Exchanged:
+    return Exchanged(Secret(token), expires_in)
+
+
+class FakeMeta:
+    """Answers what it was told to: for each token a list of answers, of which the last one stays."""
+
+    retry_wait = 3.0
+
+    def __init__(self) -> None:
+        self.inspections: dict[str, list[Any]] = defaultdict(list)
+        self.exchanges: dict[str, list[Any]] = defaultdict(list)
+        self.calls: list[tuple[str, ...]] = []
+
+    def inspect(self, token: Secret) -> Inspection:
+        self.calls.append(("inspect", token.reveal()))
+        return self._next(self.inspections[token.reveal()])
+
+    def exchange(self, token: Secret, kind: str | None) -> Exchanged:
+        self.calls.append(("exchange", token.reveal(), str(kind)))
+        return self._next(self.exchanges[token.reveal()])
+
+    @staticmethod
+    def _next(answers: list[Any]) -> Any:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer

@@ -1,0 +1,431 @@
+"""Many channels: what a run does when the database, the keys or our own code get in its way."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import runner
+from connection import BadDatabase, DatabaseLost, parse_url
+from crypto import KeyRing
+from database import Database
+from fakes import FakeMeta, exchanged, inspection
+from graph_errors import AppRejected, RateLimited, Unavailable
+from meta_client import Interrupted
+from models import Channel, TableMap, fingerprint
+from renewal import Due, Failed, Policy, Reason, Renewed, Renewer, Skipped, Why, is_due, is_waiting
+from rows import Rows
+from runner import Jury, Ledger, Run, Scope, Tally, WrongKeys, counts_as_new, preview
+from world import KEY, days, fernet
+
+POLICY = Policy(days(45), days(15), days(60), frozenset())
+KEYS = KeyRing.parse(KEY.hex())
+
+
+class Fleet:
+    """Channels in a real database, and a Meta that is only played."""
+
+    def __init__(self, url):
+        self.now = datetime.now(UTC)
+        self.rows = Rows(url)
+        self.database = Database(parse_url(url), TableMap(), lease=timedelta(seconds=300))
+        self.meta = FakeMeta()
+        self.stop = threading.Event()
+        self.outcomes = []
+        self.begun = []
+
+    def channel(self, token, inspected=None, **columns):
+        """A due channel; by default Meta renews its token to `token+`."""
+        new = f"{token}+"
+        self.meta.inspections[token] = [self.inspection() if inspected is None else inspected]
+        self.meta.exchanges[token] = [exchanged(new)]
+        self.meta.inspections[new] = [self.inspection(age=0, lives=60)]
+        columns = {
+            "name": token,
+            "wa_token_encrypted": fernet().encrypt(token.encode()).decode(),
+            "token_expires_at": self.now + days(10),
+            "token_status": "ok",
+        } | columns
+        return self.rows.insert(**columns)
+
+    def inspection(self, *, age=50, lives=10):
+        return replace(
+            inspection(), issued_at=self.now - days(age), expires_at=self.now + days(lives), scopes=None
+        )
+
+    def sleep(self, _seconds):
+        if self.stop.is_set():
+            raise Interrupted
+
+    def run(self, *, workers=4, limit=None, ids=None, policy=POLICY, outcome=None):
+        renewer = Renewer(self.meta, policy, lambda: self.now, self.sleep)
+        self.started = Run(self.database, renewer, KEYS, lambda: self.now, self.stop)
+        ledger = Ledger(self.begun.append, outcome or self.outcomes.append)
+        return self.started.execute(Scope(policy.look(self.now, ids), limit, workers), ledger)
+
+    @property
+    def told(self):
+        return {outcome.name: getattr(outcome, "reason", "renewed") for outcome in self.outcomes}
+
+
+@pytest.fixture
+def fleet(database_url):
+    made = Fleet(database_url)
+    yield made
+    made.database.close()
+
+
+# -- the jury
+
+
+def failed(reason):
+    return Failed(id=1, name="x", reason=reason, detail="x")
+
+
+def channel(status=None, error=None):
+    return Channel(1, "x", "cipher", status=status, error=error)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason", "counts"),
+    [
+        ("ok", None, Reason.RECONNECT_REQUIRED, True),
+        (None, None, Reason.RECONNECT_REQUIRED, False),
+        ("warning", "unavailable: x", Reason.RECONNECT_REQUIRED, False),
+        ("warning", "unavailable: x", Reason.UNAVAILABLE, False),
+        ("warning", "reconnect_required: x", Reason.UNAVAILABLE, True),
+        (None, None, Reason.UNAVAILABLE, True),
+        ("ok", None, Reason.UNDECRYPTABLE, False),
+        ("ok", None, Reason.WRITE_FAILED, True),
+    ],
+)
+def test_only_new_failures_count_as_systemic(status, error, reason, counts):
+    assert counts_as_new(channel(status, error), reason) is counts
+
+
+def test_ten_new_failures_with_one_reason_are_systemic_and_nine_or_mixed_ones_are_not():
+    jury = Jury()
+    seen = []
+    for reason in [Reason.UNAVAILABLE] * 9 + [Reason.UNEXPECTED_ANSWER] * 9 + [Reason.UNAVAILABLE]:
+        jury.judge(channel(), failed(reason))
+        seen.append(jury.systemic)
+    assert seen == [None] * 18 + [Reason.UNAVAILABLE]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "clears"),
+    [
+        (Renewed(id=1, name="x"), True),
+        (Skipped(id=1, name="x", reason=Reason.CLOCK_CORRECTED), True),
+        (Skipped(id=1, name="x", reason=Reason.NEVER_EXPIRES), True),
+        (Skipped(id=1, name="x", reason=Reason.REPLACED_MEANWHILE), False),
+        (failed(Reason.RECONNECT_REQUIRED), False),
+    ],
+)
+def test_one_success_clears_the_suspicion_that_all_fail(outcome, clears):
+    jury = Jury()
+    for _ in range(10):
+        jury.judge(channel(), failed(Reason.UNAVAILABLE))
+    jury.judge(channel("ok"), outcome)
+    assert (jury.systemic is None) is clears
+
+
+@pytest.mark.parametrize(
+    ("outcome", "through"),
+    [
+        (Renewed(id=1, name="x"), True),
+        (Skipped(id=1, name="x", reason=Reason.CLOCK_CORRECTED), True),
+        (failed(Reason.RECONNECT_REQUIRED), True),
+        (failed(Reason.MISSING_PERMISSION), True),
+        (failed(Reason.NOT_EXTENDED), True),
+        (failed(Reason.UNAVAILABLE), False),
+        (failed(Reason.UNEXPECTED_ANSWER), False),
+        (failed(Reason.UNDECRYPTABLE), False),
+    ],
+)
+def test_an_answer_about_the_channel_itself_shows_that_meta_accepts_the_app(outcome, through):
+    jury = Jury(refused=10)
+    jury.hear(outcome)
+    assert jury.suspects_app is not through
+
+
+def test_a_tally_counts_each_kind_once():
+    tally = Tally()
+    for outcome in [
+        Renewed(id=1, name="x"),
+        failed(Reason.UNAVAILABLE),
+        Skipped(id=1, name="x", reason=Reason.WAITING_FOR_RECONNECT),
+        Skipped(id=1, name="x", reason=Reason.NEVER_EXPIRES),
+        Due(id=1, name="x", why=Why.OLD),
+    ]:
+        tally.add(outcome)
+    assert (tally.renewed, tally.failed, tally.waiting, tally.skipped) == (1, 1, 1, 1)
+    assert tally.reasons == {Reason.NEVER_EXPIRES: 1}
+
+
+# -- SQL and Python agree on what is due
+
+TIMES = st.sampled_from([None, -70, -46, -45, -44, -1, 0, 1, 14, 15, 16, 40])
+ROWS = st.fixed_dictionaries(
+    {
+        "expires": TIMES,
+        "age": TIMES,
+        "status": st.sampled_from([None, "ok", "warning", "never_expires"]),
+        "error": st.sampled_from(
+            [
+                None,
+                "",
+                "reconnect_required",
+                "reconnect_required: x",
+                "reconnect_requiredx: y",
+                "unavailable: x",
+                "unexpected_answer: x",
+                "missing_permission: x",
+                "undecryptable: x",
+            ]
+        ),
+        "mark": st.sampled_from([None, "same", "other"]),
+    }
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(rows=st.lists(ROWS, min_size=1, max_size=30), everything=st.booleans())
+def test_sql_and_python_agree_on_what_is_due_and_what_waits(fleet, rows, everything):
+    fleet.rows.run('DELETE FROM "Channel"')
+    now = fleet.now
+    for row in rows:
+        fleet.rows.insert(
+            wa_token_encrypted="cipher",
+            token_expires_at=None if row["expires"] is None else now + days(row["expires"]),
+            last_token_refresh_at=None if row["age"] is None else now + days(row["age"]),
+            token_status=row["status"],
+            token_error=row["error"],
+            token_fingerprint={"same": fingerprint("cipher"), "other": "0" * 32, None: None}[row["mark"]],
+        )
+    everyone = fleet.database.due(replace(POLICY, force=True).look(now))
+    look = replace(POLICY, audit=everything).look(now)
+    due = {one.id for one in fleet.database.due(look)}
+    waiting = {one.id for one in fleet.database.waiting(look)}
+    counts = fleet.database.count(look)
+    assert len(everyone) == len(rows)
+    assert due == {one.id for one in everyone if is_due(one, look)}
+    assert waiting == {one.id for one in everyone if not everything and is_waiting(one, now)}
+    assert (counts.candidates, counts.due, counts.waiting) == (len(rows), len(due), len(waiting))
+
+
+# -- runs
+
+
+def test_one_dead_token_does_not_stop_the_others(fleet):
+    fleet.channel("a1")
+    fleet.channel("b1", Unavailable("down"))
+    fleet.channel("c1")
+    assert fleet.run() is None
+    assert fleet.told == {"a1": "renewed", "b1": Reason.UNAVAILABLE, "c1": "renewed"}
+
+
+def test_a_mistake_of_ours_costs_one_channel_and_not_the_run(fleet, caplog):
+    fleet.channel("a1", KeyError("oops"))
+    fleet.channel("b1")
+    assert fleet.run() is None
+    assert fleet.told == {"a1": Reason.UNEXPECTED_ANSWER, "b1": "renewed"}
+    assert "unexpected error" in caplog.text
+
+
+def refuse(fleet, id_, on="UPDATE OF token_status"):
+    """Make the database refuse to write one row."""
+    if fleet.rows.is_sqlite:
+        fleet.rows.run(
+            f'CREATE TRIGGER no BEFORE {on} ON "Channel" WHEN old.id = {id_} '
+            "BEGIN SELECT RAISE(ABORT, 'this row is frozen'); END"
+        )
+    else:
+        fleet.rows.run(
+            f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF old.id = {id_} THEN "
+            "RAISE 'this row is frozen'; END IF; RETURN new; END $$"
+        )
+        fleet.rows.run(f'CREATE TRIGGER no BEFORE {on} ON "Channel" FOR EACH ROW EXECUTE FUNCTION no()')
+
+
+def test_a_row_that_the_database_refuses_fails_alone_and_stays_as_it_was(fleet):
+    frozen = fleet.channel("a1")
+    fleet.channel("b1")
+    refuse(fleet, frozen)
+    before = fleet.rows.get(frozen)
+    assert fleet.run(workers=1) is None
+    assert fleet.told == {"a1": Reason.WRITE_FAILED, "b1": "renewed"}
+    assert any("this row is frozen" in getattr(outcome, "detail", "") for outcome in fleet.outcomes)
+    assert (fleet.rows.get(frozen), fleet.rows.audit(frozen)) == (before, [])
+
+
+def test_a_database_that_refuses_every_write_is_systemic(fleet):
+    for number in range(14):
+        fleet.channel(f"t{number:02}")
+    if fleet.rows.is_sqlite:
+        fleet.rows.run(
+            "CREATE TRIGGER no BEFORE INSERT ON token_audit_log BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    else:
+        fleet.rows.run("ALTER TABLE token_audit_log ADD CONSTRAINT full_ CHECK (false)")
+    stopped = fleet.run(workers=1)
+    assert (stopped.reason, fleet.started.tally.failed in {10, 11}) == (Reason.SYSTEMIC, True)
+    assert set(fleet.told.values()) == {Reason.WRITE_FAILED}
+
+
+def test_a_database_that_is_lost_stops_the_run(fleet, monkeypatch):
+    for number in range(9):
+        fleet.channel(f"t{number:02}")
+    write = fleet.database.write
+
+    def lose(changes):
+        if fleet.outcomes:
+            raise DatabaseLost("the database cannot be reached")
+        return write(changes)
+
+    monkeypatch.setattr(fleet.database, "write", lose)
+    stopped = fleet.run(workers=1)
+    tally = fleet.started.tally
+    assert (stopped.reason, tally.due, tally.renewed + tally.left) == (Reason.DATABASE_LOST, 9, 9)
+    assert tally.renewed < 9
+
+
+def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration_error(fleet, monkeypatch):
+    fleet.channel("a1")
+
+    def refuse_claim(*_):
+        raise BadDatabase("permission denied")
+
+    monkeypatch.setattr(fleet.database, "claim", refuse_claim)
+    with pytest.raises(BadDatabase, match="permission denied"):
+        fleet.run()
+
+
+def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypatch):
+    for number in range(9):
+        fleet.channel(f"t{number:02}")
+    claim = fleet.database.claim
+
+    def refuse_later(*given):
+        if fleet.outcomes:
+            raise BadDatabase("permission denied")
+        return claim(*given)
+
+    monkeypatch.setattr(fleet.database, "claim", refuse_later)
+    assert fleet.run(workers=1).reason == Reason.DATABASE_LOST
+
+
+def test_claims_are_extended_while_meta_is_slow(fleet, monkeypatch):
+    fleet.channel("a1")
+    extended = []
+    monkeypatch.setattr(Database, "lease", 0.03)
+    extend = fleet.database.extend
+    monkeypatch.setattr(fleet.database, "extend", lambda: (extended.append(1), extend()))
+    gate = threading.Event()
+    inspect = fleet.meta.inspect
+
+    def slow(token):
+        gate.wait(5)
+        return inspect(token)
+
+    monkeypatch.setattr(fleet.meta, "inspect", slow)
+    monkeypatch.setattr(runner, "WAKE_SECONDS", 0.01)
+    wait = threading.Thread(target=lambda: (poll(lambda: len(extended) > 2), gate.set()))
+    wait.start()
+    assert fleet.run() is None
+    wait.join()
+    assert (fleet.told, len(extended) > 2) == ({"a1": "renewed"}, True)
+
+
+def poll(condition):
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+
+
+def test_the_limit_of_the_app_stops_the_run_and_releases_the_rest(fleet):
+    for number in range(6):
+        fleet.channel(f"t{number:02}", RateLimited("slow down"))
+    stopped = fleet.run(workers=2)
+    leases = {fleet.rows.get(id_)["token_lease_until"] for id_ in range(1, 7)}
+    assert (stopped.reason, stopped.detail, leases) == (Reason.RATE_LIMITED, "slow down", {None})
+
+
+def test_channels_that_share_a_refused_token_are_held_together(fleet):
+    for _ in range(3):
+        fleet.channel("same", AppRejected("no such app"))
+    stopped = fleet.run(workers=4)
+    assert (stopped.reason, stopped.detail, fleet.outcomes) == (Reason.APP_REJECTED, "no such app", [])
+
+
+def test_what_was_put_aside_as_systemic_is_written_once_one_succeeds(fleet):
+    for number in range(12):
+        fleet.channel(f"a{number:02}", Unavailable("down"), token_expires_at=fleet.now + days(1))
+    gate = threading.Event()
+    fleet.channel("slow", token_expires_at=fleet.now + days(0.5))
+    inspect = fleet.meta.inspect
+
+    def slow(token):
+        if token.reveal() == "slow":
+            gate.wait(10)
+        return inspect(token)
+
+    fleet.meta.inspect = slow
+
+    def outcome(one):
+        fleet.outcomes.append(one)
+        if len(fleet.outcomes) == 10:
+            gate.set()
+
+    assert fleet.run(workers=16, outcome=outcome) is None
+    assert (len(fleet.outcomes), fleet.told["slow"]) == (13, "renewed")
+
+
+def test_remembered_renewals_do_not_grow_without_end(fleet, monkeypatch):
+    monkeypatch.setattr(runner, "REMEMBERED", 2)
+    for number in range(5):
+        fleet.channel(f"t{number:02}")
+    fleet.run(workers=1)
+    assert len(fleet.started._renewed) == 2
+
+
+def test_a_channel_that_another_run_has_renewed_meanwhile_is_nobodys_business(fleet):
+    first, second = fleet.channel("a1"), fleet.channel("b1")
+    look = POLICY.look(fleet.now)
+    places = fleet.database.due_places(look)
+    fleet.rows.update(first, token_expires_at=fleet.now + days(60))
+    fleet.database.due_places = lambda *_: places if not fleet.begun[1:] and not fleet.begun.append(1) else []
+    assert fleet.run() is None
+    assert (fleet.told, fleet.started.tally.due, second) == ({"b1": "renewed"}, 1, second)
+
+
+def test_no_key_that_fits_is_found_out_before_anything_begins(fleet):
+    for token in ("a1", "b1"):
+        fleet.channel(token, wa_token_encrypted=fernet(bytes(32)).encrypt(b"x").decode())
+    with pytest.raises(WrongKeys):
+        fleet.run()
+    with pytest.raises(WrongKeys):
+        preview(fleet.database, KEYS, Scope(POLICY.look(fleet.now)), Ledger(print, print))
+    assert fleet.begun == []
+
+
+def test_a_dry_run_stops_at_its_limit(fleet):
+    for number in range(5):
+        fleet.channel(f"t{number:02}")
+    tally = preview(
+        fleet.database,
+        KEYS,
+        Scope(POLICY.look(fleet.now), limit=2),
+        Ledger(fleet.begun.append, fleet.outcomes.append),
+    )
+    assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([Why.ENDS_SOON] * 2, 3)
