@@ -29,10 +29,12 @@ def target() -> DatabaseUrl:
         raise CommandError(str(error)) from None
 
 
-def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:  # noqa: FBT001, ARG001 - Alembic's signature
+def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:  # noqa: FBT001 - Alembic's signature
     """Whether autogenerate may speak of a thing: the table is shared, and most of it is not ours."""
     if kind == "table":
         return name in {AUDIT_TABLE, TableMap().table}
+    if kind == "column" and thing.table.name != AUDIT_TABLE:
+        return not reflected and compare_to is None  # what is there is as its owner wants it
     return not reflected or compare_to is not None
 
 

@@ -1,0 +1,443 @@
+"""Who is told of what, and that everybody is told once: decided on values, and done on real databases."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alerts import Ended, is_news, send_alerts
+from connection import BadDatabase, DatabaseLost
+from models import Channel, fingerprint
+from notify import DeliveryError
+from runner import Stopped, Tally
+
+NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
+ERROR = "reconnect_required: the session was invalidated"
+STOPPED = Stopped("rate_limited", "too many calls")
+NOTHING = Ended(Tally())
+
+
+def days(count):
+    return timedelta(days=count)
+
+
+def channel(*, left=None, told=None, **fields):
+    """A channel in `warning`, by the days that its token has left and those since people were told."""
+    return Channel(
+        id=1,
+        name="Bakery",
+        ciphertext="c",
+        status="warning",
+        error=ERROR,
+        expires_at=None if left is None else NOW + days(left),
+        alerted_at=None if told is None else NOW - days(told),
+        **fields,
+    )
+
+
+# Is it news?
+
+
+@pytest.mark.parametrize("left", [None, 40, 7, 0, -40])
+def test_what_nobody_was_told_of_is_news(left):
+    assert is_news(channel(left=left), NOW)
+
+
+@pytest.mark.parametrize(
+    ("left", "told", "news"),
+    [
+        # 7 days left are crossed
+        (7.01, 1, False),
+        (7, 1, True),
+        (6.5, 1, True),
+        (6.5, 0.5, False),
+        (6.5, 0.25, False),
+        # 3
+        (3.01, 1, False),
+        (3, 1, True),
+        (2.5, 1, True),
+        (2.5, 0.5, False),
+        # 1
+        (1.01, 1, False),
+        (1, 1, True),
+        (0.5, 1, True),
+        (0.5, 0.5, False),
+        # the end
+        (0.01, 0.5, False),
+        (0, 0.5, True),
+        (-0.5, 1, True),
+        (-0.5, 0.5, False),
+        # told after the end, however long ago
+        (-1, 0.5, False),
+        (-100, 99, False),
+        # told long ago: many steps crossed since are one piece of news
+        (20, 300, False),
+        (7, 300, True),
+        (-100, 300, True),
+        # told in the future, by a machine whose clock is wrong
+        (2, -1, False),
+        (-2, -1, False),
+    ],
+)
+def test_what_people_know_of_is_news_when_it_comes_near_its_end(left, told, news):
+    assert is_news(channel(left=left, told=told), NOW) is news
+
+
+@pytest.mark.parametrize("told", [0, 1, 300])
+def test_what_has_no_known_end_is_told_once(told):
+    assert not is_news(channel(told=told), NOW)
+
+
+@pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_an_end_that_is_infinitely_far_away_is_no_trouble(end):
+    assert not is_news(replace(channel(told=1), expires_at=end), NOW)
+
+
+@pytest.mark.parametrize(
+    ("mark", "news"), [(None, True), (fingerprint("c"), True), (fingerprint("d"), False)]
+)
+def test_what_is_known_of_a_token_that_was_replaced_is_no_news(mark, news):
+    assert is_news(channel(left=2, fingerprint=mark), NOW) is news
+
+
+@pytest.mark.parametrize(
+    ("left", "every", "news"),
+    [
+        (15.5, 1, [0, 9, 13, 15, 16]),
+        (15, 1, [0, 8, 12, 14, 15]),
+        (6, 1, [0, 3, 5, 6]),
+        (40, 1, [0]),
+        (-3, 1, [0]),
+        (None, 1, [0]),
+        (15.5, 5, [0, 10, 15]),
+        (15.5, 19, [0, 19]),
+    ],
+)
+def test_in_twenty_days_of_runs_it_is_news_on_exactly_these(left, every, news):
+    one, found = channel(left=left), []
+    for day in range(0, 20, every):
+        if is_news(one, NOW + days(day)):
+            found.append(day)
+            one = replace(one, alerted_at=NOW + days(day))
+    assert found == news
+
+
+# Sending, with a real database
+
+
+class Recorder:
+    """A target that remembers the messages that it took."""
+
+    name = "recorder"
+
+    def __init__(self):
+        self.messages = []
+        self.is_broken = False
+
+    def deliver(self, message):
+        if self.is_broken:
+            raise DeliveryError("out of order")
+        self.messages.append(message)
+
+    @property
+    def told(self):
+        """The channels of each message."""
+        return [[card.title for card in message.cards] for message in self.messages]
+
+
+@pytest.fixture
+def target():
+    return Recorder()
+
+
+@pytest.fixture
+def insert(rows):
+    """Insert channels that need attention."""
+
+    def insert_(name, **columns):
+        columns = {
+            "name": name,
+            "wa_token_encrypted": f"ciphertext of {name}",
+            "token_status": "warning",
+            "token_error": ERROR,
+            "token_expires_at": NOW + days(10),
+        } | columns
+        return rows.insert(**columns)
+
+    return insert_
+
+
+@pytest.fixture
+def tell(database, target):
+    """One run's alert, some days from now."""
+
+    def tell_(day=0, ended=NOTHING):
+        return send_alerts(database, [target], ended, NOW + days(day), None)
+
+    return tell_
+
+
+def test_each_channel_is_told_once_and_the_next_run_is_silent(insert, tell, target, rows):
+    first, second = insert("North"), insert("South")
+    tell()
+    tell(0.5)
+    assert target.told == [["North (1)", "South (2)"]]
+    assert [rows.get(id_)["token_alerted_at"] for id_ in (first, second)] == [NOW, NOW]
+    assert [rows.get(id_)["token_lease_until"] for id_ in (first, second)] == [None, None]
+
+
+def test_what_is_said_of_a_channel_is_read_from_its_row(insert, tell, target):
+    insert("North")
+    tell()
+    (card,) = target.messages[0].cards
+    assert card.lines == (
+        "the session was invalidated",
+        "Ends on 11 Dec 2026 (10 days)",
+        "To do: the customer must connect WhatsApp again",
+    )
+
+
+def test_the_most_urgent_come_first(insert, tell, target):
+    insert("later", token_expires_at=NOW + days(9))
+    insert("dead", token_expires_at=NOW - days(9))
+    insert("unknown", token_expires_at=None)
+    tell()
+    assert target.told == [["unknown (3)", "dead (2)", "later (1)"]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"token_status": "ok", "token_error": None},
+        {"token_status": None},
+        {"token_status": "never_expires"},
+        {"type": "telegram"},
+        {"wa_token_encrypted": None},
+        {"wa_token_encrypted": ""},
+        {"token_fingerprint": fingerprint("another one")},
+        {"token_lease_until": datetime(2999, 1, 1, tzinfo=UTC)},
+        {"token_alerted_at": NOW - days(1)},
+    ],
+)
+def test_of_other_channels_nothing_is_said(insert, tell, target, columns):
+    insert("North", **columns)
+    assert (tell(), target.messages) == ([], [])
+
+
+def test_of_one_channel_people_hear_in_twenty_days_of_runs_on_exactly_these(insert, tell, target):
+    insert("North", token_expires_at=NOW + days(15.5))
+    heard = []
+    for day in range(20):
+        before = len(target.messages)
+        tell(day)
+        heard += [day] * (len(target.messages) - before)
+    assert heard == [0, 9, 13, 15, 16]
+
+
+def test_a_claim_that_ran_out_with_its_run_does_not_keep_a_channel_back(insert, tell, target):
+    insert("North", token_lease_until=datetime(2020, 1, 1, tzinfo=UTC))
+    tell()
+    assert target.told == [["North (1)"]]
+
+
+@pytest.mark.parametrize(("columns", "told"), [({}, 1), ({"token_alerted_at": None}, 2)])
+def test_another_reason_is_told_if_whoever_wrote_it_cleared_the_mark(
+    insert, tell, target, rows, columns, told
+):
+    id_ = insert("North")
+    tell()
+    rows.update(id_, token_error="missing_permission: a permission is missing", **columns)
+    tell()
+    assert len(target.messages) == told
+
+
+def test_an_alert_that_nobody_received_is_sent_again(insert, tell, target, rows):
+    id_ = insert("North")
+    target.is_broken = True
+    assert [str(error) for error in tell()] == ["out of order"]
+    row = rows.get(id_)
+    assert (row["token_alerted_at"], row["token_lease_until"]) == (None, None)
+    target.is_broken = False
+    assert (tell(), target.told) == ([], [["North (1)"]])
+
+
+def test_an_alert_that_somebody_received_is_not_sent_again(insert, database, target, rows):
+    id_ = insert("North")
+    broken = Recorder()
+    broken.is_broken = True
+    errors = send_alerts(database, [broken, target], NOTHING, NOW, None)
+    assert ([str(error) for error in errors], target.told) == (["out of order"], [["North (1)"]])
+    assert rows.get(id_)["token_alerted_at"] == NOW
+
+
+def test_the_link_to_reconnect_is_on_each_card(insert, database, target):
+    insert("North")
+    send_alerts(database, [target], NOTHING, NOW, "https://app.example/reconnect?id={channel_id}")
+    assert [card.link for card in target.messages[0].cards] == ["https://app.example/reconnect?id=1"]
+
+
+def test_ids_may_be_text(insert, open_database, target, rows):
+    rows.recreate(
+        'id text PRIMARY KEY, "name" text, type text, wa_token_encrypted text, token_status text, '
+        "token_error text, token_fingerprint text, token_expires_at timestamp, "
+        "last_token_refresh_at timestamp, token_alerted_at timestamp, token_lease_until timestamp"
+    )
+    insert("North", id="cl/1 ü")
+    for _ in range(2):
+        send_alerts(open_database(), [target], NOTHING, NOW, "https://app.example/{channel_id}")
+    (card,) = target.messages[0].cards
+    assert (target.told, card.link) == ([["North (cl/1 ü)"]], "https://app.example/cl%2F1%20%C3%BC")
+
+
+# Several runs
+
+
+def test_a_channel_that_another_run_is_telling_of_is_left_to_it(insert, open_database, target, rows):
+    id_ = insert("North")
+    other = open_database()
+    other.claim_to_alert([id_])
+    send_alerts(open_database(), [target], NOTHING, NOW, None)
+    assert target.messages == []
+    assert rows.get(id_)["token_lease_until"] is not None
+
+
+def test_a_channel_that_another_run_has_told_of_meanwhile_is_not_told_of_again(
+    insert, open_database, target, rows, monkeypatch
+):
+    ids = [insert("North"), insert("South")]
+    first, second = open_database(), open_database()
+    look = second.needing_attention
+
+    def look_slowly(soon):
+        found = look(soon)
+        send_alerts(first, [target], NOTHING, NOW, None)
+        return found
+
+    monkeypatch.setattr(second, "needing_attention", look_slowly)
+    send_alerts(second, [target], NOTHING, NOW, None)
+    assert target.told == [["North (1)", "South (2)"]]
+    assert [rows.get(id_)["token_lease_until"] for id_ in ids] == [None, None]
+
+
+def test_runs_in_parallel_tell_of_each_channel_once(insert, open_database):
+    names = [f"Line {number}" for number in range(30)]
+    expected = sorted(f"{name} ({insert(name)})" for name in names)
+    targets = [Recorder() for _ in range(4)]
+    barrier = threading.Barrier(len(targets))
+
+    def run(database, target):
+        barrier.wait()
+        send_alerts(database, [target], NOTHING, NOW, None)
+
+    threads = [threading.Thread(target=run, args=(open_database(), target)) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = [title for target in targets for message in target.told for title in message]
+    assert sorted(told) == expected
+
+
+# What else there is to say
+
+
+def test_a_run_that_stopped_always_says_so(tell, target):
+    for _ in range(2):
+        tell(ended=Ended(Tally(), stopped=STOPPED))
+    assert [message.title for message in target.messages] == ["WhatsApp token renewal stopped early"] * 2
+
+
+def test_a_run_that_stopped_names_the_channels_too(insert, tell, target):
+    insert("North")
+    tell(ended=Ended(Tally(), stopped=STOPPED))
+    assert target.told == [["North (1)"]]
+
+
+def test_a_recovery_is_told_by_itself(tell, target):
+    tell(ended=Ended(Tally(), recovered=("North (1)",)))
+    assert [(message.title, message.cards) for message in target.messages] == [
+        ("1 WhatsApp line has recovered", ())
+    ]
+
+
+def test_a_run_with_nothing_to_say_is_silent(tell, target):
+    assert (tell(), target.messages) == ([], [])
+
+
+def test_without_a_target_nothing_is_marked_as_told(insert, database, rows):
+    id_ = insert("North")
+    assert send_alerts(database, [], Ended(Tally(), stopped=STOPPED), NOW, None) == []
+    assert rows.get(id_)["token_alerted_at"] is None
+
+
+# Without a database
+
+
+@pytest.mark.parametrize(
+    ("ended", "titles"),
+    [
+        (NOTHING, []),
+        (Ended(Tally(), stopped=STOPPED), ["WhatsApp token renewal stopped early"]),
+    ],
+)
+def test_without_a_database_only_the_end_of_the_run_is_told(target, ended, titles):
+    assert send_alerts(None, [target], ended, NOW, None) == []
+    assert [message.title for message in target.messages] == titles
+
+
+def test_without_a_database_an_alert_that_is_not_delivered_is_an_error(target):
+    target.is_broken = True
+    errors = send_alerts(None, [target], Ended(Tally(), stopped=STOPPED), NOW, None)
+    assert [str(error) for error in errors] == ["out of order"]
+
+
+class Failing:
+    """A database with one channel to tell of, of which one method fails."""
+
+    def __init__(self, method, error):
+        self.calls = []
+        self.fails = (method, error)
+
+    def call(self, name, result=None):
+        self.calls.append(name)
+        if name == self.fails[0]:
+            raise self.fails[1]
+        return result
+
+    def needing_attention(self, _soon):
+        return self.call("needing_attention", [channel(left=2)])
+
+    def claim_to_alert(self, _ids):
+        return self.call("claim_to_alert", [channel(left=2)])
+
+    def mark_alerted(self, _ids, _at):
+        return self.call("mark_alerted")
+
+    def release(self, ids):
+        return self.call("release") if ids else None
+
+
+@pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
+@pytest.mark.parametrize("method", ["needing_attention", "claim_to_alert"])
+def test_a_database_that_cannot_be_read_does_not_keep_the_rest_from_being_told(target, method, error):
+    ended = Ended(Tally(), stopped=STOPPED)
+    assert send_alerts(Failing(method, error), [target], ended, NOW, None) == []
+    assert target.told == [[]]
+
+
+@pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
+def test_a_database_that_is_lost_after_an_alert_is_no_error(target, error):
+    database = Failing("mark_alerted", error)
+    assert send_alerts(database, [target], NOTHING, NOW, None) == []
+    assert (target.told, database.calls[-1]) == ([["Bakery (1)"]], "mark_alerted")
+
+
+@pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
+def test_a_database_that_is_lost_after_a_failed_alert_is_no_further_error(target, error):
+    target.is_broken = True
+    database = Failing("release", error)
+    errors = send_alerts(database, [target], NOTHING, NOW, None)
+    assert ([str(error) for error in errors], database.calls[-1]) == (["out of order"], "release")

@@ -1,0 +1,505 @@
+"""Reaching a database: what people paste as its URL, and what every kind of trouble with it is called."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import struct
+import threading
+from contextlib import closing, contextmanager
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+
+import connection as module
+from conftest import only_postgresql, only_sqlite
+from connection import TRIES, BadDatabase, Connection, DatabaseLost, parse_url
+
+PASSWORD = "s3cr3t-of-mine"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0)
+
+
+@pytest.fixture
+def connection(database_url):
+    with closing(Connection(parse_url(database_url))) as opened:
+        yield opened
+
+
+def ask(connection, sql, **options):
+    return connection.run(lambda c, _: c.execute(sa.text(sql)).scalar(), **options)
+
+
+def trouble(kind, url, sql="SELECT 1"):
+    """The words with which a database that is opened and asked something ends in an error of this kind."""
+    with pytest.raises(kind) as raised, closing(Connection(parse_url(url))) as connection:
+        ask(connection, sql)
+    return str(raised.value)
+
+
+# The URL
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "postgres://anna:pw@db.example:6432/shop",
+        "postgresql://anna:pw@db.example:6432/shop",
+        "postgresql+psycopg://anna:pw@db.example:6432/shop",
+        "postgresql+asyncpg://anna:pw@db.example:6432/shop",
+        "  postgresql://anna:pw@db.example:6432/shop\n",
+    ],
+)
+def test_every_spelling_of_postgresql_is_the_driver_that_we_have(pasted):
+    expected = "postgresql+psycopg2://anna:pw@db.example:6432/shop"
+    assert parse_url(pasted).url.render_as_string(hide_password=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "kept", "schema", "ignored"),
+    [
+        ("", {}, None, ()),
+        ("?schema=sales", {}, "sales", ()),
+        ("?schema=", {}, None, ()),
+        (
+            "?schema=sales&connection_limit=5&pgbouncer=true&pool_timeout=0",
+            {},
+            "sales",
+            ("connection_limit", "pgbouncer", "pool_timeout"),
+        ),
+        (
+            "?sslmode=require&sslrootcert=/ca.pem&connect_timeout=3",
+            {"sslmode": "require", "sslrootcert": "/ca.pem", "connect_timeout": "3"},
+            None,
+            (),
+        ),
+        ("?user=somebody&password=else&sslaccept=strict", {}, None, ("password", "sslaccept", "user")),
+        ("?host=/var/run/postgresql", {"host": "/var/run/postgresql"}, None, ()),
+    ],
+)
+def test_the_options_of_libpq_are_kept_and_those_of_prisma_are_understood_or_named(
+    query, kept, schema, ignored
+):
+    found = parse_url(f"postgresql://anna@db.example/shop{query}")
+    assert (dict(found.url.query), found.schema, found.ignored) == (kept, schema, ignored)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("a%40b", "a@b"),
+        ("a%2Fb%3Fc%23d%25e", "a/b?c#d%e"),
+        ("a/b", "a/b"),
+        ("a?b", "a?b"),
+        ("a#b", "a#b"),
+        ("a:b", "a:b"),
+        ("a%b", "a%b"),
+        ("ñ€", "ñ€"),
+        ("", ""),
+    ],
+)
+def test_a_password_may_be_encoded_and_most_characters_need_not_be(written, meant):
+    url = parse_url(f"postgresql://anna:{written}@db.example/shop").url
+    assert (url.password, url.host, url.database) == (meant, "db.example", "shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "ignored"),
+    [
+        ("sqlite:///channels.db", "channels.db", ()),
+        ("sqlite:////srv/channels.db", "/srv/channels.db", ()),
+        ("sqlite+pysqlite:////srv/a@b/100%25.db", "/srv/a@b/100%.db", ()),
+        ("sqlite:///channels.db?timeout=abc&mode=ro", "channels.db", ("mode", "timeout")),
+    ],
+)
+def test_sqlite_is_a_file_and_nothing_else(text, file, ignored):
+    found = parse_url(text)
+    assert (found.url.drivername, found.url.database, dict(found.url.query), found.ignored) == (
+        "sqlite",
+        file,
+        {},
+        ignored,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must begin with postgresql:// or sqlite:///"),
+        ("shop", "must begin with"),
+        (f"mysql://anna:{PASSWORD}@db.example/shop", "must begin with"),
+        (f'"postgresql://anna:{PASSWORD}@db.example/shop"', "must begin with"),
+        (f"postgresql:/anna:{PASSWORD}@db.example/shop", "must begin with"),
+        (f"DATABASE_URL=postgresql://anna:{PASSWORD}@db.example/shop", "must begin with"),
+        ("file:./dev.db", "must begin with"),
+        (f"postgresql://anna:{PASSWORD}@db.example:port/shop", "not a valid URL"),
+        (f"postgresql://anna:{PASSWORD}@one:1,two:2/shop", "not a valid URL"),
+        (f"postgresql://anna:{PASSWORD}@{PASSWORD}@db.example/shop", "must be written as %40"),
+        (f"postgresql://anna:{PASSWORD}@{PASSWORD}/x@db.example/shop", "must be written as %40"),
+        (f"postgresql://anna:{PASSWORD}@{PASSWORD}#x@db.example/shop", "must be written as %40"),
+        (f"postgresql://anna:{PASSWORD}@db.example", "names no database"),
+        (f"postgresql://anna:{PASSWORD}@db.example/", "names no database"),
+        (f"postgresql://anna:{PASSWORD}@db.example/?schema=x", "names no database"),
+        (f"postgresql://anna:{PASSWORD}@db.example/shop?schema=a&schema=b", "more than one schema"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite://channels.db", "names no file"),
+        ("sqlite://folder/channels.db", "names no file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_without_repeating_it(text, words):
+    with pytest.raises(BadDatabase) as raised:
+        parse_url(text)
+    assert (words in str(raised.value), PASSWORD in repr(raised.value)) == (True, False)
+
+
+def test_a_url_shows_no_password(database_url):
+    found = parse_url(f"postgres://anna:{PASSWORD}@db.example/shop?schema=a&password={PASSWORD}")
+    assert PASSWORD not in f"{found} {found!r} {found.url} {found.ignored}"
+
+
+# A file
+
+
+@pytest.mark.parametrize("missing", ["none.db", "folder/none.db", "folder"])
+def test_a_file_that_is_not_there_is_not_created(tmp_path, missing):
+    (tmp_path / "folder").mkdir()
+    words = trouble(BadDatabase, f"sqlite:///{tmp_path / missing}")
+    assert (words, [path.name for path in tmp_path.rglob("*")]) == (
+        f"there is no file {tmp_path / missing} that can be read; run: alembic upgrade head",
+        ["folder"],
+    )
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "x.db").write_text("This is a letter, and a long one, not a database." * 10)
+    said = trouble(BadDatabase, f"sqlite:///{tmp_path / 'x.db'}", "SELECT * FROM sqlite_master")
+    assert said == "the database refused: file is not a database"
+
+
+@contextmanager
+def writing(database_url):
+    """Somebody else who writes to the file and does not come to an end."""
+    with closing(sqlite3.connect(parse_url(database_url).url.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+@only_sqlite
+def test_a_file_that_somebody_else_writes_to_can_be_read(database_url, connection):
+    with writing(database_url):
+        assert ask(connection, "SELECT 1") == 1
+
+
+@only_sqlite
+def test_a_busy_file_is_waited_for(database_url, connection, monkeypatch):
+    with writing(database_url) as other:
+        monkeypatch.setattr(module.time, "sleep", lambda _: other.execute("ROLLBACK"))
+        assert ask(connection, "SELECT 1", immediate=True) == 1
+
+
+@only_sqlite
+def test_a_file_that_stays_busy_is_as_good_as_lost(database_url, connection):
+    with writing(database_url), pytest.raises(DatabaseLost, match=r"\(database is locked\)$"):
+        ask(connection, "SELECT 1", immediate=True)
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    ("stored", "form"),
+    [
+        ("2026-06-15 12:00:00.000000", "2026-06-15 12:00:00.000000"),
+        ("2026-06-15 12:00:00", "2026-06-15 12:00:00.000000"),
+        ("2026-06-15T12:00:00.123Z", "2026-06-15 12:00:00.123000"),
+        ("2026-06-15T12:00:00+05:30", "2026-06-15 06:30:00.000000"),
+        ("2026-06-15", "2026-06-15 00:00:00.000000"),
+        ("", None),
+        ("soon", None),
+        ("0000-00-00 00:00:00", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        (None, None),
+        (1801010100000, None),  # Prisma's milliseconds: as text, they could be read as a day in 1801
+        (2461207.0, None),
+        (b"2026-06-15", None),
+    ],
+)
+def test_a_date_in_sqlite_has_one_form_and_what_is_none_is_null(connection, stored, form):
+    query = sa.text("SELECT utc(:stored)").bindparams(stored=stored)
+    assert connection.run(lambda c, _: c.execute(query).scalar()) == form
+
+
+@only_sqlite
+def test_text_that_is_not_utf_8_can_be_read(connection):
+    assert ask(connection, "SELECT CAST(x'61ff62' AS TEXT)") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+# A server
+
+
+def closed_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_a_port_where_nobody_listens_is_a_lost_database():
+    words = trouble(DatabaseLost, f"postgresql://anna:{PASSWORD}@127.0.0.1:{closed_port()}/shop")
+    assert ("Connection refused" in words, PASSWORD in words) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("sslmode=perhaps", 'invalid sslmode value: "perhaps"'),
+        ("port=99999", 'invalid port number: "99999"'),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_bad_database(query, words):
+    url = f"postgresql://anna:{PASSWORD}@127.0.0.1:{closed_port()}/shop?{query}"
+    assert trouble(BadDatabase, url) == f"the database refused: {words}"
+
+
+@only_postgresql
+def test_a_database_that_is_not_on_the_server_is_a_bad_database(database_url):
+    url = sa.make_url(database_url).set(database="nowhere", password=PASSWORD)
+    words = trouble(BadDatabase, url.render_as_string(hide_password=False))
+    assert ('FATAL: database "nowhere" does not exist' in words, PASSWORD in words) == (True, False)
+
+
+@only_postgresql
+def test_a_role_that_is_not_on_the_server_is_a_bad_database(database_url):
+    url = sa.make_url(database_url).set(username="nobody", password=PASSWORD)
+    words = trouble(BadDatabase, url.render_as_string(hide_password=False))
+    assert ("FATAL" in words, "nobody" in words, PASSWORD in words) == (True, True, False)
+
+
+class Refusing:
+    """Listens as a PostgreSQL server does, and answers every start of a session with the same message."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self.asked = 0
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        socket.create_connection(self._listener.getsockname()).close()  # wakes it up
+        self._thread.join()
+        self._listener.close()
+
+    def url(self, query):
+        port = self._listener.getsockname()[1]
+        return f"postgresql://anna@127.0.0.1:{port}/shop?gssencmode=disable&{query}"
+
+    def _serve(self):
+        while True:
+            with self._listener.accept()[0] as session:
+                length = session.recv(4)
+                if not length:
+                    return
+                session.recv(struct.unpack("!I", length)[0] - 4)
+                session.sendall(self._answer)
+                self.asked += 1
+
+
+def fatal(words, state="28P01"):
+    """The server's message for a session that it does not begin."""
+    fields = b"".join(f"{key}{text}\0".encode() for key, text in [("S", "FATAL"), ("C", state), ("M", words)])
+    return b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'password authentication failed for user "anna"',
+        'no pg_hba.conf entry for host "10.0.0.1", user "anna", database "shop", no encryption',
+        'database "shop" does not exist',
+    ],
+)
+def test_a_server_that_refuses_us_is_asked_once_and_quoted(words):
+    with Refusing(fatal(words)) as server:
+        said = trouble(BadDatabase, server.url("sslmode=disable"))
+    assert (said.endswith(f"FATAL: {words}"), server.asked) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "the database system is starting up",
+        "the database system is not yet accepting connections",
+        "the database system is shutting down",
+        "the database system is in recovery mode",
+        "terminating connection due to administrator command",
+        "sorry, too many clients already",
+        "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        'too many connections for role "anna"',
+        "no more connections allowed (max_client_conn)",
+        "server login has been failing, cached error: connect failed, try again later (server_login_retry)",
+    ],
+)
+def test_a_server_that_has_no_room_yet_is_asked_again(words):
+    with Refusing(fatal(words)) as server:
+        said = trouble(DatabaseLost, server.url("sslmode=disable"))
+    assert (words in said, server.asked) == (True, TRIES)
+
+
+@pytest.mark.parametrize(
+    ("answer", "query", "words"),
+    [
+        (b"N", "sslmode=require", "server does not support SSL, but SSL was required"),
+        (b"R" + struct.pack("!II", 8, 3), "sslmode=disable", "no password supplied"),
+        (b"S", "sslmode=verify-full&sslrootcert=/nowhere.pem", 'root certificate file "/nowhere.pem"'),
+    ],
+)
+def test_a_missing_password_or_certificate_is_a_bad_database(answer, query, words):
+    with Refusing(answer) as server:
+        assert words in trouble(BadDatabase, server.url(query))
+
+
+def test_a_server_that_hangs_up_is_a_lost_database():
+    with Refusing(b"") as server:
+        said = trouble(DatabaseLost, server.url("sslmode=disable"))
+    assert ("server closed the connection unexpectedly" in said, server.asked) == (True, TRIES)
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    ("query", "name"), [("", "whatsapp-token-refresh"), ("application_name=mine", "mine")]
+)
+def test_the_session_bears_our_name_unless_the_url_gives_another(database_url, query, name):
+    separator = "&" if "?" in database_url else "?"
+    with closing(Connection(parse_url(f"{database_url}{separator}{query}"))) as connection:
+        assert ask(connection, "SHOW application_name") == name
+
+
+# A connection that breaks
+
+
+def kill(rows, connection):
+    """End the session of `connection` on the server, as a restart or a failover does."""
+    pid = ask(connection, "SELECT pg_backend_pid()")
+    rows.run("SELECT pg_terminate_backend(:pid, 10000)", pid=pid)
+
+
+@only_postgresql
+def test_after_a_connection_was_killed_the_next_statement_gets_another(rows, connection):
+    kill(rows, connection)
+    assert ask(connection, "SELECT 1") == 1
+
+
+@only_postgresql
+def test_a_transaction_that_lost_its_connection_is_done_again_from_its_beginning(rows, connection):
+    attempts = []
+
+    def work(c, attempt):
+        attempts.append(attempt)
+        pid = c.execute(sa.text("INSERT INTO \"Channel\" (name) VALUES ('x') RETURNING pg_backend_pid()"))
+        if attempt == 1:
+            rows.run("SELECT pg_terminate_backend(:pid, 10000)", pid=pid.scalar())
+        c.execute(sa.text("SELECT 1"))
+
+    connection.run(work)
+    assert (attempts, rows.scalar('SELECT count(*) FROM "Channel"')) == ([1, 2], 1)
+
+
+@only_postgresql
+def test_a_server_that_does_not_come_back_is_a_lost_database(rows, connection):
+    kill(rows, connection)
+    port, connects = closed_port(), []
+
+    @sa.event.listens_for(connection._engine, "do_connect")
+    def elsewhere(_dialect, _record, _arguments, parameters):
+        connects.append(1)
+        parameters.update(host="127.0.0.1", port=port)
+
+    with pytest.raises(DatabaseLost, match="Connection refused"):
+        ask(connection, "SELECT 1")
+    assert len(connects) == TRIES - 1  # the first try was on the killed connection
+
+
+def test_it_waits_longer_and_longer(monkeypatch):
+    waits = []
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    trouble(DatabaseLost, f"postgresql://127.0.0.1:{closed_port()}/shop")
+    assert (len(waits), [b / a for a, b in pairwise(waits)]) == (TRIES - 1, [2] * (TRIES - 2))
+
+
+# A statement that is refused
+
+
+def test_a_refused_statement_is_quoted_without_the_values_of_the_row(rows, connection):
+    rows.run("CREATE TABLE t (token TEXT UNIQUE)")
+    insert = sa.text("INSERT INTO t VALUES (:token)").bindparams(token=PASSWORD)
+    connection.run(lambda c, _: c.execute(insert), immediate=True)
+    with pytest.raises(BadDatabase) as raised:
+        connection.run(lambda c, _: c.execute(insert), immediate=True)
+    expected = (
+        "UNIQUE constraint failed: t.token"
+        if rows.is_sqlite
+        else 'duplicate key value violates unique constraint "t_token_key"'
+    )
+    assert str(raised.value) == f"the database refused: {expected}"
+
+
+def test_nothing_hangs_on_an_error_that_could_tell_more(rows, connection):
+    with pytest.raises(BadDatabase) as raised:
+        connection.run(lambda c, _: c.execute(sa.text("SELECT :t FROM nowhere"), {"t": PASSWORD}))
+    assert (raised.value.__suppress_context__, PASSWORD in str(raised.value)) == (True, False)
+
+
+def test_a_refused_transaction_leaves_nothing_behind(rows, connection):
+    def work(c, _):
+        c.execute(sa.text("INSERT INTO \"Channel\" (name) VALUES ('x')"))
+        c.execute(sa.text("SELECT * FROM nowhere"))
+
+    with pytest.raises(BadDatabase):
+        connection.run(work, immediate=True)
+    assert rows.scalar('SELECT count(*) FROM "Channel"') == 0
+
+
+@pytest.mark.parametrize("error", [ValueError(PASSWORD), OverflowError(PASSWORD)])
+def test_what_the_driver_cannot_express_is_refused_without_a_value(connection, error):
+    def work(c, _):
+        raise error
+
+    with pytest.raises(BadDatabase) as raised:
+        connection.run(work)
+    assert str(raised.value) == f"the database refused: {type(error).__name__}"
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    ("state", "kind", "tries"),
+    [
+        ("40001", BadDatabase, TRIES),
+        ("40P01", BadDatabase, TRIES),
+        ("55P03", BadDatabase, TRIES),
+        ("57014", BadDatabase, TRIES),
+        ("08006", DatabaseLost, TRIES),
+        ("57P01", DatabaseLost, TRIES),
+        ("53300", DatabaseLost, TRIES),
+        ("23514", BadDatabase, 1),
+        ("42501", BadDatabase, 1),
+    ],
+)
+def test_the_server_s_code_says_whether_to_try_again(connection, state, kind, tries):
+    attempts = []
+
+    def work(c, attempt):
+        attempts.append(attempt)
+        c.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{state}'; END $$")
+
+    with pytest.raises(kind, match="so it is"):
+        connection.run(work)
+    assert attempts == list(range(1, tries + 1))

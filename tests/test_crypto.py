@@ -1,0 +1,340 @@
+"""Keys are read as people write them, ciphertexts open or are refused, and no refusal shows a secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crypto import FERNET, BadKey, KeyRing, Opened, SealBroken, Undecryptable
+from redact import Secret
+
+TOKEN = "EAAB-the-token-of-a-customer"
+PLAINTEXT = TOKEN.encode()
+KEY = bytes([0xFB, 0xFF, *range(30)])  # its base64 holds both + and /
+OTHER = bytes(range(100, 132))
+
+FORMS = {
+    "hex": KEY.hex(),
+    "capital hex": KEY.hex().upper(),
+    "base64": base64.b64encode(KEY).decode(),
+    "base64 without padding": base64.b64encode(KEY).decode().rstrip("="),
+    "base64url, as Fernet writes it": base64.urlsafe_b64encode(KEY).decode(),
+    "base64url without padding": base64.urlsafe_b64encode(KEY).decode().rstrip("="),
+    "white space around": f" \t{KEY.hex()}\r\n",
+}
+PASSPHRASES = ["x", "two words", "  space  around  ", "a:b:c", "sha256:", "contraseña 🔑", "=", "#${HOME}'\""]
+
+
+def ring(*keys):
+    return KeyRing.parse(",".join(key.hex() for key in keys))
+
+
+def encrypted(plaintext=PLAINTEXT, key=KEY, at=1_700_000_000):
+    return Fernet(base64.urlsafe_b64encode(key)).encrypt_at_time(plaintext, at).decode()
+
+
+def opened(keys, ciphertext):
+    return keys.open(ciphertext).token.reveal()
+
+
+def refusal(keys, ciphertext):
+    with pytest.raises(Undecryptable) as refused:
+        keys.open(ciphertext)
+    return str(refused.value)
+
+
+def altered(ciphertext, place, by=0x01):
+    raw = bytearray(base64.urlsafe_b64decode(ciphertext))
+    raw[place] ^= by
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+# --- Keys
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_of_a_key_opens_in_every_position_of_the_ring(form, position):
+    entries = [OTHER.hex(), "sha256:another"]
+    entries.insert(position, form)
+    assert opened(KeyRing.parse(",".join(entries)), encrypted()) == TOKEN
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("passphrase", PASSPHRASES)
+def test_a_passphrase_is_taken_as_it_stands_in_every_position_of_the_ring(passphrase, position):
+    entries = [OTHER.hex()]
+    entries.insert(position, f"sha256:{passphrase}")
+    key = hashlib.sha256(passphrase.encode()).digest()
+    assert opened(KeyRing.parse(",".join(entries)), encrypted(key=key)) == TOKEN
+
+
+def test_white_space_before_sha256_is_no_part_of_the_passphrase():
+    keys = KeyRing.parse("sha256:new, sha256:old")
+    assert opened(keys, encrypted(key=hashlib.sha256(b"old").digest())) == TOKEN
+
+
+def test_a_passphrase_that_is_not_utf8_counts_as_its_bytes():
+    keys = KeyRing.parse(b"sha256:contrase\xf1a".decode(errors="surrogateescape"))
+    assert opened(keys, encrypted(key=hashlib.sha256(b"contrase\xf1a").digest())) == TOKEN
+
+
+@given(key=st.binary(min_size=32, max_size=32))
+def test_any_32_bytes_are_a_key_in_hex_and_in_both_base64s(key):
+    forms = [key.hex(), base64.b64encode(key).decode(), base64.urlsafe_b64encode(key).decode()]
+    assert [KeyRing.parse(form) for form in forms] == [KeyRing((key,))] * 3
+
+
+@pytest.mark.parametrize("size", [1, 16, 24, 31, 33, 48, 64])
+@pytest.mark.parametrize(
+    "write", [bytes.hex, lambda key: base64.b64encode(key).decode()], ids=["hex", "base64"]
+)
+def test_a_key_of_another_length_is_refused_with_its_length(write, size):
+    with pytest.raises(BadKey, match=rf"^it holds {size} bytes, not 32; give 64 hex digits"):
+        KeyRing.parse(write(bytes([0xFA] * size)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "it is empty"),
+        (" \t\n", "it is empty"),
+        ("sha256:", "nothing follows sha256:"),
+        ("sha256:  ", "nothing follows sha256:"),
+        ("SHA256:passphrase", "its 17 characters are neither hex nor base64; "),
+        ("a passphrase, sha256:x", "key 1 of 2: its 12 characters are neither hex nor base64; "),
+        ("contraseña", "its 10 characters are neither hex nor base64; "),
+        (KEY.hex() + "0", "its 65 characters are neither hex nor base64; "),
+        (f"'{KEY.hex()}'", "its 66 characters are neither hex nor base64; "),
+        (f"0x{KEY.hex()}", "it holds 49 bytes, not 32; "),
+        (f"{KEY.hex()[:32]} {KEY.hex()[32:]}", "its 65 characters are neither hex nor base64; "),
+        ("====", "it holds 0 bytes, not 32; "),
+        (",", "key 1 of 2: it is empty"),
+        (f"{KEY.hex()},", "key 2 of 2: it is empty"),
+        (f",{KEY.hex()}", "key 1 of 2: it is empty"),
+        (f"{KEY.hex()},,{OTHER.hex()}", "key 2 of 3: it is empty"),
+        (f"{KEY.hex()}, {OTHER.hex()[:-2]}", "key 2 of 2: it holds 31 bytes, not 32; "),
+        (f"{KEY.hex()},sha256:pass, a phrase", "key 3 of 3: its 8 characters are neither hex nor base64; "),
+        (f"{KEY.hex()},sha256:", "key 2 of 2: nothing follows sha256:"),
+    ],
+)
+def test_an_unusable_key_is_refused_with_its_place_and_what_is_wrong(text, problem):
+    with pytest.raises(BadKey) as refused:
+        KeyRing.parse(text)
+    advice = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase" if "; " in problem else ""
+    assert str(refused.value) == problem + advice
+
+
+@settings(deadline=None)
+@given(text=st.text(st.sampled_from("Zq7+/-_=é "), min_size=5, max_size=40))
+def test_no_refusal_of_a_key_repeats_it(text):
+    with pytest.raises(BadKey) as refused:
+        KeyRing.parse(f"{OTHER.hex()},{text}")
+    assert text not in str(refused.value)
+
+
+def test_a_ring_shows_how_many_keys_it_has_and_none_of_them():
+    keys = ring(KEY, OTHER)
+    assert (len(keys), repr(keys)) == (2, "KeyRing()")
+
+
+# --- Sealing and opening
+
+
+@settings(deadline=None)
+@given(token=st.text(min_size=1).filter(str.strip))
+def test_whatever_text_is_sealed_opens_to_the_same(token):
+    keys = ring(KEY)
+    assert opened(keys, keys.seal(Secret(token))) == token
+
+
+def test_a_megabyte_of_text_is_sealed_and_opened_too():
+    keys, token = ring(KEY), "á" * 2**19
+    assert opened(keys, keys.seal(Secret(token))) == token
+
+
+def test_the_first_key_encrypts():
+    sealed = ring(KEY, OTHER).seal(Secret(TOKEN))
+    assert opened(ring(KEY), sealed) == TOKEN
+
+
+def test_the_other_keys_do_not_encrypt():
+    sealed = ring(KEY, OTHER).seal(Secret(TOKEN))
+    assert refusal(ring(OTHER), sealed).startswith("no key of TOKEN_ENCRYPTION_KEY opens it (Fernet)")
+
+
+@pytest.mark.parametrize("keys", [(KEY,), (KEY, OTHER), (OTHER, KEY), (OTHER, bytes(32), KEY), (KEY, KEY)])
+def test_every_key_decrypts_wherever_it_stands(keys):
+    assert opened(ring(*keys), encrypted()) == TOKEN
+
+
+def test_a_token_sealed_twice_gives_two_ciphertexts():
+    keys = ring(KEY)
+    assert keys.seal(Secret(TOKEN)) != keys.seal(Secret(TOKEN))
+
+
+def test_what_another_program_encrypted_by_the_published_standard_opens():
+    # https://github.com/fernet/spec/blob/master/generate.json
+    keys = KeyRing.parse("cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=")
+    published = (
+        "gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA=="
+    )
+    assert opened(keys, published) == "hello"
+
+
+@pytest.mark.parametrize("at", [0, 4_000_000_000, 2**63])
+def test_the_age_of_a_ciphertext_does_not_matter(at):
+    assert opened(ring(KEY), encrypted(at=at)) == TOKEN
+
+
+@pytest.mark.parametrize("space", [("", "\n"), ("", "\r\n"), ("", "     "), (" \n", "")])
+def test_white_space_that_the_column_has_around_a_ciphertext_does_not_matter(space):
+    assert opened(ring(KEY), encrypted().join(space)) == TOKEN
+
+
+def test_what_was_opened_says_in_which_layout_it_was_and_does_not_show_the_token():
+    found = ring(KEY).open(encrypted())
+    assert (found, repr(found)) == (
+        Opened(Secret(TOKEN), FERNET),
+        "Opened(token=Secret('***'), layout=FernetLayout(name='Fernet'))",
+    )
+
+
+# --- Ciphertexts that are refused
+
+
+PARTS = {
+    "time": 1,
+    "end of time": 8,
+    "IV": 9,
+    "end of IV": 24,
+    "text": 25,
+    "end of text": -33,
+    "HMAC": -32,
+    "end": -1,
+}
+
+
+@pytest.mark.parametrize("place", PARTS.values(), ids=PARTS)
+def test_a_tampered_ciphertext_is_refused_without_showing_it(place):
+    assert refusal(ring(KEY, OTHER), altered(encrypted(), place)) == (
+        "no key of TOKEN_ENCRYPTION_KEY opens it (Fernet): another key encrypted it, or the text was altered"
+    )
+
+
+@settings(deadline=None)
+@given(place=st.integers(0, len(base64.urlsafe_b64decode(encrypted())) - 1), bit=st.integers(0, 7))
+def test_no_bit_of_a_ciphertext_can_be_turned(place, bit):
+    assert TOKEN not in refusal(ring(KEY), altered(encrypted(), place, 1 << bit))
+
+
+@pytest.mark.parametrize("length", range(0, len(encrypted()), 3))
+def test_a_truncated_ciphertext_is_refused(length):
+    assert "gAAAA" not in refusal(ring(KEY), encrypted()[:length])
+
+
+@pytest.mark.parametrize("version", [0x00, 0x7F, 0x81, 0xFF])
+def test_another_version_of_the_layout_is_not_known(version):
+    ciphertext = altered(encrypted(), 0, 0x80 ^ version)
+    assert refusal(ring(KEY), ciphertext) == (
+        f"the stored text is {len(ciphertext)} characters of something else, not a known ciphertext layout"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "looks_like"),
+    [
+        ("", "blank"),
+        (" \n\t ", "blank"),
+        (TOKEN, "an unencrypted token"),
+        (f" {TOKEN}\n", "an unencrypted token"),
+        ("EAA", "an unencrypted token"),
+        ("null", "4 characters of something else"),
+        ("token de España", "15 characters of something else"),
+        ("gAAAAAB", "7 characters of something else"),
+        (encrypted().rstrip("="), f"{len(encrypted().rstrip('='))} characters of something else"),
+        (
+            encrypted()[:-24] + "\n" + encrypted()[-24:],
+            f"{len(encrypted()) + 1} characters of something else",
+        ),
+        (encrypted() + "!", f"{len(encrypted()) + 1} characters of something else"),
+        (encrypted() * 2, f"{len(encrypted()) * 2} characters of something else"),
+        ("x" * 2**20, "1048576 characters of something else"),
+        (base64.b64encode(b"\x80" + bytes(8 + 16 + 32)).decode(), "76 characters of something else"),
+        (base64.b64encode(b"\x80" + bytes(8 + 16 + 17 + 32)).decode(), "100 characters of something else"),
+        ("high\ud800", "5 characters of something else"),
+    ],
+)
+def test_what_is_no_ciphertext_is_refused_by_its_looks(text, looks_like):
+    assert refusal(ring(KEY), text) == f"the stored text is {looks_like}, not a known ciphertext layout"
+
+
+@settings(deadline=None)
+@given(text=st.text())
+def test_no_text_that_nobody_encrypted_opens_or_breaks_anything(text):
+    assert refusal(ring(KEY), text).startswith("the stored text is ")
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "problem"),
+    [
+        (b"", "it decrypts to nothing"),
+        (b" \n", "it decrypts to nothing"),
+        (b"EAAB\xff\xfe", "it decrypts, but not to text"),
+        (b"\x80", "it decrypts, but not to text"),
+        (b"\xed\xa0\x80", "it decrypts, but not to text"),
+    ],
+)
+def test_a_plaintext_that_is_no_token_is_refused_without_showing_it(plaintext, problem):
+    assert refusal(ring(KEY), encrypted(plaintext)) == problem
+
+
+# --- Seals that break
+
+
+@dataclass(frozen=True)
+class BrokenLayout:
+    """A layout that seals something else, or with another key."""
+
+    plaintext: bytes = PLAINTEXT
+    key: bytes = KEY
+    name: str = "broken"
+
+    def seal(self, plaintext, key):
+        return encrypted(self.plaintext, self.key)
+
+
+@pytest.mark.parametrize(
+    ("layout", "problem"),
+    [
+        (BrokenLayout(key=OTHER), "the encrypted token does not decrypt again"),
+        (BrokenLayout(plaintext=b""), "the encrypted token does not decrypt again"),
+        (BrokenLayout(plaintext=b"\xff"), "the encrypted token does not decrypt again"),
+        (BrokenLayout(plaintext=PLAINTEXT[:-1]), "the encrypted token decrypts to something else"),
+        (BrokenLayout(plaintext=b"contrase\xc3\xb1a"), "the encrypted token decrypts to something else"),
+    ],
+)
+def test_a_seal_that_does_not_open_to_the_same_token_is_not_given_out(layout, problem):
+    with pytest.raises(SealBroken) as broken:
+        ring(KEY).seal(Secret(TOKEN), layout)
+    assert str(broken.value) == problem
+
+
+@pytest.mark.parametrize(
+    ("token", "problem"),
+    [
+        ("", "the encrypted token does not decrypt again"),
+        ("  ", "the encrypted token does not decrypt again"),
+        ("EAAB\udce9", "the token is not text that can be encrypted"),
+    ],
+)
+def test_a_token_that_could_not_be_read_back_is_not_sealed(token, problem):
+    with pytest.raises(SealBroken) as broken:
+        ring(KEY).seal(Secret(token))
+    assert str(broken.value) == problem

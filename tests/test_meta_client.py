@@ -1,0 +1,1258 @@
+"""The client against a Meta on loopback: what it sends, believes, tries again, and keeps to itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import io
+import ipaddress
+import itertools
+import json
+import logging
+import socket
+import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, quote_plus
+
+import pytest
+import requests
+import responses
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import meta_client
+from graph_errors import (
+    AppRejected,
+    MetaError,
+    RateLimited,
+    ReconnectRequired,
+    Throttled,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from meta_client import MAX_ANSWER_BYTES, Exchanged, Inspection, Interrupted, MetaClient, MetaConfig, RateGate
+from redact import RedactingFormatter, Secret, one_line
+from sandbox.graph import APP_ID, APP_SECRET, Cut, Drip, GraphServer, Huge, Reply, Reset, Slow, graph_error
+
+NOW = 1_800_000_000
+DAY = 86400
+TOKEN = "EAA-a-token-of-this-test"
+VALID = {"app_id": APP_ID, "is_valid": True}
+GOOD = {"access_token": "EAA-a-new-token", "token_type": "bearer", "expires_in": 60 * DAY}
+NOTHING = Inspection(
+    kind=None,
+    user_id=None,
+    expires_at=None,
+    never_expires=False,
+    data_access_expires_at=None,
+    issued_at=None,
+    scopes=None,
+)
+ODD_TOKENS = {
+    "with a space": "abc d",
+    "like base64": "x/y+z=",
+    "long": "Zq7" * 100,
+    "with what URLs and JSON escape": 'q&u?o#t%41"e\\d',
+    "not Latin": "tökén-日本",
+    "with line breaks": "tok\n en\r\n",
+}
+LIMITED = graph_error(403, "Too many calls of this app", 4)
+TRANSIENT = graph_error(400, "Not now", 2)
+
+
+def at(seconds):
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def never_wait(seconds):
+    pytest.fail(f"nobody should have waited {seconds} s")
+
+
+class Clock:
+    """A clock that only sleeping moves; `waits` are the sleeps. Each look at it takes `tick` seconds."""
+
+    def __init__(self, tick=0.0):
+        self.now = 1000.0
+        self.tick = tick
+        self.waits = []
+        self.lock = threading.Lock()
+
+    def __call__(self):
+        with self.lock:
+            self.now += self.tick
+            return self.now
+
+    def sleep(self, seconds):
+        with self.lock:
+            self.waits.append(seconds)
+            self.now += seconds
+
+
+class Wire:
+    """A server of raw bytes: one connection at a time, one answer each, the last one again and again.
+
+    An answer may be bytes, or an iterator of pieces that are sent until the caller hangs up. `asked` are the
+    requests' heads.
+    """
+
+    def __init__(self, *answers, tls=None):
+        self.answers = list(answers)
+        self.asked = []
+        self.tls = tls
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.serve)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.socket.close()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):  # the caller may hang up at any time
+                self.answer(connection)
+
+    def answer(self, connection):
+        connection.settimeout(10)
+        with ExitStack() as stack:
+            if self.tls:
+                connection = stack.enter_context(self.tls.wrap_socket(connection, server_side=True))
+            stream = stack.enter_context(connection.makefile("rb"))
+            head = "".join(iter(lambda: stream.readline().decode("latin-1").strip("\r\n") + "\n", "\n"))
+            self.asked.append(head)
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            for piece in [answer] if isinstance(answer, bytes) else answer:
+                connection.sendall(piece)
+
+
+def http(body, *headers, status=200):
+    """The bytes of an answer after which the connection is closed."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} So".encode(), b"Connection: close", *headers]
+    if not any(line.lower().startswith((b"content-length", b"transfer-encoding")) for line in headers):
+        lines.append(b"Content-Length: %d" % len(content))
+    return b"\r\n".join([*lines, b"", content])
+
+
+@pytest.fixture(autouse=True)
+def _quiet_environment(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def meta():
+    with GraphServer(now=lambda: NOW) as server:
+        yield server
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = Clock()
+    monkeypatch.setattr(meta_client, "monotonic", fake)
+    return fake
+
+
+@pytest.fixture
+def connect():
+    """Make clients that, unless told otherwise, neither try again nor wait."""
+    clients = []
+
+    def make(url, *, sleep=never_wait, **changes):
+        config = {
+            "app_id": APP_ID,
+            "app_secret": Secret(APP_SECRET),
+            "version": "v26.0",
+            "url": url,
+            "timeout": 10,
+            "retries": 0,
+            "rate_limit_wait": 0,
+        }
+        clients.append(MetaClient(MetaConfig(**(config | changes)), sleep=sleep))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def parrot():
+    """A Meta that only says what it is told; shared, because starting one takes time."""
+    with GraphServer() as server:
+        yield server
+
+
+@pytest.fixture
+def inspected(parrot, connect):
+    """What the client makes of an inspection with this body."""
+
+    def inspect(body, status=200, **headers):
+        parrot.script(None, Reply(status, body, headers))
+        return connect(parrot.url).inspect(Secret(TOKEN))
+
+    return inspect
+
+
+@pytest.fixture
+def exchanged(parrot, connect):
+    """What the client makes of an exchange with this body."""
+
+    def exchange(body, status=200, **headers):
+        parrot.script(None, Reply(status, body, headers))
+        return connect(parrot.url).exchange(Secret(TOKEN), "USER")
+
+    return exchange
+
+
+# What is sent
+
+
+def test_an_inspection_is_a_get_with_the_app_token_as_bearer(meta, connect):
+    connect(meta.url).inspect(Secret(meta.issue(TOKEN)))
+    [seen] = meta.requests
+    assert (seen.method, seen.path, seen.query, seen.headers["authorization"]) == (
+        "GET",
+        "/v26.0/debug_token",
+        {"input_token": TOKEN},
+        f"Bearer {APP_ID}|{APP_SECRET}",
+    )
+
+
+EXCHANGE = {
+    "grant_type": "fb_exchange_token",
+    "client_id": APP_ID,
+    "client_secret": APP_SECRET,
+    "fb_exchange_token": TOKEN,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        ("SYSTEM_USER", EXCHANGE | {"set_token_expires_in_60_days": "true"}),
+        ("USER", EXCHANGE),
+        ("PAGE", EXCHANGE),
+        (None, EXCHANGE),
+    ],
+)
+def test_an_exchange_is_a_get_and_only_system_users_get_the_flag(meta, connect, kind, query):
+    connect(meta.url).exchange(Secret(meta.issue(TOKEN)), kind)
+    [seen] = meta.requests
+    assert (seen.method, seen.path, seen.query, seen.headers.get("authorization")) == (
+        "GET",
+        "/v26.0/oauth/access_token",
+        query,
+        None,
+    )
+
+
+def test_no_compression_is_asked_for(meta, connect):
+    connect(meta.url).inspect(Secret(meta.issue()))
+    assert meta.requests[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("token", [*ODD_TOKENS.values(), " spaces around "], ids=repr)
+@pytest.mark.parametrize("endpoint", ["inspect", "exchange"])
+def test_a_token_arrives_as_it_is_whatever_its_shape(meta, connect, endpoint, token):
+    arguments = {"inspect": (Secret(token),), "exchange": (Secret(token), "USER")}[endpoint]
+    meta.issue(token)
+    getattr(connect(meta.url), endpoint)(*arguments)
+    assert [seen.token for seen in meta.requests] == [token]
+
+
+def test_an_app_secret_that_is_not_latin_is_wrong_rather_than_a_crash(meta, connect):
+    with pytest.raises(AppRejected, match="META_APP_SECRET is wrong"):
+        connect(meta.url, app_secret=Secret("pasted\u200bsecret")).inspect(Secret(TOKEN))
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(30, (10.0, 30)), (2, (2, 2))])
+def test_the_timeout_is_for_reading_and_connecting_gets_at_most_ten_seconds_of_it(connect, seconds, expected):
+    wanted = {"timeout": expected, "stream": True, "verify": True}
+    with responses.RequestsMock() as mock:
+        mock.get(
+            "https://meta.test/v26.0/oauth/access_token",
+            json=GOOD,
+            match=[responses.matchers.request_kwargs_matcher(wanted)],
+        )
+        answer = connect("https://meta.test", timeout=seconds).exchange(Secret(TOKEN), None)
+    assert answer.token == Secret(GOOD["access_token"])
+
+
+def test_one_connection_serves_many_calls_even_after_errors(meta, connect):
+    client = connect(meta.url)
+    token = Secret(meta.issue())
+    meta.script(None, None, graph_error(400, "No such token", 190), None, Reply(500, "<html>"), None)
+    for _ in range(5):
+        with suppress(MetaError):
+            client.inspect(token)
+    assert [seen.connection for seen in meta.requests] == [1] * 5
+
+
+def test_many_threads_can_share_one_client(meta, connect):
+    client = connect(meta.url, connections=8)
+    users = {meta.issue(user_id=str(number)): str(number) for number in range(40)}
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda token: client.inspect(Secret(token)).user_id, users))
+    assert found == list(users.values())
+
+
+def test_every_worker_keeps_a_connection(meta, connect):
+    together = threading.Barrier(4, timeout=10)
+    meta.on_request = lambda _: together.wait()
+    client = connect(meta.url, connections=4)
+    tokens = [Secret(meta.issue()) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            list(pool.map(client.inspect, tokens))
+    assert sorted(seen.connection for seen in meta.requests) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_cookie_is_never_sent_back(meta, connect):
+    client = connect(meta.url)
+    meta.script(None, Reply(200, {"data": VALID}, {"Set-Cookie": "sb=crumbs; Path=/"}), forever=True)
+    for _ in range(2):
+        client.inspect(Secret(TOKEN))
+    assert ["cookie" in seen.headers for seen in meta.requests] == [False, False]
+
+
+# What the environment may decide, and what not
+
+
+def test_netrc_is_not_read(meta, connect, monkeypatch, tmp_path):
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login intruder password guess\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    token = Secret(meta.issue())
+    client = connect(meta.url)
+    client.inspect(token)
+    client.exchange(token, "USER")
+    sent = [seen.headers.get("authorization") for seen in meta.requests]
+    assert sent == [f"Bearer {APP_ID}|{APP_SECRET}", None]
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_named_by_the_environment_is_used(connect, monkeypatch, name):
+    with Wire(http({"data": VALID})) as proxy:
+        monkeypatch.setenv(name, proxy.url)
+        connect("http://meta.test").inspect(Secret("EAA-plain"))
+    [head] = proxy.asked
+    assert head.splitlines()[0] == "GET http://meta.test/v26.0/debug_token?input_token=EAA-plain HTTP/1.1"
+
+
+def test_no_proxy_is_honoured(meta, connect, monkeypatch):
+    with Wire(http({})) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        connect(meta.url).inspect(Secret(meta.issue()))
+    assert (proxy.asked, meta.count()) == ([], 1)
+
+
+def test_the_environment_is_looked_at_only_when_the_client_is_made(meta, connect, monkeypatch):
+    client = connect(meta.url)
+    with Wire(http({})) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        client.inspect(Secret(meta.issue()))
+    assert (proxy.asked, meta.count()) == ([], 1)
+
+
+def test_a_proxy_that_refuses_a_tunnel_learns_nothing_and_its_password_stays_with_us(connect, monkeypatch):
+    with Wire(http(b"<html>", status=407)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//us:proxy-password@"))
+        with pytest.raises(Unavailable) as caught:
+            connect("https://meta.test").inspect(Secret(TOKEN))
+    [head] = proxy.asked
+    assert head.startswith("CONNECT meta.test:443 ")
+    assert leaks(head, TOKEN, APP_SECRET) == []
+    assert leaks(everything_in(caught.value), TOKEN, APP_SECRET, "proxy-password") == []
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a Meta of this test")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(dt.datetime(2120, 1, 1, tzinfo=UTC))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    pem = serialization.Encoding.PEM
+    unencrypted = serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unencrypted)
+    path.write_bytes(signed.public_bytes(pem) + private)
+    return path
+
+
+@pytest.fixture
+def tls_meta(certificate):
+    """A Meta whose certificate no authority has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Wire(http({"data": VALID}), tls=context) as server:
+        yield server
+
+
+@pytest.mark.parametrize("bundle", [None, "", "/nowhere/at-all.pem"])
+def test_an_unknown_certificate_is_refused_whatever_the_environment_says(
+    tls_meta, connect, monkeypatch, bundle
+):
+    if bundle is not None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    with pytest.raises(Unavailable):
+        connect(tls_meta.url).inspect(Secret(TOKEN))
+    assert tls_meta.asked == []
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_ca_bundle_named_by_the_environment_is_trusted(tls_meta, connect, monkeypatch, certificate, name):
+    monkeypatch.setenv(name, str(certificate))
+    assert connect(tls_meta.url).inspect(Secret(TOKEN)) == NOTHING
+
+
+# What an inspection says
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {}),
+        ({"type": "SYSTEM_USER", "user_id": "42"}, {"kind": "SYSTEM_USER", "user_id": "42"}),
+        ({"type": ["USER"], "user_id": 42}, {"user_id": "42"}),
+        ({"type": None, "user_id": True}, {}),
+        ({"expires_at": NOW}, {"expires_at": at(NOW)}),
+        ({"expires_at": str(NOW)}, {"expires_at": at(NOW)}),
+        ({"expires_at": 253_402_300_799}, {"expires_at": at(253_402_300_799)}),
+        ({"expires_at": 0}, {"never_expires": True}),
+        ({"expires_at": "0"}, {"never_expires": True}),
+        ({"expires_at": None}, {}),
+        ({"data_access_expires_at": NOW}, {"data_access_expires_at": at(NOW)}),
+        ({"data_access_expires_at": 0}, {}),
+        ({"issued_at": NOW}, {"issued_at": at(NOW)}),
+        ({"app_id": int(APP_ID)}, {}),
+        ({"app_id": None}, {}),
+        ({"scopes": []}, {"scopes": frozenset()}),
+        ({"scopes": ["a", "b"]}, {"scopes": frozenset("ab")}),
+        ({"scopes": "a,b"}, {}),
+        ({"granular_scopes": [{"scope": "a", "target_ids": ["1"]}]}, {"scopes": frozenset("a")}),
+        ({"scopes": ["a"], "granular_scopes": [{"scope": "b"}]}, {"scopes": frozenset("ab")}),
+        ({"scopes": None, "granular_scopes": []}, {"scopes": frozenset()}),
+        ({"scopes": ["a", 1, None, ["b"]], "granular_scopes": [None, {}, "c"]}, {"scopes": frozenset("a")}),
+        ({"granular_scopes": {"scope": "a"}}, {}),
+    ],
+    ids=repr,
+)
+def test_an_inspection_is_read_by_shape(inspected, said, expected):
+    assert inspected({"data": VALID | said}) == replace(NOTHING, **expected)
+
+
+def test_an_inspection_without_an_app_id_is_believed(inspected):
+    assert inspected({"data": {"is_valid": True}}) == NOTHING
+
+
+@pytest.mark.parametrize("key", ["expires_at", "data_access_expires_at", "issued_at"])
+@pytest.mark.parametrize("value", [-1, 253_402_300_800, 10**30, 1.5, True, "", "soon", []], ids=repr)
+def test_an_impossible_date_is_not_believed(inspected, key, value):
+    with pytest.raises(UnexpectedAnswer, match="impossible date"):
+        inspected({"data": VALID | {key: value}})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"data": None},
+        {"data": []},
+        {"data": [VALID]},
+        {"data": "yes"},
+        {"data": {}},
+        {"data": VALID | {"is_valid": "true"}},
+        {"data": VALID | {"is_valid": 1}},
+        {"data": VALID | {"is_valid": None}},
+        {"error": None},
+        "access_token=abc",
+    ],
+    ids=repr,
+)
+def test_an_inspection_that_does_not_say_yes_or_no_is_unexpected(inspected, body):
+    with pytest.raises(UnexpectedAnswer):
+        inspected(body)
+
+
+@pytest.mark.parametrize("app_id", ["200000000000002", 200000000000002, f"{APP_ID}0", "", False, [APP_ID]])
+def test_a_living_token_of_another_app_needs_a_reconnect(inspected, app_id):
+    with pytest.raises(ReconnectRequired, match="belongs to another app") as caught:
+        inspected({"data": VALID | {"app_id": app_id, "expires_at": NOW}})
+    assert caught.value.expires_at == at(NOW)
+
+
+DEAD = "the token is no longer valid"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            {"code": 190, "subcode": 460, "message": "New password"},
+            "the customer's password was changed: Meta",
+        ),
+        ({"code": 190, "error_subcode": 463, "message": "Old"}, "the token has expired: Meta"),
+        ({"code": "190", "subcode": "467"}, "the customer logged out (code 190, subcode 467)"),
+        ({"code": 190, "message": "Whatever"}, f"{DEAD}: Meta said “Whatever” (code 190)"),
+        ({"code": 4, "message": "Too many calls"}, f"{DEAD}: Meta said “Too many calls” (code 4)"),
+        ({"code": 1, "message": "An unknown error"}, f"{DEAD}: Meta said “An unknown error” (code 1)"),
+        ({"message": "Error validating application"}, f"{DEAD}: Meta said “Error validating application”"),
+        ("This session has expired", f"{DEAD}: Meta said “This session has expired”"),
+        (None, f"{DEAD} (HTTP 200)"),
+        ([], f"{DEAD} (HTTP 200)"),
+    ],
+    ids=repr,
+)
+def test_an_invalid_token_needs_a_reconnect_whatever_the_inner_error_says(inspected, error, says):
+    with pytest.raises(ReconnectRequired) as caught:
+        inspected({"data": {"app_id": APP_ID, "is_valid": False, "error": error}})
+    assert str(caught.value).startswith(says)
+
+
+def test_an_invalid_token_may_be_metas_passing_trouble(inspected):
+    error = {"code": 190, "message": "This session is invalid", "is_transient": True}
+    with pytest.raises(Unavailable):
+        inspected({"data": {"is_valid": False, "error": error}})
+
+
+@pytest.mark.parametrize(
+    ("said", "ended"),
+    [
+        ({}, None),
+        ({"expires_at": 0, "data_access_expires_at": 0}, None),
+        ({"expires_at": NOW - 5}, at(NOW - 5)),
+        ({"expires_at": NOW - 5, "data_access_expires_at": NOW + 5}, at(NOW - 5)),
+        ({"expires_at": NOW + 5, "data_access_expires_at": NOW - 5}, at(NOW - 5)),
+        ({"expires_at": 0, "data_access_expires_at": NOW - 5}, at(NOW - 5)),
+    ],
+    ids=repr,
+)
+def test_a_dead_token_comes_with_the_earlier_of_its_ends(inspected, said, ended):
+    with pytest.raises(ReconnectRequired) as caught:
+        inspected({"data": {"is_valid": False} | said})
+    assert caught.value.expires_at == ended
+
+
+# What an exchange gives
+
+
+@pytest.mark.parametrize(
+    ("said", "expires_in"),
+    [
+        ({"expires_in": 5_183_944}, timedelta(seconds=5_183_944)),
+        ({"expires_in": "5183944"}, timedelta(seconds=5_183_944)),
+        ({"expires": 60}, timedelta(seconds=60)),
+        ({"expires_in": 60, "expires": 90}, timedelta(seconds=60)),
+        ({"expires_in": 60, "machine_id": "m", "token_type": None}, timedelta(seconds=60)),
+        ({}, None),
+        ({"expires_in": 0}, None),
+        ({"expires_in": "0"}, None),
+        ({"expires_in": -5}, None),
+        ({"expires_in": None}, None),
+        ({"expires_in": "soon"}, None),
+        ({"expires_in": True}, None),
+        ({"expires_in": [60]}, None),
+        ({"expires_in": 10**10}, None),
+        ({"expires_in": 10**17}, None),
+        ({"expires_in": 10**400}, None),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_the_life_of_a_new_token_is_what_meta_says_or_unknown(exchanged, said, expires_in):
+    assert exchanged({"access_token": "new"} | said) == Exchanged(Secret("new"), expires_in)
+
+
+@pytest.mark.parametrize(
+    ("body", "token", "expires_in"),
+    [
+        ("access_token=a%2Bb%2F&expires_in=60", "a+b/", timedelta(seconds=60)),
+        ("access_token=7|abc\n", "7|abc", None),
+        ("expires=60&access_token=abc", "abc", timedelta(seconds=60)),
+    ],
+)
+def test_the_old_urlencoded_answer_is_understood(exchanged, body, token, expires_in):
+    assert exchanged(body) == Exchanged(Secret(token), expires_in)
+
+
+@pytest.mark.parametrize("token", ODD_TOKENS.values(), ids=ODD_TOKENS)
+def test_a_new_token_may_have_any_shape_without_white_space(exchanged, token):
+    token = "".join(token.split())
+    assert exchanged({"access_token": token}).token == Secret(token)
+
+
+@pytest.mark.parametrize("token", [None, "", 5, True, [], ["abc"], {"a": 1}], ids=repr)
+def test_an_answer_without_a_token_is_no_exchange(exchanged, token):
+    with pytest.raises(UnexpectedAnswer, match="an exchange without a token"):
+        exchanged(GOOD | {"access_token": token})
+
+
+@pytest.mark.parametrize(
+    "token", ["a b", "abc\n", "\tabc", "a\0b", "a\u00a0b", "\u200babc", "\ud800abc"], ids=ascii
+)
+def test_a_token_with_white_space_or_invisible_characters_is_not_taken(exchanged, token):
+    with pytest.raises(UnexpectedAnswer, match="spaces or control characters"):
+        exchanged(GOOD | {"access_token": token})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "true",
+        "null",
+        "5",
+        "[null]",
+        '"abc"',
+        "",
+        " \r\n",
+        "{}",
+        '{"error": null}',
+        "<html><body>Welcome</body></html>",
+        "<?xml version='1.0'?><access_token>abc</access_token>",
+        "token=abc",
+        "access_token=",
+        "access_token=a+b",
+        b"\xff\xfe\x00",
+        b"\xef\xbb\xbf{}",
+    ],
+    ids=repr,
+)
+def test_anything_else_with_200_is_unexpected(exchanged, body):
+    with pytest.raises(UnexpectedAnswer):
+        exchanged(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"access_token": "EAA',
+        '{"access_token": "EAA"',
+        "[",
+        '"EAA',
+        "{" * 50_000,
+        "[" * 50_000,
+        '{"a":' + "9" * 5000,
+    ],
+    ids=lambda body: body[:20],
+)
+def test_broken_json_is_metas_passing_trouble(exchanged, body):
+    with pytest.raises(Unavailable, match="cut or broken JSON"):
+        exchanged(body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, "<html>Bad</html>", UnexpectedAnswer),
+        (403, "", UnexpectedAnswer),
+        (404, "{}", UnexpectedAnswer),
+        (400, "access_token=abc", UnexpectedAnswer),
+        (400, '["Session has expired"]', UnexpectedAnswer),
+        (400, '{"error_message": "Session has expired", "code": 190}', UnexpectedAnswer),
+        (201, "access_token=abc", UnexpectedAnswer),
+        (500, "<html>Sorry</html>", Unavailable),
+        (502, "", Unavailable),
+        (503, "{}", Unavailable),
+        (599, "[", Unavailable),
+        (429, "", RateLimited),
+        (429, "<html>Slow down</html>", RateLimited),
+        (429, "{}", RateLimited),
+        (200, '{"error": {"code": 190, "error_subcode": 463}}', ReconnectRequired),
+        (200, '{"error": {"code": 2}, "access_token": "abc"}', Unavailable),
+        (200, '{"error": "This session has expired"}', ReconnectRequired),
+        (200, '{"error": []}', UnexpectedAnswer),
+        (401, '{"error": {"code": 190}}', ReconnectRequired),
+    ],
+)
+def test_status_and_body_decide_together(exchanged, status, body, error):
+    with pytest.raises(MetaError) as caught:
+        exchanged(body, status)
+    assert type(caught.value) is error
+
+
+# The whole way, with a Meta that behaves
+
+
+def test_a_token_is_inspected_and_exchanged(meta, connect):
+    client = connect(meta.url)
+    token = Secret(meta.issue(user_id="42", issued_at=NOW - 50 * DAY, scopes=["a", "b"]))
+    new = client.exchange(token, client.inspect(token).kind)
+    assert (client.inspect(new.token), new.expires_in) == (
+        Inspection(
+            kind="SYSTEM_USER",
+            user_id="42",
+            expires_at=at(NOW + 60 * DAY),
+            never_expires=False,
+            data_access_expires_at=None,
+            issued_at=at(NOW),
+            scopes=frozenset("ab"),
+        ),
+        timedelta(days=60),
+    )
+
+
+@pytest.mark.parametrize("endpoint", ["inspect", "exchange"])
+@pytest.mark.parametrize(
+    ("fields", "changes", "error"),
+    [
+        ({"expires_at": NOW - DAY}, {}, ReconnectRequired),
+        ({"valid": False}, {}, ReconnectRequired),
+        ({"app_id": "200000000000002"}, {}, ReconnectRequired),
+        ({}, {"app_secret": Secret("another-secret")}, AppRejected),
+        ({}, {"app_id": "300000000000003"}, AppRejected),
+        ({}, {"version": "v99.0"}, AppRejected),
+        (None, {}, ReconnectRequired),
+    ],
+)
+def test_refusals_are_told_apart(meta, connect, endpoint, fields, changes, error):
+    token = Secret(TOKEN if fields is None else meta.issue(**fields))
+    client = connect(meta.url, **changes)
+    with pytest.raises(MetaError) as caught:
+        client.inspect(token) if endpoint == "inspect" else client.exchange(token, "USER")
+    assert type(caught.value) is error
+
+
+# What goes wrong on the wire
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Reset(), Cut(after=0), Cut(after=20), Cut(status=400), Cut(status=500), Slow(60)],
+    ids=repr,
+)
+def test_a_broken_connection_and_silence_are_unavailable(meta, connect, answer):
+    token = Secret(meta.issue())
+    meta.script(None, answer)
+    with pytest.raises(Unavailable):
+        connect(meta.url, timeout=0.3 if isinstance(answer, Slow) else 10).inspect(token)
+
+
+def test_a_server_that_is_not_there_is_unavailable(meta, connect):
+    meta.close()
+    with pytest.raises(Unavailable, match=r"^no answer from Meta \(ConnectionError\)$"):
+        connect(meta.url).inspect(Secret(TOKEN))
+
+
+def test_a_connection_that_is_not_made_in_time_is_unavailable(connect):
+    url = "https://meta.test/v26.0/debug_token"
+    with responses.RequestsMock() as mock:
+        mock.get(url, body=requests.ConnectTimeout(f"{url}?input_token={TOKEN}"))
+        with pytest.raises(Unavailable, match=r"^no answer from Meta \(ConnectTimeout\)$"):
+            connect("https://meta.test").inspect(Secret(TOKEN))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\r\n",
+        b"SSH-2.0-other\r\n",
+        b"HTTP/1.1 abc So\r\n\r\n",
+        b"HTTP/1.1 200 So\r\nA: " + b"x" * 70_000,
+        b"HTTP/1.1 200 So\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        http(b"zz\r\n", b"Transfer-Encoding: chunked"),
+        http(b"5\r\nab", b"Transfer-Encoding: chunked"),
+        http(b"{}", b"Content-Length: 5"),
+        http(b"{}", b"Content-Encoding: gzip"),
+    ],
+    ids=lambda answer: repr(answer[:40]),
+)
+def test_what_is_hardly_http_is_unavailable(connect, answer):
+    with Wire(answer) as server, pytest.raises(Unavailable, match=r"^no answer from Meta \(\w+\)$"):
+        connect(server.url).inspect(Secret(TOKEN))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b'e\r\n{"data": {"is_\r\ne\r\nvalid": true}}\r\n0\r\n\r\n', b"Transfer-Encoding: chunked"),
+        b'HTTP/1.0 200 So\r\n\r\n{"data": {"is_valid": true}}',
+        http({"data": VALID}, b"Content-Length: many"),
+        http(gzip.compress(b'{"data": {"is_valid": true}}'), b"Content-Encoding: gzip"),
+        http({"data": VALID}, b"this is no header"),
+    ],
+    ids=["chunked", "until the end", "a length that is no number", "compressed", "a header that is none"],
+)
+def test_a_good_answer_in_an_unusual_wrapping_is_read(connect, answer):
+    with Wire(answer) as server:
+        assert connect(server.url).inspect(Secret(TOKEN)) == NOTHING
+
+
+def test_an_answer_that_drips_too_slowly_is_given_up(meta, connect):
+    token = Secret(meta.issue())
+    meta.script(None, Drip(600 * 10))
+    meta.script(None, Drip(30))
+    with pytest.raises(Unavailable, match=r"ReadTimeout"):
+        connect(meta.url, timeout=0.3).inspect(token)
+    with pytest.raises(Unavailable, match=r"^the answer came too slowly$"):
+        connect(meta.url, timeout=0.3).inspect(token)
+
+
+def test_an_answer_that_drips_for_ever_is_given_up(connect):
+    pause = threading.Event().wait
+    drops = (b" " for _ in itertools.count() if not pause(0.01))
+    head = http(b"", b"Content-Length: 1000000")
+    server = Wire(itertools.chain([head], drops))
+    with server, pytest.raises(Unavailable, match=r"^the answer came too slowly$"):
+        connect(server.url, timeout=0.3).inspect(Secret(TOKEN))
+
+
+def test_an_answer_that_drips_in_time_is_read(meta, connect):
+    token = Secret(meta.issue())
+    meta.script(None, Drip(0.1))
+    assert connect(meta.url).inspect(token).kind == "SYSTEM_USER"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_huge_answer_is_refused(meta, connect, announced):
+    meta.script(None, Huge(64 * MAX_ANSWER_BYTES, announced=announced))
+    with pytest.raises(UnexpectedAnswer, match="more than 1024 KiB"):
+        connect(meta.url).inspect(Secret(TOKEN))
+
+
+def test_a_small_answer_that_unpacks_to_a_huge_one_is_refused(exchanged):
+    with pytest.raises(UnexpectedAnswer, match="more than 1024 KiB"):
+        exchanged(gzip.compress(b" " * 64 * MAX_ANSWER_BYTES), **{"Content-Encoding": "gzip"})
+
+
+def test_an_answer_of_just_the_greatest_size_is_read(exchanged):
+    assert exchanged(json.dumps(GOOD).ljust(MAX_ANSWER_BYTES)).token == Secret(GOOD["access_token"])
+
+
+def test_one_byte_more_is_refused(exchanged):
+    with pytest.raises(UnexpectedAnswer, match="more than 1024 KiB"):
+        exchanged(json.dumps(GOOD).ljust(MAX_ANSWER_BYTES + 1))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(meta, connect, status):
+    with GraphServer(now=lambda: NOW) as elsewhere:
+        path = f"{elsewhere.url}/v26.0/debug_token?input_token={elsewhere.issue(TOKEN)}"
+        meta.script(None, Reply(status, {"data": VALID}, {"Location": path}))
+        with pytest.raises(UnexpectedAnswer, match=f"redirect .HTTP {status}., which is never followed"):
+            connect(meta.url).inspect(Secret(TOKEN))
+        assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("location", [b"//[", b"http://[::1", b"\xff", b"?\x00", b""], ids=repr)
+def test_where_a_redirect_points_is_not_even_looked_at(connect, location):
+    answer = http(b"", b"Location: " + location, status=302)
+    with Wire(answer) as server, pytest.raises(UnexpectedAnswer, match="redirect"):
+        connect(server.url).inspect(Secret(TOKEN))
+
+
+def test_a_redirect_with_a_huge_body_is_refused_too(connect):
+    rubbish = itertools.repeat(b"x" * 65536)
+    head = b"HTTP/1.1 302 So\r\nLocation: /elsewhere\r\n\r\n"
+    server = Wire(itertools.chain([head], rubbish))
+    with server, pytest.raises(UnexpectedAnswer, match="more than 1024 KiB"):
+        connect(server.url).inspect(Secret(TOKEN))
+
+
+# Trying again
+
+
+@pytest.mark.parametrize("answer", [TRANSIENT, Reply(503, ""), Reset(), Cut()], ids=repr)
+def test_metas_passing_trouble_is_sat_out(meta, connect, clock, answer):
+    token = Secret(meta.issue())
+    meta.script(None, answer, answer)
+    client = connect(meta.url, retries=3, sleep=clock.sleep)
+    assert (client.inspect(token).kind, meta.count(), len(clock.waits)) == ("SYSTEM_USER", 3, 2)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 4])
+def test_after_the_last_retry_it_is_unavailable(meta, connect, clock, retries):
+    meta.script(None, TRANSIENT, forever=True)
+    with pytest.raises(Unavailable, match=r"Meta said “Not now” \(code 2\)"):
+        connect(meta.url, retries=retries, sleep=clock.sleep).exchange(Secret(TOKEN), "USER")
+    assert (meta.count(), len(clock.waits)) == (retries + 1, retries)
+
+
+def test_the_client_tells_how_long_the_first_wait_is(connect):
+    assert connect("https://meta.test", retry_wait=2).retry_wait == 2
+
+
+def test_the_wait_doubles_with_some_jitter(meta, connect, clock):
+    meta.script(None, TRANSIENT, forever=True)
+    with pytest.raises(Unavailable):
+        connect(meta.url, retries=4, retry_wait=2, sleep=clock.sleep).inspect(Secret(TOKEN))
+    jitter = [wait - base for wait, base in zip(clock.waits, (2, 4, 8, 16), strict=True)]
+    assert [extra for extra in jitter if not 0 <= extra <= 1] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (graph_error(400, "No such token", 190), ReconnectRequired),
+        (graph_error(400, "Error validating application, really", 101), AppRejected),
+        (graph_error(400, "This business calls too often", 80001), Throttled),
+        (graph_error(400, "Odd", 506), UnexpectedAnswer),
+        (LIMITED, RateLimited),
+        (Huge(2 * MAX_ANSWER_BYTES), UnexpectedAnswer),
+    ],
+)
+def test_what_will_not_pass_is_not_tried_again(meta, connect, answer, error):
+    meta.script(None, answer, forever=True)
+    with pytest.raises(MetaError) as caught:
+        connect(meta.url, retries=3).exchange(Secret(TOKEN), "USER")
+    assert (type(caught.value), meta.count()) == (error, 1)
+
+
+def interrupt(_):
+    raise Interrupted
+
+
+def test_a_stop_during_a_wait_goes_through(meta, connect):
+    meta.script(None, TRANSIENT, forever=True)
+    with pytest.raises(Interrupted):
+        connect(meta.url, retries=3, sleep=interrupt).inspect(Secret(TOKEN))
+    assert meta.count() == 1
+
+
+def test_a_stop_during_a_pause_goes_through(meta, connect):
+    meta.script(None, LIMITED, forever=True)
+    with pytest.raises(Interrupted):
+        connect(meta.url, rate_limit_wait=600, sleep=interrupt).inspect(Secret(TOKEN))
+    assert meta.count() == 1
+
+
+# The app's limit
+
+
+def test_a_limited_call_is_made_again_after_a_pause(meta, connect, clock, caplog):
+    token = Secret(meta.issue())
+    meta.script(None, LIMITED)
+    client = connect(meta.url, rate_limit_wait=600, sleep=clock.sleep)
+    assert (client.inspect(token).kind, clock.waits) == ("SYSTEM_USER", [60])
+    assert [record.getMessage() for record in caplog.records if record.name == "meta_client"] == [
+        "Meta limits the app: every call waits for 60 s (Meta said “Too many calls of this app” (code 4))"
+    ]
+
+
+def test_pauses_double_and_end_when_the_budget_of_the_whole_run_is_spent(meta, connect, clock):
+    meta.script(None, LIMITED, forever=True)
+    client = connect(meta.url, rate_limit_wait=600, retries=3, sleep=clock.sleep)
+    calls = []
+    for _ in range(2):
+        with pytest.raises(RateLimited):
+            client.inspect(Secret(TOKEN))
+        calls.append(meta.count())
+    assert (clock.waits, calls) == ([60, 120, 240, 180], [5, 6])
+
+
+def test_a_budget_of_nothing_is_spent_from_the_start(meta, connect):
+    meta.script(None, LIMITED, forever=True)
+    with pytest.raises(RateLimited):
+        connect(meta.url, rate_limit_wait=0).inspect(Secret(TOKEN))
+    assert meta.count() == 1
+
+
+def business(*minutes):
+    entries = [{"type": "pages", "estimated_time_to_regain_access": value} for value in minutes]
+    return {"X-Business-Use-Case-Usage": json.dumps({"7": entries[:1], "8": entries[1:]})}
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"Retry-After": "90"}, 90),
+        ({"Retry-After": "5"}, 60),
+        ({"Retry-After": "-5"}, 60),
+        ({"Retry-After": "99999999"}, 600),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60),
+        ({"Retry-After": "90"} | business(5), 90),
+        (business(2), 120),
+        (business(2, 3, 1), 180),
+        (business("2"), 120),
+        (business(None, 3), 180),
+        (business(0), 60),
+        (business(True), 60),
+        (business(1.5), 60),
+        (business(10**400), 60),
+        (business(float("inf")), 60),
+        (business(), 60),
+        ({"X-Business-Use-Case-Usage": "{"}, 60),
+        ({"X-Business-Use-Case-Usage": "[]"}, 60),
+        ({"X-Business-Use-Case-Usage": '{"7": 5}'}, 60),
+        ({"X-Business-Use-Case-Usage": '{"7": ["soon"]}'}, 60),
+        ({"X-Business-Use-Case-Usage": "[" * 20_000}, 60),
+        ({"X-App-Usage": '{"call_count": 100}'}, 60),
+    ],
+    ids=lambda value: repr(value)[:70],
+)
+def test_a_pause_is_at_least_as_long_as_meta_asks_for(meta, connect, clock, headers, wait):
+    token = Secret(meta.issue())
+    meta.script(None, Reply(429, "", headers))
+    connect(meta.url, rate_limit_wait=600, sleep=clock.sleep).inspect(token)
+    assert clock.waits == [wait]
+
+
+def test_a_limit_of_one_business_says_when_to_come_back(exchanged):
+    reply = graph_error(400, "This business calls too often", 80001)
+    with pytest.raises(Throttled) as caught:
+        exchanged(reply.body, 400, **business(11))
+    assert caught.value.retry_after == 660
+
+
+def test_a_pause_is_for_everyone_who_comes_while_it_lasts(clock):
+    gate = RateGate(600, clock.sleep)
+    gate.enter()
+    gate.pause(RateLimited("limited"), called_at=clock())
+    clock.now += 20
+    gate.enter()
+    gate.enter()
+    assert clock.waits == [40]
+
+
+def test_whoever_called_before_a_pause_began_joins_it_instead_of_beginning_another(clock):
+    gate = RateGate(600, clock.sleep)
+    both_called_at = clock()
+    clock.now += 5
+    gate.pause(RateLimited("the first"), both_called_at)
+    clock.now += 5
+    gate.pause(RateLimited("the second"), both_called_at)
+    gate.enter()
+    assert clock.waits == [55]
+
+
+def test_a_sleep_that_ends_too_early_is_continued(clock):
+    gate = RateGate(600, lambda seconds: clock.sleep(min(seconds, 25)))
+    gate.pause(RateLimited("limited"), called_at=clock())
+    gate.enter()
+    assert clock.waits == [25, 25, 10]
+
+
+def test_workers_that_are_limited_at_once_share_one_pause(meta, connect, monkeypatch, caplog):
+    clock = Clock(tick=0.001)
+    monkeypatch.setattr(meta_client, "monotonic", clock)
+    tokens = [Secret(meta.issue()) for _ in range(4)]
+    for token in tokens:
+        meta.script(token.reveal(), LIMITED)
+    together = threading.Barrier(len(tokens), timeout=10)
+    first_round = iter(tokens)
+    meta.on_request = lambda _: next(first_round, None) and together.wait()
+    client = connect(meta.url, rate_limit_wait=600, sleep=clock.sleep)
+    with ThreadPoolExecutor(len(tokens)) as pool:
+        kinds = list(pool.map(lambda token: client.inspect(token).kind, tokens))
+    pauses = [record for record in caplog.records if record.name == "meta_client"]
+    assert (set(kinds), meta.count(), len(pauses)) == ({"SYSTEM_USER"}, 2 * len(tokens), 1)
+
+
+# The version
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "meta_client"]
+
+
+def test_a_version_that_has_ended_is_warned_of_once(meta, connect, caplog):
+    meta.served_version = "v27.0"
+    client = connect(meta.url)
+    token = Secret(meta.issue())
+    for _ in range(3):
+        client.inspect(token)
+    assert warnings_of(caplog) == [
+        "Meta answers with v27.0, but META_GRAPH_VERSION is v26.0: that version has ended, set a newer one"
+    ]
+
+
+def test_an_error_can_bring_the_version_too(meta, connect, caplog):
+    meta.served_version = "v27.0"
+    with pytest.raises(ReconnectRequired):
+        connect(meta.url).inspect(Secret(TOKEN))
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_what_calls_itself_a_version_is_quoted_with_care(connect, caplog):
+    with Wire(http({"data": VALID}, b"facebook-api-version: v27.0\x1b[2J" + b"x" * 5000)) as server:
+        connect(server.url).inspect(Secret(TOKEN))
+    [warning] = warnings_of(caplog)
+    assert warning.isprintable()
+    assert len(warning) < 150
+
+
+@pytest.mark.parametrize("header", [[], [b"facebook-api-version:"], [b"facebook-api-version: v26.0"]])
+def test_the_same_version_or_none_is_no_reason_to_warn(connect, caplog, header):
+    with Wire(http({"data": VALID}, *header)) as server:
+        connect(server.url).inspect(Secret(TOKEN))
+    assert warnings_of(caplog) == []
+
+
+# Anything at all
+
+KEYS = st.sampled_from(
+    [
+        *VALID,
+        *GOOD,
+        "expires",
+        "expires_at",
+        "issued_at",
+        "data",
+        "error",
+        "scopes",
+        "granular_scopes",
+        "code",
+        "message",
+    ]
+)
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(APP_ID)
+DOCUMENTS = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=6)
+)
+BODIES = DOCUMENTS.map(json.dumps).map(str.encode) | st.binary() | st.text().map(str.encode)
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "Retry-After": st.text() | st.integers().map(str),
+        "X-Business-Use-Case-Usage": st.text() | DOCUMENTS.map(json.dumps),
+    },
+)
+
+
+@given(
+    status=st.sampled_from([200, 200, 200, 201, 302, 400, 401, 403, 429, 500]), body=BODIES, headers=HEADERS
+)
+@settings(deadline=None)
+def test_no_answer_whatever_it_holds_raises_anything_but_our_errors(status, body, headers):
+    with suppress(MetaError):
+        meta_client._inspection(meta_client._payload("debug_token", status, headers, body), APP_ID)
+    with suppress(MetaError):
+        meta_client._exchanged(meta_client._payload("exchange", status, headers, body))
+
+
+# Secrets
+
+
+def everything_in(error):
+    """All that an error, its causes and its contexts could print."""
+    texts, errors, seen = [], [error], set()
+    while errors:
+        current = errors.pop()
+        if current is not None and id(current) not in seen:
+            seen.add(id(current))
+            texts += [str(current), repr(current), repr(current.args), repr(vars(current))]
+            errors += [current.__cause__, current.__context__]
+    return "\n".join(texts)
+
+
+def leaks(text, *secrets):
+    """Those of the secrets that can be read in the text, in any spelling."""
+    found = []
+    for secret in secrets:
+        forms = (secret, one_line(secret), quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1])
+        if any(form in text for form in forms):
+            found.append(secret)
+    return found
+
+
+@pytest.fixture
+def log():
+    """All log lines of all libraries, at DEBUG, as our formatter writes them; and raw ones beside."""
+    clean, raw = io.StringIO(), io.StringIO()
+    handlers = [logging.StreamHandler(clean), logging.StreamHandler(raw)]
+    handlers[0].setFormatter(RedactingFormatter())
+    loggers = [logging.getLogger(), logging.getLogger("urllib3")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    for handler in handlers:
+        loggers[0].addHandler(handler)
+    yield lambda: (clean.getvalue(), raw.getvalue())
+    for handler in handlers:
+        loggers[0].removeHandler(handler)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def header(text):
+    """A header's value that holds what it can of the text."""
+    return text.encode("latin-1", "replace").decode("latin-1")
+
+
+def echoes(token):
+    """Answers that repeat the token and our credentials, or that make libraries repeat them."""
+    ours = f"{APP_SECRET} {APP_ID}|{APP_SECRET}"
+    said = f"Malformed access token {token} ({quote_plus(token)}) of {ours}"
+    dead = {"is_valid": False, "error": {"code": 190, "subcode": 463, "message": said}}
+    return {
+        "a dead token": graph_error(401, said, 190, 463),
+        "a dead token inspected": Reply(200, {"data": dead}),
+        "a bare text": Reply(400, {"error": said}),
+        "a refused app": graph_error(400, f"Error validating client secret {ours} {token}", 1),
+        "a limit": graph_error(403, said, 4),
+        "passing trouble": graph_error(500, said, 1),
+        "something unheard of": graph_error(400, said, 987),
+        "a page": Reply(200, f"<html>{said}"),
+        "broken JSON": Reply(200, json.dumps({"access_token": said})[:-1]),
+        "broken JSON with 400": Reply(400, json.dumps({"error": {"message": said}})[:-1]),
+        "too long a message": graph_error(400, f"{'word ' * 37}{said}", 190),
+        "another app": Reply(200, {"data": VALID | {"app_id": token}}),
+        "a redirect": Reply(302, "", {"Location": f"/?input_token={quote(token)}&s={quote(ours)}"}),
+        "a version": Reply(200, {}, {"facebook-api-version": header(token)}),
+        "a cookie": Reply(200, {}, {"Set-Cookie": f"t={quote(token)}; Path=/"}),
+        "headers that break": Reply(200, {}, {"X-Odd": f"a\r\n{header(token)}"}),
+        "a reset": Reset(),
+        "a cut": Cut(),
+        "silence": Slow(60),
+        "too much": Huge(2 * MAX_ANSWER_BYTES),
+    }
+
+
+@pytest.mark.parametrize("shape", ODD_TOKENS)
+@pytest.mark.parametrize("echo", echoes("x"))
+def test_no_secret_shows_in_any_error_or_log_line(meta, connect, clock, log, shape, echo):
+    token = Secret(ODD_TOKENS[shape])
+    meta.issue(token.reveal())
+    meta.script(None, echoes(token.reveal())[echo], forever=True)
+    changes = {"timeout": 0.1} if echo == "silence" else {}
+    client = connect(meta.url, retries=1, rate_limit_wait=60, sleep=clock.sleep, **changes)
+    shown = []
+    for call in (lambda: client.inspect(token), lambda: client.exchange(token, "SYSTEM_USER")):
+        with pytest.raises(MetaError) as caught:
+            call()
+        shown.append(everything_in(caught.value))
+    lines, _ = log()
+    assert leaks("\n".join([*shown, lines]), token.reveal(), APP_SECRET, f"{APP_ID}|{APP_SECRET}") == []
+
+
+@pytest.mark.parametrize("shape", ODD_TOKENS)
+def test_what_urllib3_logs_holds_the_secrets_until_our_formatter_has_seen_it(meta, connect, log, shape):
+    token = Secret(ODD_TOKENS[shape])
+    meta.issue(token.reveal())
+    connect(meta.url).exchange(token, "USER")
+    assert [leaks(lines, token.reveal(), APP_SECRET) for lines in log()] == [[], [token.reveal(), APP_SECRET]]

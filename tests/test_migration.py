@@ -1,0 +1,294 @@
+"""The migration, run as users run it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from contextlib import closing
+from urllib.parse import quote
+
+import pytest
+import sqlalchemy as sa
+
+from conftest import ROOT, migrate, only_postgresql
+from connection import Connection, parse_url
+from models import TableMap, define_tables, due_index, reflect
+
+empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+
+PASSWORD = "s3cr3t-of-mine"
+OURS = ["Channel", "token_audit_log", "whatsapp_token_alembic_version"]
+STATE = ["token_status", "token_error", "token_fingerprint", "token_alerted_at", "token_lease_until"]
+
+# What an application with Prisma has before it hears of this program.
+APPLICATION = (
+    'CREATE TABLE "Tenant" (id TEXT PRIMARY KEY, name TEXT NOT NULL)',
+    """CREATE TABLE "Channel" (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, type VARCHAR(20) NOT NULL, wa_token_encrypted TEXT,
+        "tenantId" TEXT NOT NULL REFERENCES "Tenant" (id),
+        "createdAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP
+    )""",
+    'CREATE INDEX "Channel_tenantId_idx" ON "Channel" ("tenantId")',
+    'CREATE TABLE "_prisma_migrations" (id TEXT PRIMARY KEY)',
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+    "INSERT INTO alembic_version VALUES ('of the application')",
+    """INSERT INTO "Tenant" VALUES ('t1', 'Tenant')""",
+    """INSERT INTO "Channel" (id, name, type, wa_token_encrypted, "tenantId", "createdAt")
+       VALUES ('cm3x', 'Ana', 'whatsapp', 'token', 't1', '2026-01-01 00:00:00')""",
+)
+
+APPLICATION_COLUMNS = ["id", "name", "type", "wa_token_encrypted", "tenantId", "createdAt"]
+
+
+def run(url, *statements):
+    with sa.create_engine(parse_url(url).url, poolclass=sa.NullPool).begin() as connection:
+        for statement in statements:
+            found = connection.exec_driver_sql(statement)
+        return found.mappings().all() if found.returns_rows else None
+
+
+def channels(url):
+    return [dict(row) for row in run(url, 'SELECT * FROM "Channel" ORDER BY id')]
+
+
+def shape(url, *tables):
+    """What the tables of a database look like: columns, keys and indexes."""
+    inspector = sa.inspect(sa.create_engine(parse_url(url).url, poolclass=sa.NullPool))
+    found = {}
+    for table in tables or inspector.get_table_names():
+        columns = [
+            (column["name"], repr(column["type"]), column["nullable"], column["default"])
+            for column in inspector.get_columns(table)
+        ]
+        indexes = {}
+        for index in inspector.get_indexes(table):
+            options = {name: str(value) for name, value in index.pop("dialect_options", {}).items()}
+            indexes[index["name"]] = index | options
+        keys = (inspector.get_pk_constraint(table), inspector.get_foreign_keys(table))
+        found[table] = (columns, indexes, keys)
+    return found
+
+
+def succeed(*runs):
+    assert [run.returncode for run in runs] == [0] * len(runs), runs[-1].stdout + runs[-1].stderr
+
+
+def with_option(url, option):
+    return f"{url}{'&' if '?' in url else '?'}{option}"
+
+
+# An empty database
+
+
+def test_upgrading_an_empty_database_twice_is_upgrading_it_once(empty_database_url):
+    first = migrate(empty_database_url)
+    second = migrate(empty_database_url)
+    check = migrate(empty_database_url, "check")
+    assert (first.returncode, second.returncode, check.returncode) == (0, 0, 0), first.stderr + check.stdout
+
+
+def test_an_empty_database_gets_three_tables_of_which_one_is_the_version(database_url):
+    assert sorted(shape(database_url)) == OURS
+
+
+def test_the_migration_makes_what_the_models_say(database_url):
+    migrated = shape(database_url, *OURS[:2])
+    run(database_url, *(f'DROP TABLE "{table}"' for table in OURS[:2]))
+    engine = sa.create_engine(parse_url(database_url).url, poolclass=sa.NullPool)
+    metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s"})
+    channel, _ = define_tables(metadata, TableMap())
+    due_index(channel, engine.dialect.name)
+    metadata.create_all(engine)
+    assert migrated == shape(database_url, *OURS[:2])
+
+
+@only_postgresql
+def test_the_index_is_partial_and_in_the_order_of_urgency(database_url):
+    (index,) = run(database_url, "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_Channel_token_due'")
+    assert index["indexdef"].endswith(
+        "(type, token_expires_at NULLS FIRST, id) WHERE (wa_token_encrypted IS NOT NULL)"
+    )
+
+
+# A database that an application has
+
+
+@pytest.fixture
+def application_url(empty_database_url):
+    run(empty_database_url, *APPLICATION)
+    return empty_database_url
+
+
+def test_an_existing_table_keeps_its_rows_and_its_columns_and_gets_what_it_lacks(application_url):
+    before = channels(application_url)
+    succeed(migrate(application_url), migrate(application_url))
+    added = dict.fromkeys(["token_expires_at", "last_token_refresh_at", *STATE])
+    assert channels(application_url) == [row | added for row in before]
+
+
+def test_everything_else_in_the_database_stays_as_it_was(application_url):
+    before = shape(application_url)
+    succeed(migrate(application_url))
+    after = shape(application_url)
+    columns, indexes, keys = after["Channel"]
+    after["Channel"] = (
+        [column for column in columns if column[0] in APPLICATION_COLUMNS],
+        {name: index for name, index in indexes.items() if name != "ix_Channel_token_due"},
+        keys,
+    )
+    assert {table: after[table] for table in before} == before
+
+
+def test_the_application_s_own_alembic_is_left_alone(application_url):
+    succeed(migrate(application_url))
+    assert run(application_url, "SELECT * FROM alembic_version") == [{"version_num": "of the application"}]
+
+
+def test_the_program_can_work_with_a_table_that_was_added_to(application_url):
+    succeed(migrate(application_url))
+    with closing(Connection(parse_url(application_url))) as connection:
+        channel, _ = connection.run(lambda c, _: reflect(c, TableMap()))
+    assert channel.c.id.type.python_type is str
+
+
+@pytest.mark.parametrize("present", [["token_expires_at", "last_token_refresh_at"], STATE[:2]])
+def test_columns_that_prisma_has_added_already_stay_as_they_are(application_url, present):
+    for name in present:
+        run(application_url, f'ALTER TABLE "Channel" ADD {name} TIMESTAMP(3)')
+    before = shape(application_url, "Channel")["Channel"][0]
+    run(application_url, f"""UPDATE "Channel" SET {present[0]} = '2026-06-15 12:00:00.123'""")
+    rows = channels(application_url)
+    succeed(migrate(application_url), migrate(application_url))
+    after = shape(application_url, "Channel")["Channel"][0]
+    assert (after[: len(before)], channels(application_url)[0][present[0]], len(after)) == (
+        before,
+        rows[0][present[0]],
+        len(APPLICATION_COLUMNS) + 7,
+    )
+
+
+def test_an_existing_table_and_foreign_ones_are_no_difference_to_alembic(application_url):
+    run(application_url, 'ALTER TABLE "Channel" ADD token_expires_at TIMESTAMP(3)')
+    succeed(migrate(application_url), migrate(application_url, "check"))
+
+
+def test_a_column_of_ours_that_is_missing_is_a_difference_to_alembic(database_url):
+    run(database_url, 'ALTER TABLE "Channel" DROP COLUMN token_error')
+    assert "token_error" in migrate(database_url, "check").stdout
+
+
+# Down and up again
+
+
+def test_going_down_and_up_again_keeps_the_tokens_and_their_clocks(application_url):
+    succeed(migrate(application_url))
+    run(
+        application_url,
+        """UPDATE "Channel" SET token_expires_at = '2026-06-15 12:00:00.000000', token_status = 'ok',
+           last_token_refresh_at = '2026-04-15 12:00:00.000000'""",
+    )
+    before = channels(application_url)
+    succeed(migrate(application_url, "downgrade", "base"), migrate(application_url))
+    assert channels(application_url) == [row | {"token_status": None} for row in before]
+
+
+def test_going_down_takes_away_what_this_program_keeps_for_itself(application_url):
+    before = shape(application_url)
+    succeed(migrate(application_url), migrate(application_url, "downgrade", "base"))
+    after = shape(application_url)
+    clocks = after["Channel"][0][len(APPLICATION_COLUMNS) :]
+    assert ([name for name, *_ in clocks], after["Channel"][1:], sorted(set(after) - set(before))) == (
+        ["token_expires_at", "last_token_refresh_at"],
+        before["Channel"][1:],
+        ["whatsapp_token_alembic_version"],
+    )
+
+
+# A schema
+
+
+@empty_postgresql
+@pytest.mark.parametrize("schema", ["public", "shop", 'of "Ana"'])
+def test_a_schema_in_the_url_is_where_everything_goes(empty_database_url, schema):
+    quoted = schema.replace('"', '""')
+    run(
+        empty_database_url,
+        f'CREATE SCHEMA IF NOT EXISTS "{quoted}"',
+        "CREATE SCHEMA other",
+        'CREATE TABLE other."Channel" (id INT)',
+    )
+    url = with_option(empty_database_url, f"schema={quote(schema)}")
+    succeed(migrate(url), migrate(url), migrate(url, "check"))
+    tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^(pg_|information_)'"
+    found = [(row["schemaname"], row["tablename"]) for row in run(empty_database_url, tables)]
+    assert sorted(found) == sorted([("other", "Channel"), *((schema, table) for table in OURS)])
+
+
+# Wherever, and whatever goes wrong
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The program somewhere else, with an `.env` of its own or none."""
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "alembic", root / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [*ROOT.glob("*.py"), ROOT / "alembic.ini"]:
+        shutil.copy(path, root)
+    return root
+
+
+def test_it_works_from_any_directory_and_reads_the_env_file_beside_it(checkout, tmp_path):
+    (checkout / ".env").write_text(f"DATABASE_URL=sqlite:///{tmp_path / 'channels.db'}\n")
+    (tmp_path / "elsewhere").mkdir()
+    succeed(migrate(None, root=checkout, cwd=tmp_path / "elsewhere"))
+    assert sorted(shape(f"sqlite:///{tmp_path / 'channels.db'}")) == OURS
+
+
+def failure(*arguments, **options):
+    """What a migration that fails says, which must be a line on stdout and no traceback."""
+    done = migrate(*arguments, **options)
+    assert (done.returncode != 0, done.stdout.count("\n"), "Traceback" in done.stderr) == (True, 1, False)
+    assert PASSWORD not in done.stdout + done.stderr
+    return done.stdout
+
+
+def test_without_a_database_url_it_says_so_in_one_line(checkout):
+    assert "DATABASE_URL" in failure(None, root=checkout)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "DATABASE_URL: it is empty"),
+        (f"mysql://anna:{PASSWORD}@db.example/shop", "DATABASE_URL: it must begin with postgresql://"),
+        (f"postgresql://anna:{PASSWORD}@{PASSWORD}@db.example/shop", "must be written as %40"),
+        (f"postgresql://anna:{PASSWORD}@127.0.0.1/shop?sslmode=perhaps", "invalid sslmode value"),
+        ("sqlite:////nowhere/channels.db", "unable to open database file"),
+    ],
+)
+def test_a_database_url_that_leads_nowhere_is_one_line(url, words):
+    assert words in failure(url)
+
+
+def test_a_server_that_is_away_is_one_line():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # and does not listen
+        port = listener.getsockname()[1]
+        assert "Connection refused" in failure(f"postgresql://anna:{PASSWORD}@127.0.0.1:{port}/shop")
+
+
+@only_postgresql
+def test_a_schema_that_is_not_there_is_one_line(database_url):
+    assert "no schema has been selected" in failure(with_option(database_url, "schema=nowhere"))
+
+
+@empty_postgresql
+def test_an_upgrade_that_fails_changes_nothing(empty_database_url):
+    run(empty_database_url, 'CREATE TABLE "Channel" (id TEXT PRIMARY KEY, provider TEXT)')
+    before = shape(empty_database_url)
+    said = failure(empty_database_url)
+    assert ('column "wa_token_encrypted" does not exist' in said, shape(empty_database_url)) == (True, before)
+
+
+def test_sql_alone_cannot_be_had_because_the_migration_looks_first(database_url):
+    assert "--sql cannot do that" in failure(database_url, "upgrade", "head", "--sql")

@@ -1,0 +1,605 @@
+"""Delivery to Slack, over real HTTP to a server that is as strict as Slack, and to several targets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+import threading
+import traceback
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import notify
+from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape
+from redact import RedactingFormatter, Secret
+from report import label
+
+PATH = "/services/T0AAAAAAA/B0BBBBBBB/cccCCCddd123"
+MESSAGE = Message("1 WhatsApp line needs attention", "Its token could not be renewed.", (Card("Bakery (1)"),))
+
+
+# A look-alike of Slack's incoming webhooks
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is given whatever was posted."""
+
+    status: int
+    body: str | bytes = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Hang:
+    """No answer at all."""
+
+
+class Cut:
+    """An answer that breaks off."""
+
+
+class Drip:
+    """An answer of which a byte comes now and then."""
+
+
+def text_of(text, kinds, longest):
+    """What is wrong with a text object, or None."""
+    if text.get("type") not in kinds or not 1 <= len(text.get("text", "")) <= longest:
+        return "invalid_blocks"
+    # What Slack would take for markup: https://docs.slack.dev/messaging/formatting-message-text
+    if text["type"] == "mrkdwn" and re.search(r"[<>]|&(?!(amp|lt|gt);)", text["text"]):
+        return "unescaped"
+    return None
+
+
+def wrong_with_block(block):
+    """What is wrong with one of the kinds of blocks that we send, or None."""
+    match block:
+        case {"type": "header", "text": text}:
+            return text_of(text, {"plain_text"}, 150)
+        case {"type": "section", "text": text, "accessory": {"type": "button", "text": label, "url": url}}:
+            if not url.startswith("https://") or len(url) > 3000:
+                return "invalid_blocks"
+            return text_of(text, {"mrkdwn"}, 3000) or text_of(label, {"plain_text"}, 75)
+        case {"type": "section", "text": text}:
+            return text_of(text, {"mrkdwn"}, 3000)
+        case {"type": "context", "elements": elements} if 1 <= len(elements) <= 10:
+            return next(filter(None, (text_of(element, {"mrkdwn"}, 3000) for element in elements)), None)
+        case _:
+            return "invalid_blocks"
+
+
+def wrong_with(payload):
+    """Slack's word for what is wrong with a payload, or None."""
+    if not isinstance(payload, dict):
+        return "invalid_payload"
+    if not payload.get("text"):
+        return "no_text"
+    if not 1 <= len(payload["blocks"]) <= 50:
+        return "invalid_blocks"
+    return next(filter(None, map(wrong_with_block, payload["blocks"])), None)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        slack = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        slack.paths.append(self.path)
+        match slack.script.pop(0) if slack.script else None:
+            case Reply(status, said, headers):
+                self.answer(status, said, headers)
+            case Hang():
+                slack.closing.wait()
+            case Cut():
+                self.answer(200, "ok", {"Content-Length": "100"})
+            case Drip():
+                self.answer(200, "", {"Content-Length": "1000"})
+                while not slack.closing.wait(0.02):
+                    self.wfile.write(b"o")
+            case None:
+                self.receive(body)
+
+    def receive(self, body):
+        try:
+            payload = json.loads(body)
+        except ValueError:
+            payload = None
+        if self.path != PATH:
+            self.answer(404, "no_service")
+        elif error := wrong_with(payload):
+            self.answer(400, error)
+        else:
+            self.server.received.append(payload)
+            self.answer(200, "ok")
+
+    def answer(self, status, body, headers=None):
+        raw = body if isinstance(body, bytes) else body.encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(raw))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_):
+        pass
+
+
+class SlackServer(ThreadingHTTPServer):
+    """What is in `script` is answered first; `received` are the payloads that were taken."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = []
+        self.paths = []
+        self.received = []
+        self.closing = threading.Event()
+        self.url = Secret(f"http://127.0.0.1:{self.server_port}{PATH}")
+
+    def handle_error(self, *_):
+        pass  # a client that goes away is what some tests are about
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server():
+    with SlackServer() as slack:
+        thread = threading.Thread(target=slack.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield slack
+        slack.closing.set()
+        slack.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def slept():
+    """The seconds that were waited."""
+    return []
+
+
+@pytest.fixture
+def slack(server, slept):
+    return Slack(server.url, sleep=slept.append)
+
+
+def refusal(slack, message=MESSAGE):
+    """The error with which a delivery ends."""
+    with pytest.raises(DeliveryError) as raised:
+        slack.deliver(message)
+    return raised.value
+
+
+# Delivery
+
+
+def test_a_message_arrives_as_header_summary_cards_and_footer(server, slack):
+    link = "https://app.example/reconnect/12"
+    cards = (
+        Card("Bakery (12)", ("Dead since yesterday", "To do: reconnect"), link),
+        Card("Corner Shop (13)"),
+    )
+    slack.deliver(Message("2 lines need attention", "Their tokens.", cards, more=3, footer="5 renewed"))
+    assert server.received == [
+        {
+            "text": "2 lines need attention",
+            "blocks": [
+                {"type": "header", "text": {"type": "plain_text", "text": "2 lines need attention"}},
+                {"type": "section", "text": {"type": "mrkdwn", "text": "Their tokens.", "verbatim": True}},
+                {
+                    "type": "section",
+                    "text": {
+                        "type": "mrkdwn",
+                        "text": "*Bakery (12)*\nDead since yesterday\nTo do: reconnect",
+                        "verbatim": True,
+                    },
+                    "accessory": {
+                        "type": "button",
+                        "text": {"type": "plain_text", "text": "Reconnect"},
+                        "url": link,
+                    },
+                },
+                {
+                    "type": "section",
+                    "text": {"type": "mrkdwn", "text": "*Corner Shop (13)*", "verbatim": True},
+                },
+                {"type": "section", "text": {"type": "mrkdwn", "text": "… and 3 more", "verbatim": True}},
+                {
+                    "type": "context",
+                    "elements": [{"type": "mrkdwn", "text": "5 renewed", "verbatim": True}],
+                },
+            ],
+        }
+    ]
+
+
+def test_a_message_without_cards_and_footer_is_a_header_and_a_summary(server, slack):
+    slack.deliver(Message("1 line has recovered", "Nothing is to be done."))
+    assert [block["type"] for block in server.received[0]["blocks"]] == ["header", "section"]
+
+
+@pytest.mark.parametrize("said", ["ok", "ok\n"])
+def test_slack_says_ok_and_nothing_more_is_asked(server, slack, slept, said):
+    server.script = [Reply(200, said)]
+    slack.deliver(MESSAGE)
+    assert (server.paths, slept) == ([PATH], [])
+
+
+# What Slack would take for markup
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain", "plain"),
+        ("Fish & Chips", "Fish &amp; Chips"),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("<!channel> <@U012AB3CD>", "&lt;!channel&gt; &lt;@U012AB3CD&gt;"),
+        ("&amp;", "&amp;amp;"),
+        ("\"quotes\" 'and' *bold* _it_ `code` ñ 🥐", "\"quotes\" 'and' *bold* _it_ `code` ñ 🥐"),
+    ],
+)
+def test_three_characters_are_escaped_and_no_other(text, escaped):
+    assert escape(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("name", "arrives"),
+    [
+        ("<script>alert(1)</script>", "*&lt;script&gt;alert(1)&lt;/script&gt; (1)*"),
+        ("<!channel> is *bold*", "*&lt;!channel&gt; is *bold* (1)*"),
+        ("two\nlines\r\nand \x1b[31mred", "*two lines and [31mred (1)*"),
+        ("x" * 300, "*" + "x" * 300 + " (1)*"),
+    ],
+)
+def test_a_channel_of_any_name_arrives(server, slack, name, arrives):
+    slack.deliver(Message("title", "summary", (Card(label(name, 1)),)))
+    assert server.received[0]["blocks"][2]["text"]["text"] == arrives
+
+
+def test_every_text_of_a_message_is_escaped(server, slack):
+    slack.deliver(Message("<t>", "<s>", (Card("<c>", ("<l>",)),), footer="<f>"))
+    payload = server.received[0]
+    header, summary, card, footer = payload["blocks"]
+    assert (payload["text"], header["text"]["text"]) == ("&lt;t&gt;", "<t>")
+    assert (summary["text"]["text"], card["text"]["text"], footer["elements"][0]["text"]) == (
+        "&lt;s&gt;",
+        "*&lt;c&gt;*\n&lt;l&gt;",
+        "&lt;f&gt;",
+    )
+
+
+# Slack's limits
+
+
+def sections(count, length=20):
+    return tuple(Card(f"Line {number}".ljust(length, ".")) for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("message", "shown", "told"),
+    [
+        (Message("t", "s", sections(46), footer="f"), 46, None),
+        (Message("t", "s", sections(47), footer="f"), 46, "… and 1 more"),
+        (Message("t", "s", sections(312), footer="f"), 46, "… and 266 more"),
+        (Message("t", "s", sections(45), more=267, footer="f"), 45, "… and 267 more"),
+        (Message("t", "s", sections(46), more=1000, footer="f"), 46, "… and 1000 more"),
+        (Message("t", "s", sections(46, 400), footer="f"), 22, "… and 24 more"),
+        (Message("t", "s", sections(5, 9000), footer="f"), 3, "… and 2 more"),
+    ],
+)
+def test_of_too_many_cards_the_first_are_shown_and_the_rest_counted(server, slack, message, shown, told):
+    slack.deliver(message)
+    texts = [block["text"]["text"] for block in server.received[0]["blocks"] if "text" in block]
+    cards = [text for text in texts if text.startswith("*Line")]
+    assert (len(cards), next((text for text in texts if text.startswith("…")), None)) == (shown, told)
+
+
+def test_long_texts_are_cut_to_what_slack_accepts(server, slack):
+    slack.deliver(Message("t" * 200, "s" * 4000, (Card("c", ("l" * 4000,)),), footer="f" * 4000))
+    header, summary, card, footer = server.received[0]["blocks"]
+    assert header["text"]["text"] == "t" * 149 + "…"
+    assert summary["text"]["text"] == "s" * 2999 + "…"
+    assert card["text"]["text"] == "*c*\n" + "l" * 2995 + "…"
+    assert footer["elements"][0]["text"] == "f" * 2999 + "…"
+
+
+@pytest.mark.parametrize("before", range(2993, 3000))
+def test_an_escaped_character_is_not_cut_in_two(server, slack, before):
+    slack.deliver(Message("t", "s" * before + "&" * 10))
+    text = server.received[0]["blocks"][1]["text"]["text"]
+    assert re.fullmatch(r"s+(&amp;)?…", text)
+
+
+def test_a_link_that_is_too_long_for_a_button_is_left_out(server, slack):
+    links = ["https://app.example/" + "x" * (length - 20) for length in (3000, 3001)]
+    slack.deliver(Message("t", "s", tuple(Card("c", link=link) for link in links)))
+    assert ["accessory" in block for block in server.received[0]["blocks"][2:]] == [True, False]
+
+
+words = st.text(min_size=1, max_size=4000)
+any_card = st.builds(
+    Card, words, st.lists(words, max_size=4).map(tuple), st.none() | words.map("https://app.example/".__add__)
+)
+
+
+@given(st.builds(Message, words, words, st.lists(any_card, max_size=60).map(tuple), st.integers(0), words))
+def test_slack_would_accept_any_message(message):
+    assert wrong_with({"text": escape(message.title), "blocks": blocks(message)}) is None
+
+
+# Answers that are not ok
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "invalid_payload"),
+        (403, "action_prohibited"),
+        (404, "no_service"),
+        (410, "channel_is_archived"),
+        (200, "invalid_payload"),
+    ],
+)
+def test_what_will_not_be_accepted_later_either_is_not_tried_again(server, slack, slept, status, said):
+    server.script = [Reply(status, said)]
+    error = refusal(slack)
+    assert (str(error), error.permanent, slept) == (
+        f"Slack refused the alert: {said} (HTTP {status})",
+        True,
+        [],
+    )
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_an_outage_is_waited_out(server, slack, slept, status):
+    server.script = [Reply(status, "rollup_error"), Reply(status, "<html>Bad Gateway</html>")]
+    slack.deliver(MESSAGE)
+    assert (len(server.received), slept) == (1, [1, 2])
+
+
+def test_an_outage_that_lasts_is_an_error_that_may_pass(server, slack, slept):
+    server.script = [Reply(503) for _ in range(3)]
+    error = refusal(slack)
+    assert (str(error), error.permanent, slept) == (
+        "Slack refused the alert: no explanation (HTTP 503)",
+        False,
+        [1, 2],
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [("7", 7), ("0", 0), ("3600", 30), ("9" * 400, 30), ("soon", 1), ("-5", 1), ("", 1), (None, 1)],
+)
+def test_slack_is_given_the_time_that_it_asks_for_within_reason(server, slack, slept, asked, waited):
+    headers = {} if asked is None else {"Retry-After": asked}
+    server.script = [Reply(429, "rate_limited", headers)]
+    slack.deliver(MESSAGE)
+    assert (len(server.received), slept) == (1, [waited])
+
+
+def test_a_limit_that_lasts_is_an_error_that_may_pass(server, slack, slept):
+    server.script = [Reply(429, "rate_limited", {"Retry-After": "5"}) for _ in range(3)]
+    error = refusal(slack)
+    assert (str(error), error.permanent, slept) == (
+        "Slack refused the alert: rate_limited (HTTP 429)",
+        False,
+        [5, 5],
+    )
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(server, slack, status):
+    server.script = [Reply(status, "", {"Location": f"{server.url.reveal()}/elsewhere"})]
+    error = refusal(slack)
+    assert (server.paths, error.permanent) == ([PATH], True)
+
+
+def test_an_address_that_slack_does_not_know_is_an_error_in_its_own_words(server):
+    slack = Slack(Secret(server.url.reveal() + "x"), sleep=pytest.fail)
+    assert str(refusal(slack)) == "Slack refused the alert: no_service (HTTP 404)"
+
+
+def test_a_page_instead_of_a_word_is_quoted_in_one_short_line(server, slack):
+    server.script = [Reply(404, "<html>\n<body>\x1b[31m" + "Not found. " * 100_000)]
+    assert re.fullmatch(
+        r"Slack refused the alert: <html> <body> .{150,190}… \(HTTP 404\)", str(refusal(slack))
+    )
+
+
+def test_an_answer_that_is_no_text_is_quoted_all_the_same(server, slack):
+    server.script = [Reply(400, b"caf\xe9 closed")]
+    assert str(refusal(slack)) == "Slack refused the alert: caf� closed (HTTP 400)"
+
+
+# No answer
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(notify, "TIMEOUT_SECONDS", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "named"), [(Hang, "ReadTimeout"), (Cut, "ProtocolError"), (Drip, "TimeoutError")]
+)
+def test_an_answer_that_does_not_come_is_tried_for_again_and_then_an_error(
+    server, slack, slept, impatient, trouble, named
+):
+    server.script = [trouble() for _ in range(3)]
+    error = refusal(slack)
+    assert (str(error), error.permanent, len(server.paths), slept) == (
+        f"Slack did not answer ({named})",
+        False,
+        3,
+        [1, 2],
+    )
+
+
+def test_what_hangs_once_may_go_through_the_next_time(server, slack, impatient):
+    server.script = [Hang()]
+    slack.deliver(MESSAGE)
+    assert len(server.received) == 1
+
+
+def closed_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_nobody_at_the_address_is_an_error(slept):
+    slack = Slack(Secret(f"http://127.0.0.1:{closed_port()}{PATH}"), sleep=slept.append)
+    assert str(refusal(slack)) == "Slack did not answer (ConnectionError)"
+
+
+@pytest.mark.parametrize("address", ["https://" + "x" * 70 + ".example", "https://exa mple"])
+def test_an_address_that_is_none_is_an_error(slept, address):
+    assert str(refusal(Slack(Secret(address + PATH), sleep=slept.append))).startswith(
+        "Slack did not answer ("
+    )
+
+
+def test_certificates_that_cannot_be_found_are_an_error(monkeypatch, slept):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    slack = Slack(Secret(f"https://127.0.0.1:{closed_port()}{PATH}"), sleep=slept.append)
+    assert str(refusal(slack)) == "Slack did not answer (OSError)"
+
+
+# The address is a secret
+
+
+@pytest.fixture
+def log():
+    """All that is logged while a test runs, as the program writes it."""
+    lines = []
+    handler = logging.Handler()
+    handler.setFormatter(RedactingFormatter())
+    handler.emit = lambda record: lines.append(handler.format(record))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield lines
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def everything_of(error):
+    """All that somebody who gets hold of an error can read in it and in what hangs on it."""
+    chain = [error]
+    while following := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(following)
+    found = [text for one in chain for text in (str(one), repr(one), repr(one.args), repr(vars(one)))]
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "\n".join([*found, *traceback.format_exception(error), *frames.format()])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Hang(),
+        Cut(),
+        Drip(),
+        Reply(400, f"invalid_payload for {PATH}"),
+        Reply(404, f"nothing at http://127.0.0.1{PATH} or https://hooks.slack.com{PATH}"),
+        Reply(404, "x" * 170 + " " + PATH),
+        Reply(302, "", {"Location": PATH}),
+        Reply(503, PATH),
+        None,
+    ],
+    ids=["hangs", "cut", "drips", "path", "addresses", "at-the-end", "redirect", "outage", "nobody-there"],
+)
+def test_the_address_is_in_no_error_and_no_log(server, slept, impatient, log, answer):
+    path = Secret(PATH)  # the settings hold it apart, too, because libraries print it without its host
+    slack = Slack(server.url, sleep=slept.append)
+    if answer is None:
+        slack = Slack(Secret(f"http://127.0.0.1:{closed_port()}{PATH}"), sleep=slept.append)
+    server.script = [answer] * 3
+    error = refusal(slack)
+    text = "\n".join([everything_of(error), repr(slack), *log])
+    assert "Slack" in text
+    assert not any(part in text for part in (path.reveal(), *path.reveal().split("/")[2:]))
+
+
+def test_no_error_of_a_library_hangs_on_ours(server, slack, impatient):
+    server.script = [Hang() for _ in range(3)]
+    error = refusal(slack)
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+# Several targets
+
+
+class Recorder:
+    """A target that remembers what it was given, and takes it or not."""
+
+    def __init__(self, name, error=None):
+        self.name = name
+        self.error = error
+        self.messages = []
+
+    def deliver(self, message):
+        self.messages.append(message)
+        if self.error:
+            raise self.error
+
+
+def test_one_failing_target_does_not_stop_another(server, slack):
+    server.script = [Reply(403, "action_prohibited")]
+    broken = DeliveryError("mail server refused")
+    targets = [slack, Recorder("mail", broken), Recorder("chat")]
+    errors = broadcast(targets, MESSAGE)
+    assert [str(error) for error in errors] == [
+        "Slack refused the alert: action_prohibited (HTTP 403)",
+        "mail server refused",
+    ]
+    assert targets[2].messages == [MESSAGE]
+
+
+def test_a_message_that_everybody_took_gives_no_errors():
+    targets = [Recorder("mail"), Recorder("chat")]
+    assert broadcast(targets, MESSAGE) == []
+
+
+def test_a_message_for_nobody_gives_no_errors():
+    assert broadcast([], MESSAGE) == []
+
+
+def test_no_secret_that_got_into_a_message_gets_out():
+    secret = Secret("correct-horse_battery|staple")
+    value = secret.reveal()
+    target = Recorder("mail")
+    card = Card(f"Shop {value}", (f"lost {value}", "plain"), "https://app.example/1")
+    broadcast([target], Message(f"t {value}", f"s {value}", (card,), 2, f"f {value}"))
+    assert target.messages == [
+        Message(
+            "t ***", "s ***", (Card("Shop ***", ("lost ***", "plain"), "https://app.example/1"),), 2, "f ***"
+        )
+    ]
+
+
+def test_the_retries_wait_longer_each_time(server, slack, slept, monkeypatch):
+    monkeypatch.setattr(notify, "TRIES", 8)
+    slack = Slack(server.url, sleep=slept.append)
+    server.script = [Reply(500) for _ in range(7)]
+    slack.deliver(MESSAGE)
+    assert all(before <= after for before, after in pairwise(slept))
+    assert max(slept) == 30
+
+
+def test_slack_says_who_it_is_and_not_where(slack):
+    assert slack.name == "Slack"

@@ -1,0 +1,754 @@
+"""Settings are read strictly, all their problems are told at once, and no problem shows a value."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+import settings as settings_module
+from connection import parse_url
+from crypto import KeyRing
+from meta_client import MetaConfig
+from models import TableMap
+from redact import RedactingFormatter, Secret, redact
+from settings import BadSettings, Settings, read_database_url, read_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "0123456789abcdef" * 4
+OTHER_KEY = "fedcba9876543210" * 4
+REQUIRED = {
+    "DATABASE_URL": "postgresql://renewer:pa55-w0rd@db.example/app",
+    "META_APP_ID": "100000000000001",
+    "META_APP_SECRET": "the-app-secret",
+    "TOKEN_ENCRYPTION_KEY": KEY,
+}
+WEBHOOK = "https://hooks.example/services/path-of-the-webhook"
+SECRETS = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL")
+GIVEN = REQUIRED | {"SLACK_WEBHOOK_URL": WEBHOOK}
+
+MISSING = "it is missing; set it in the environment or in .env (see .env.example)"
+EMPTY = "it is empty; give it a value (see .env.example)"
+KEY_FORMS = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
+NOT_HTTPS = "it must be an address that begins with https://"
+NOT_LOOPBACK = "plain http is accepted for a loopback address only; use https://"
+
+
+def read(**changes):
+    """The settings with these variables changed; None removes one."""
+    return Settings.from_env({name: value for name, value in (GIVEN | changes).items() if value is not None})
+
+
+def problems(environment=None, **changes):
+    """What is wrong with the settings."""
+    changed = {name: value for name, value in (GIVEN | changes).items() if value is not None}
+    with pytest.raises(BadSettings) as bad:
+        Settings.from_env(changed if environment is None else environment)
+    return bad.value.problems
+
+
+# --- What the settings say
+
+
+def test_the_required_variables_are_enough_and_the_rest_has_defaults():
+    assert Settings.from_env(REQUIRED) == Settings(
+        database=parse_url(REQUIRED["DATABASE_URL"]),
+        secrets=tuple(Settings.from_env(REQUIRED).secrets),
+        meta=MetaConfig(
+            app_id="100000000000001",
+            app_secret=Secret("the-app-secret"),
+            version="v26.0",
+            url="https://graph.facebook.com",
+            timeout=30,
+            retries=3,
+            retry_wait=1,
+            rate_limit_wait=600,
+            connections=16,
+        ),
+        keys=KeyRing.parse(KEY),
+        table=TableMap(),
+        refresh_after=timedelta(days=45),
+        refresh_before_expiry=timedelta(days=15),
+        token_lifetime=timedelta(days=60),
+        required_scopes=frozenset({"whatsapp_business_management", "whatsapp_business_messaging"}),
+        workers=16,
+        lease=timedelta(seconds=300),
+        slack_webhook_url=None,
+        reconnect_url=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("TOKEN_ENCRYPTION_KEY", f"{OTHER_KEY}, {KEY}", "keys", KeyRing.parse(f"{OTHER_KEY},{KEY}")),
+        ("REFRESH_AFTER_DAYS", "30", "refresh_after", timedelta(days=30)),
+        ("REFRESH_BEFORE_EXPIRY_DAYS", "1", "refresh_before_expiry", timedelta(days=1)),
+        ("TOKEN_LIFETIME_DAYS", "3650", "token_lifetime", timedelta(days=3650)),
+        ("REQUIRED_SCOPES", "one, two three,,", "required_scopes", frozenset({"one", "two", "three"})),
+        ("WORKERS", " 256 ", "workers", 256),
+        ("LEASE_SECONDS", "86400", "lease", timedelta(days=1)),
+        ("SLACK_WEBHOOK_URL", f" {WEBHOOK}\n", "slack_webhook_url", Secret(WEBHOOK)),
+        ("SLACK_WEBHOOK_URL", " ", "slack_webhook_url", None),
+        (
+            "RECONNECT_URL",
+            "https://x.example/?c={channel_id}",
+            "reconnect_url",
+            "https://x.example/?c={channel_id}",
+        ),
+        (
+            "RECONNECT_URL",
+            "http://intranet/{channel_id}#top",
+            "reconnect_url",
+            "http://intranet/{channel_id}#top",
+        ),
+        ("RECONNECT_URL", "", "reconnect_url", None),
+    ],
+)
+def test_each_variable_sets_its_field(name, text, field, value):
+    assert getattr(read(**{name: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("META_APP_ID", " 42 ", "app_id", "42"),
+        ("META_APP_SECRET", " abc\n", "app_secret", Secret("abc")),
+        ("META_GRAPH_VERSION", "v100.12", "version", "v100.12"),
+        ("META_GRAPH_URL", "https://graph.example/base/", "url", "https://graph.example/base"),
+        ("META_TIMEOUT_SECONDS", "0.01", "timeout", 0.01),
+        ("META_RETRIES", "0", "retries", 0),
+        ("META_RETRY_WAIT_SECONDS", "1e-1", "retry_wait", 0.1),
+        ("RATE_LIMIT_WAIT_SECONDS", "0", "rate_limit_wait", 0),
+        ("WORKERS", "1", "connections", 1),
+    ],
+)
+def test_each_variable_about_meta_sets_its_field(name, text, field, value):
+    assert getattr(read(**{name: text}).meta, field) == value
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+def test_an_optional_variable_that_is_blank_has_its_default(text):
+    asked = [name for name in variables() if name not in REQUIRED and not name.endswith("_FILE")]
+    assert Settings.from_env(REQUIRED | dict.fromkeys(asked, text)) == Settings.from_env(REQUIRED)
+
+
+def test_variables_of_others_are_ignored():
+    assert read(PATH="/bin", WORKER="nonsense", workers="nonsense") == read()
+
+
+# --- What is wrong with them
+
+
+@pytest.mark.parametrize(("text", "problem"), [(None, MISSING), ("", EMPTY), (" \t\n", EMPTY)])
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_required_variable_must_be_there(name, text, problem):
+    assert problems(**{name: text}) == [f"{name}: {problem}"]
+
+
+WHOLE = {
+    "REFRESH_AFTER_DAYS": (1, 3650),
+    "REFRESH_BEFORE_EXPIRY_DAYS": (1, 3650),
+    "TOKEN_LIFETIME_DAYS": (1, 3650),
+    "WORKERS": (1, 256),
+    "LEASE_SECONDS": (1, 86400),
+    "META_RETRIES": (0, 100),
+}
+DECIMAL = {
+    "META_TIMEOUT_SECONDS": (0.01, 3600),
+    "META_RETRY_WAIT_SECONDS": (0, 3600),
+    "RATE_LIMIT_WAIT_SECONDS": (0, 86400),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "text"),
+    [
+        (name, bounds, text)
+        for name, bounds in (WHOLE | DECIMAL).items()
+        for text in ("many", "nan", "inf", "-inf", "1e999", "-1", "-0.001", "1 2", "0x10", "1,5", "9" * 5000)
+    ]
+    + [(name, bounds, text) for name, bounds in WHOLE.items() for text in ("1.0", "1e1", "1.5")]
+    + [(name, bounds, str(bounds[1] + 1)) for name, bounds in (WHOLE | DECIMAL).items()]
+    + [(name, bounds, str(bounds[0] - 1)) for name, bounds in WHOLE.items()]
+    + [("META_TIMEOUT_SECONDS", DECIMAL["META_TIMEOUT_SECONDS"], text) for text in ("0", "0.009")],
+)
+def test_a_number_out_of_range_or_none_at_all_is_refused_with_the_range(name, bounds, text):
+    kind = "a whole number" if name in WHOLE else "a number"
+    assert problems(**{name: text}) == [f"{name}: it must be {kind} from {bounds[0]} to {bounds[1]}"]
+
+
+@pytest.mark.parametrize(("name", "bounds"), (WHOLE | DECIMAL).items())
+def test_both_ends_of_a_range_are_in_it(name, bounds):
+    assert [read(**{name: str(bound)}) != read() for bound in bounds] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("DATABASE_URL", "mysql://u:p@h/db", "it must begin with postgresql:// or sqlite:///"),
+        ("DATABASE_URL", "db.example", "it must begin with postgresql:// or sqlite:///"),
+        (
+            "DATABASE_URL",
+            "postgresql://u:p@h",
+            "it names no database; write postgresql://user:password@host/database",
+        ),
+        ("DATABASE_URL", "sqlite://", "it names no file; write sqlite:///path or, absolute, sqlite:////path"),
+        (
+            "DATABASE_URL",
+            "postgresql://u:p@h:port/db",
+            "it is not a valid URL; special characters in the password must be %-encoded",
+        ),
+        ("META_APP_ID", "the-app-secret", "it must be the app's id, a number that the App Dashboard shows"),
+        ("META_APP_ID", "12 34", "it must be the app's id, a number that the App Dashboard shows"),
+        ("META_APP_ID", "12|34", "it must be the app's id, a number that the App Dashboard shows"),
+        ("META_APP_ID", "١٢٣", "it must be the app's id, a number that the App Dashboard shows"),
+        ("META_APP_SECRET", "two words", "it contains white space"),
+        ("META_APP_SECRET", "two\nlines", "it contains white space"),
+        ("META_APP_SECRET", "señal", "it contains characters that no app secret has"),
+        ("META_APP_SECRET", "se\udcf1al", "it contains characters that no app secret has"),
+        (
+            "TOKEN_ENCRYPTION_KEY",
+            "short",
+            f"its 5 characters are neither hex nor base64; {KEY_FORMS}",
+        ),
+        ("TOKEN_ENCRYPTION_KEY", f"{KEY},", "key 2 of 2: it is empty"),
+        ("TOKEN_ENCRYPTION_KEY", "sha256:", "nothing follows sha256:"),
+        ("META_GRAPH_VERSION", "26.0", "it must look like v26.0"),
+        ("META_GRAPH_VERSION", "v26", "it must look like v26.0"),
+        ("META_GRAPH_VERSION", "v26.0/x", "it must look like v26.0"),
+        ("META_GRAPH_URL", "graph.facebook.com", NOT_HTTPS),
+        (
+            "META_GRAPH_URL",
+            "https://user@graph.example",
+            "it must be a plain address such as https://graph.facebook.com",
+        ),
+        (
+            "META_GRAPH_URL",
+            "https://:pw@graph.example",
+            "it must be a plain address such as https://graph.facebook.com",
+        ),
+        (
+            "META_GRAPH_URL",
+            "https://graph.example?x=1",
+            "it must be a plain address such as https://graph.facebook.com",
+        ),
+        (
+            "META_GRAPH_URL",
+            "https://graph.example#x",
+            "it must be a plain address such as https://graph.facebook.com",
+        ),
+        (
+            "META_GRAPH_URL",
+            "https://graph.example?",
+            "it must be a plain address such as https://graph.facebook.com",
+        ),
+        ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
+        ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),
+        ("RECONNECT_URL", "javascript:alert(1)", "it must be a link that begins with https://"),
+        ("RECONNECT_URL", "https:///path", "it must be a link that begins with https://"),
+        ("RECONNECT_URL", "https://x.example/a b", "it must be a link that begins with https://"),
+        ("RECONNECT_URL", "https://[x.example", "it must be a link that begins with https://"),
+        ("RECONNECT_URL", "https://exa\u2100mple.com", "it must be a link that begins with https://"),
+    ],
+)
+def test_a_malformed_value_is_refused_with_what_to_do(name, text, problem):
+    assert problems(**{name: text}) == [f"{name}: {problem}"]
+
+
+URLS = ("META_GRAPH_URL", "SLACK_WEBHOOK_URL")
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hooks.example/x",
+        "//hooks.example/x",
+        "ftp://hooks.example/x",
+        "file:///etc/passwd",
+        "https://",
+        "https:///x",
+        "https:hooks.example",
+        "https://hooks.example:0/x",
+        "https://hooks.example:port/x",
+        "https://hooks.example:99999/x",
+        "https://[::1/x",
+        "https://exa\u2100mple.com/x",
+        "https://hooks.example/a b",
+        "https://hooks.example/a\tb",
+        "https://hooks.example\n.evil.example",
+        "http://evil.example\\@127.0.0.1/x",
+        "https://hooks.example\\x",
+    ],
+)
+def test_secrets_are_sent_to_a_well_formed_address_only(name, text):
+    assert problems(**{name: text}) == [f"{name}: {NOT_HTTPS}"]
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize(
+    "host",
+    [
+        "10.0.0.1",
+        "example.com",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "evil.example:127",
+        "0.0.0.0",
+        "[::]",
+        "[fe80::1]",
+        "128.0.0.1",
+        "127.1",
+        "2130706433",
+        "user@evil.example",
+        "127.0.0.1@evil.example",
+        "127.0.0.1:80@evil.example",
+    ],
+)
+def test_plain_http_to_another_machine_is_refused(name, host):
+    assert problems(**{name: f"http://{host}/x"}) == [f"{name}: {NOT_LOOPBACK}"]
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1",
+        "http://127.9.9.9:8080",
+        "http://localhost:1",
+        "http://LOCALHOST",
+        "http://[::1]:8080/x",
+        "HTTP://127.0.0.1",
+        "https://10.0.0.1",
+        "https://example.com:8443/x",
+        "HTTPS://EXAMPLE.COM",
+    ],
+)
+def test_https_to_anybody_and_plain_http_to_this_machine_are_accepted(name, address):
+    accepted = read(**{name: address})
+    urls = {"META_GRAPH_URL": accepted.meta.url, "SLACK_WEBHOOK_URL": accepted.slack_webhook_url.reveal()}
+    assert urls[name] == address
+
+
+def test_all_problems_are_told_at_once_in_a_line_each():
+    broken = dict.fromkeys(variables(), "\u2100 nonsense")
+    for name in SECRETS:
+        del broken[f"{name}_FILE"]
+    del broken["REQUIRED_SCOPES"]  # any text names a scope
+    told = problems(broken)
+    assert sorted(line.partition(": ")[0] for line in told) == sorted(broken)
+
+
+def test_nothing_set_at_all_is_one_problem_for_each_required_variable():
+    assert problems({}) == [
+        f"{name}: {MISSING}"
+        for name in ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "META_APP_ID", "META_APP_SECRET")
+    ]
+
+
+def test_the_error_says_all_its_problems():
+    assert str(BadSettings(["A: x", "B: y"])) == "A: x; B: y"
+
+
+# A value of each that is refused, and can be recognised in a problem. Those of X_FILE are secrets put there
+# by mistake.
+REFUSED = {
+    "DATABASE_URL": "postgresql://leak1:leak2@leak3:leak4/leak5",
+    "META_APP_ID": "leak",
+    "META_APP_SECRET": "leak leak",
+    "TOKEN_ENCRYPTION_KEY": "leak,sha256:leak",
+    "SLACK_WEBHOOK_URL": "http://leak\u2100/leak",
+    "META_GRAPH_URL": "http://leak@leak/leak",
+    "RECONNECT_URL": "https://leak\u2100/leak",
+} | {f"{name}_FILE": "postgresql://leak:leak@leak/leak" for name in SECRETS}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_no_problem_shows_the_value(name):
+    told = problems({**REQUIRED, name.removesuffix("_FILE"): "", name: REFUSED[name]})
+    assert [(line.startswith(f"{name}: "), "leak" in line) for line in told] == [(True, False)]
+
+
+def test_no_number_is_shown_in_a_problem():
+    told = problems(**dict.fromkeys(WHOLE | DECIMAL, "leak"))
+    assert [line for line in told if "leak" in line] == []
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    name=st.sampled_from([name for name in REFUSED if not name.endswith("_FILE")]),
+    start=st.sampled_from(["", "postgresql://", "sqlite:///", "http://", "https://", "sha256:", "u:p@", "["]),
+    text=st.text(max_size=20),
+    end=st.sampled_from(["", "@h/db", ":port/db", "/db?schema=a&schema=b", "]", "/x", "\\"]),
+)
+def test_no_value_whatever_breaks_the_reading_or_is_repeated(name, start, text, end):
+    try:
+        read(**{name: f"{start}zq7{text}zq7{end}"})
+    except BadSettings as bad:
+        told = bad.problems
+    else:
+        told = [f"{name}: "]
+    assert [(line.startswith(f"{name}: "), "zq7" in line) for line in told] == [(True, False)]
+
+
+# --- Secrets
+
+
+def test_settings_that_are_printed_show_no_secret():
+    shown = read(
+        DATABASE_URL="postgresql://renewer:pa55-w0rd@db.example/app?sslpassword=pa55-for-key",
+        TOKEN_ENCRYPTION_KEY=f"{KEY},sha256:pass phrase",
+    )
+    leaks = ("pa55", "the-app-secret", "0123456789", "phrase", "path-of-the-webhook")
+    assert [leak for leak in leaks if leak in repr(shown) + str(shown) + f"{shown}"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://renewer:p%40ss%2Fw0rd%21@db.example/app",
+        "p@ss/w0rd!",
+        "p%40ss%2Fw0rd%21",
+        "key pa55",
+        "the-app-secret",
+        "100000000000001|the-app-secret",
+        KEY,
+        "sha256:pass phrase",
+        f"{KEY}, sha256:pass phrase",
+        "https://hooks.example/services/path-of-the-webhook?token=query-of-it",
+        'https://hooks.example:443 "POST /services/path-of-the-webhook?token=query-of-it HTTP/1.1" 200 2',
+        "?token=query-of-it",
+    ],
+)
+def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text):
+    _held = read(
+        DATABASE_URL="postgresql://renewer:p%40ss%2Fw0rd%21@db.example/app?sslpassword=key%20pa55",
+        TOKEN_ENCRYPTION_KEY=f"{KEY}, sha256:pass phrase",
+        SLACK_WEBHOOK_URL="https://hooks.example/services/path-of-the-webhook?token=query-of-it",
+    )
+    leaks = (
+        "p@ss",
+        "p%40ss",
+        "w0rd",
+        "pa55",
+        "app-secret",
+        "0123456789",
+        "phrase",
+        "path-of-the",
+        "query-of-it",
+    )
+    cleaned = redact(f"before {text} after")
+    assert ([leak for leak in leaks if leak in cleaned], "***" in cleaned) == ([], True)
+
+
+def test_a_database_without_a_password_and_no_webhook_hold_no_further_secret():
+    held = read(DATABASE_URL="postgresql://db.example/app", SLACK_WEBHOOK_URL=None).secrets
+    assert set(held) == {Secret("postgresql://db.example/app"), Secret("the-app-secret"), Secret(KEY)}
+
+
+def test_a_log_line_that_prints_the_settings_holds_no_secret():
+    record = logging.LogRecord("x", logging.DEBUG, "x.py", 1, "%s %r", (read(), read().database.url), None)
+    line = RedactingFormatter().format(record)
+    assert [
+        secret for secret in ("pa55", "the-app-secret", KEY, "path-of-the-webhook") if secret in line
+    ] == []
+
+
+# --- Secrets in files
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    def write(content):
+        path = tmp_path / "secret"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_stand_in_a_file(name, ending, secret_file):
+    assert read(**{name: None, f"{name}_FILE": secret_file(GIVEN[name] + ending)}) == read()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_file_may_begin_with_a_byte_order_mark(name, secret_file):
+    assert read(**{name: None, f"{name}_FILE": secret_file(b"\xef\xbb\xbf" + GIVEN[name].encode())}) == read()
+
+
+def test_white_space_at_the_end_of_a_passphrase_in_a_file_belongs_to_it(secret_file):
+    path = secret_file("sha256:pass phrase \n")
+    read_keys = read(TOKEN_ENCRYPTION_KEY=None, TOKEN_ENCRYPTION_KEY_FILE=path).keys
+    assert read_keys == KeyRing.parse("sha256:pass phrase ")
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_variable_that_is_blank_leaves_it_to_the_file(name, blank, secret_file):
+    assert read(**{name: blank, f"{name}_FILE": secret_file(GIVEN[name])}) == read()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_file_variable_that_is_empty_leaves_it_to_the_variable(name):
+    assert read(**{f"{name}_FILE": ""}) == read()
+
+
+@pytest.mark.parametrize("name", REQUIRED.keys() & set(SECRETS))
+def test_a_file_variable_that_is_empty_is_no_secret(name):
+    assert problems(**{name: None, f"{name}_FILE": ""}) == [f"{name}: {MISSING}"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_that_is_given_twice_is_refused(name, secret_file):
+    assert problems(**{f"{name}_FILE": secret_file(GIVEN[name])}) == [
+        f"{name}: it is set, and {name}_FILE is too; keep one of them"
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \r\n\r\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_an_empty_file_is_refused(name, content, secret_file):
+    assert problems(**{name: None, f"{name}_FILE": secret_file(content)}) == [
+        f"{name}_FILE: the file is empty"
+    ]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_malformed_secret_in_a_file_is_refused_under_the_name_of_the_file_variable(name, secret_file):
+    (told,) = problems(**{name: None, f"{name}_FILE": secret_file("zq7 zq7")})
+    assert (told.startswith(f"{name}_FILE: it"), "zq7" in told) == (True, False)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("no/such/file", "FileNotFoundError"),
+        (" ", "FileNotFoundError"),
+        (str(ROOT), "IsADirectoryError"),
+        ("x" * 5000, "OSError"),
+        ("nul\0byte", "ValueError"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(name, path, error):
+    assert problems(**{name: None, f"{name}_FILE": path}) == [
+        f"{name}_FILE: the file that it names cannot be read ({error})"
+    ]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_file_that_is_not_utf8_is_refused(name, secret_file):
+    path = secret_file(f"{GIVEN[name]}ñ".encode("latin-1"))
+    assert problems(**{name: None, f"{name}_FILE": path}) == [
+        f"{name}_FILE: the file that it names cannot be read (UnicodeDecodeError)"
+    ]
+
+
+# --- The database alone, for migrations
+
+
+def test_the_database_url_is_had_without_the_other_settings():
+    assert read_database_url({"DATABASE_URL": "sqlite:///x.db"}) == parse_url("sqlite:///x.db")
+
+
+def test_the_database_url_of_a_migration_may_stand_in_a_file(secret_file):
+    assert read_database_url({"DATABASE_URL_FILE": secret_file("sqlite:///x.db\n")}) == parse_url(
+        "sqlite:///x.db"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [({}, MISSING), ({"DATABASE_URL": "zq7"}, "it must begin with postgresql:// or sqlite:///")],
+)
+def test_a_migration_without_a_usable_database_url_is_told_so(environment, problem):
+    with pytest.raises(BadSettings) as bad:
+        read_database_url(environment)
+    assert bad.value.problems == [f"DATABASE_URL: {problem}"]
+
+
+# --- The .env file
+
+
+@pytest.fixture
+def env_file(tmp_path):
+    def write(content, mode=0o600):
+        path = tmp_path / ".env"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(mode)
+        return path
+
+    return write
+
+
+def test_the_file_lies_under_the_real_environment(env_file):
+    path = env_file("A=file\nB=file\nC=file\n")
+    assert read_environment({"B": "real", "C": "", "D": "real"}, path) == (
+        {"A": "file", "B": "real", "C": "", "D": "real"},
+        [],
+    )
+
+
+def test_an_empty_variable_of_the_real_environment_hides_the_one_of_the_file(env_file):
+    found, _ = read_environment({"META_APP_SECRET": ""}, env_file("META_APP_SECRET=of-the-file\n"))
+    assert problems(GIVEN | found) == [f"META_APP_SECRET: {EMPTY}"]
+
+
+def test_no_file_is_no_problem(tmp_path):
+    assert read_environment({"A": "real"}, tmp_path / ".env") == ({"A": "real"}, [])
+
+
+def test_the_environment_that_was_given_stays_as_it_is(env_file):
+    real = {"A": "real"}
+    read_environment(real, env_file("B=file\n"))
+    assert real == {"A": "real"}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("X=pa${HOME}ss", "pa${HOME}ss"),
+        ("X=pa$HOME", "pa$HOME"),
+        ("X='${HOME:-x}'", "${HOME:-x}"),
+        ('X="${A}"', "${A}"),
+        ("X=pa#ss", "pa#ss"),
+        ("X=pa ss # a comment", "pa ss"),
+        ("X='pa #ss'", "pa #ss"),
+        ('X=it\'s "quoted"', 'it\'s "quoted"'),
+        ("X='\"quoted\"'", '"quoted"'),
+        ("X=back\\slash\\n", "back\\slash\\n"),
+        ("X=a=b=", "a=b="),
+        ("X=contraseña", "contraseña"),
+        ("X=  around  ", "around"),
+        ("X=", ""),
+        ("export X=exported", "exported"),
+        ("X=windows\r", "windows"),
+        ("\ufeffX=after a byte order mark", "after a byte order mark"),
+    ],
+)
+def test_a_value_in_the_file_is_taken_literally(line, value, env_file):
+    found, _ = read_environment({}, env_file(f"{line}\nA=expanded\n"))
+    assert found == {"X": value, "A": "expanded"}
+
+
+def test_a_name_without_a_value_is_not_set(env_file):
+    assert read_environment({}, env_file("X\nY=1\n"))[0] == {"Y": "1"}
+
+
+@pytest.mark.parametrize("content", ["X=contraseña".encode("latin-1"), "X=1".encode("utf-16")])
+def test_a_file_that_is_not_utf8_is_refused_without_showing_it(content, env_file):
+    path = env_file(content)
+    with pytest.raises(BadSettings) as bad:
+        read_environment({}, path)
+    assert bad.value.problems == [f"{path}: it cannot be read (UnicodeDecodeError)"]
+
+
+def test_a_file_that_the_system_refuses_is_refused(monkeypatch, env_file):
+    def refuse(*_args, **_options):
+        raise PermissionError("zq7")
+
+    monkeypatch.setattr(settings_module, "dotenv_values", refuse)
+    path = env_file("X=1\n")
+    with pytest.raises(BadSettings) as bad:
+        read_environment({}, path)
+    assert bad.value.problems == [f"{path}: it cannot be read (PermissionError)"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o664, 0o440])
+def test_a_file_that_others_can_read_gets_a_warning(mode, env_file):
+    path = env_file("X=1\n", mode)
+    assert read_environment({}, path) == (
+        {"X": "1"},
+        [f"{path} can be read by other users of this machine; run: chmod 600 {path}"],
+    )
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700, 0o711])
+def test_a_file_that_only_its_owner_can_read_gets_none(mode, env_file):
+    assert read_environment({}, env_file("X=1\n", mode))[1] == []
+
+
+# --- .env.example
+
+
+EXAMPLE = ROOT / ".env.example"
+
+
+class Asked(dict):
+    """An environment that remembers which variables were asked for."""
+
+    def __init__(self, environment):
+        super().__init__(environment)
+        self.names = []
+
+    def get(self, name, default=None):
+        self.names.append(name)
+        return super().get(name, default)
+
+
+def variables():
+    """The names of all variables that the settings read."""
+    asked = Asked(REQUIRED)
+    Settings.from_env(asked)
+    return sorted(set(asked.names))
+
+
+def example_lines():
+    """What .env.example sets, and what it would set: name and value of each, in order."""
+    return re.findall(r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_example_names_exactly_the_variables_that_are_read():
+    assert sorted(name for name, _ in example_lines()) == variables()
+
+
+def test_every_variable_is_asked_for_where_the_test_above_sees_it():
+    source = ast.parse(Path(settings_module.__file__).read_text(encoding="utf-8"))
+    named = {
+        node.args[0].value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
+        if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", str(node.args[0].value))
+    }
+    assert named == {name for name in variables() if not name.endswith("_FILE")}
+
+
+def test_the_example_sets_the_required_variables_first_and_to_nothing():
+    assert list(dotenv_values(EXAMPLE, interpolate=False).items()) == [(name, "") for name in REQUIRED]
+
+
+def test_the_example_as_it_is_lacks_the_required_variables_and_nothing_else():
+    found, _ = read_environment({}, EXAMPLE)
+    assert sorted(problems(found)) == sorted(f"{name}: {EMPTY}" for name in REQUIRED)
+
+
+def test_the_optional_variables_of_the_example_show_the_defaults():
+    shown = {name: text for name, text in example_lines() if not name.endswith("_FILE")} | REQUIRED
+    assert Settings.from_env(shown) == Settings.from_env(REQUIRED)
+
+
+def test_no_optional_number_or_address_of_the_example_is_left_without_its_default():
+    blank = {name for name, text in example_lines() if not text}
+    assert blank == REQUIRED.keys() | {"SLACK_WEBHOOK_URL", "RECONNECT_URL"}
+
+
+def test_every_variable_of_the_example_is_explained_in_the_line_before_it():
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    unexplained = [
+        line
+        for before, line in pairwise(lines)
+        if re.match(r"(# )?[A-Z][A-Z0-9_]*=", line) and not re.match(r"# [A-Z].*[^:]$", before)
+    ]
+    assert unexplained == []

@@ -1,0 +1,230 @@
+"""What a session that carries secrets takes from the environment, and what it never does."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from transport import open_session
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Nothing of the machine's own proxies and certificates."""
+    for name in PROXIES + BUNDLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return monkeypatch
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Sends everybody somewhere else, with a cookie."""
+
+    def do_GET(self):
+        self.server.seen.append(dict(self.headers))
+        self.send_response(302)
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.send_header("Set-Cookie", "session=1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen = []
+
+    def handle_error(self, *_):
+        pass  # a client that goes away is what some tests are about
+
+
+@contextmanager
+def serving(server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def server():
+    with serving(Server()) as running:
+        yield running
+
+
+def url_of(server):
+    return f"http://127.0.0.1:{server.server_port}/"
+
+
+@pytest.fixture
+def session(server):
+    with open_session(url_of(server), connections=2) as opened:
+        yield opened
+
+
+def test_a_redirect_is_not_followed_even_if_nobody_says_so(session, server):
+    assert (session.get(url_of(server)).status_code, len(server.seen)) == (302, 1)
+
+
+def test_it_is_not_even_looked_where_a_redirect_points(session, server):
+    answer = session.get(url_of(server), allow_redirects=False)
+    assert (answer.is_redirect, answer.next) == (True, None)
+
+
+def test_no_cookie_is_kept(session, server):
+    for _ in range(2):
+        session.get(url_of(server))
+    assert (list(session.cookies), ["Cookie" in headers for headers in server.seen]) == ([], [False, False])
+
+
+def test_netrc_is_not_read(environment, tmp_path, session, server):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password something\n")
+    environment.setenv("NETRC", str(netrc))
+    session.get(url_of(server))
+    assert "Authorization" not in server.seen[0]
+
+
+def test_the_server_is_told_who_asks_and_to_compress_nothing(session, server):
+    session.get(url_of(server))
+    sent = server.seen[0]
+    assert (sent["User-Agent"], sent["Accept-Encoding"]) == ("whatsapp-token-refresh", "identity")
+
+
+def test_the_environment_is_not_looked_at_again(environment, session, server):
+    environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert (session.trust_env, session.get(url_of(server)).status_code) == (False, 302)
+
+
+def test_a_proxy_is_taken_from_the_environment(environment):
+    environment.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    with open_session("https://graph.example/", connections=1) as session:
+        assert session.proxies["https"] == "http://proxy.example:3128"
+
+
+def test_a_proxy_is_not_used_for_a_server_that_is_excepted(environment):
+    environment.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    environment.setenv("NO_PROXY", "graph.example")
+    with open_session("https://graph.example/", connections=1) as session:
+        assert dict(session.proxies) == {}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize(
+    ("value", "verify"),
+    [
+        ("", True),
+        ("/etc/own-ca.pem", "/etc/own-ca.pem"),
+        # Meant as "off" by some: taken for a file, which does not exist, so that nothing is sent at all.
+        ("0", "0"),
+        ("false", "false"),
+        ("False", "False"),
+        (" ", " "),
+    ],
+)
+def test_certificates_are_verified_whatever_the_environment_says(environment, name, value, verify):
+    environment.setenv(name, value)
+    with open_session("https://graph.example/", connections=1) as session:
+        assert session.verify == verify
+
+
+def test_certificates_are_verified_if_the_environment_says_nothing():
+    with open_session("https://graph.example/", connections=1) as session:
+        assert session.verify is True
+
+
+def certificate(folder):
+    """A new certificate for 127.0.0.1 that signs itself; the path of it and its key in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return certificate(tmp_path)
+
+
+@pytest.fixture
+def tls_server(bundle):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle)
+    server = Server()
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    with serving(server):
+        yield server
+
+
+def secure_url_of(server):
+    return f"https://127.0.0.1:{server.server_port}/"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_server_whose_certificate_nobody_vouches_for_is_sent_nothing(environment, tls_server, value):
+    if value is not None:
+        environment.setenv("REQUESTS_CA_BUNDLE", value)
+        environment.setenv("CURL_CA_BUNDLE", value)
+    url = secure_url_of(tls_server)
+    with open_session(url, connections=1) as session, pytest.raises(requests.exceptions.SSLError):
+        session.get(url)
+    assert tls_server.seen == []
+
+
+def test_a_server_is_trusted_that_the_named_bundle_vouches_for(environment, tls_server, bundle):
+    environment.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    url = secure_url_of(tls_server)
+    with open_session(url, connections=1) as session:
+        assert session.get(url).status_code == 302
+
+
+def test_a_bundle_that_does_not_exist_means_that_nothing_is_sent(environment, tls_server):
+    environment.setenv("REQUESTS_CA_BUNDLE", "false")
+    url = secure_url_of(tls_server)
+    with open_session(url, connections=1) as session, pytest.raises(OSError, match="CA certificate bundle"):
+        session.get(url)
+    assert tls_server.seen == []
