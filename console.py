@@ -76,12 +76,14 @@ class Console:
             self.failures.append(outcome)
         if self._spool:
             self._keep(entry(outcome))
+        elif self._quiet and not isinstance(outcome, Failed):
+            pass
         elif self._dry_run:
             if not self._has_head:
                 self._has_head = True
                 self.line(TABLE_HEAD)
             self.line(table_row(outcome, self._now))
-        elif not self._quiet or isinstance(outcome, Failed):
+        else:
             is_waiting = isinstance(outcome, Skipped) and outcome.reason is Reason.WAITING_FOR_RECONNECT
             self._above_bar(outcome_line(outcome, self._now), steps=0 if is_waiting else 1)
 

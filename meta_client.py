@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs
@@ -38,6 +37,7 @@ from graph_errors import (
     wording,
 )
 from redact import Secret, quote_foreign
+from transport import open_session
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class MetaClient:
         self._app_token = Secret(f"{config.app_id}|{config.app_secret.reveal()}")
         self._sleep = sleep
         self._gate = RateGate(config.rate_limit_wait, sleep)
-        self._session = _session(config)
+        self._session = open_session(config.url, connections=config.connections)
         self._version_lock = threading.Lock()
         self._version_warned = False
         self._retrying = Retrying(
@@ -242,32 +242,6 @@ class MetaClient:
                 quote_foreign(served, 20),
                 self._config.version,
             )
-
-
-class _Session(requests.Session):
-    """A session that does not even look where a redirect points."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: to prepare a redirect, requests reads its whole body and trips over odd addresses."""
-
-
-def _session(config: MetaConfig) -> requests.Session:
-    """A session that looks at the environment once, here, and then never again.
-
-    `trust_env` would read proxies and .netrc at every call; the latter could replace our credentials.
-    """
-    session = _Session()
-    environment = session.merge_environment_settings(config.url, {}, None, None, None)
-    session.trust_env = False
-    session.proxies.update(environment["proxies"])
-    session.verify = environment["verify"] or True  # a CA bundle named by the environment, never "off"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    # Answers are small: no compression, so no bombs. The name helps whoever reads Meta's logs.
-    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "whatsapp-token-refresh"})
-    adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=config.connections)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
 
 
 def _read_body(response: requests.Response, *, deadline: float) -> bytes:

@@ -308,6 +308,8 @@ class Run:
             return True
         ids = list(islice(places, room))
         claimed = self._database.claim(self._scope.look, ids) if ids else []
+        if ids:
+            logger.debug("claimed %d of %d due channels", len(claimed), len(ids))
         self._report_unclaimed(set(ids) - {channel.id for channel in claimed})
         unreadable = []
         for channel in claimed:
@@ -462,6 +464,7 @@ class Run:
         if not writes:
             return
         results = self._database.write([change for _, change in writes])
+        logger.debug("wrote %d channels", len(writes))
         for (one, change), (written, words) in zip(writes, results, strict=True):
             outcome = one.outcome
             if written is Written.REPLACED:

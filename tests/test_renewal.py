@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
 
 from crypto import FERNET, KeyRing, SealBroken
+from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
 from graph_errors import AppRejected, RateLimited, ReconnectRequired, Throttled, Unavailable, UnexpectedAnswer
 from meta_client import Interrupted
 from models import ERROR_LENGTH, Change, Channel, Status, fingerprint
