@@ -245,9 +245,9 @@ class Program:
             )
         if options.force and not options.dry_run and not options.yes and tally.candidates > MANY:
             question = f"--force renews all {tally.candidates} channels"
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise UsageProblem(f"{question}; add --yes if that is meant")
-            if not click.confirm(f"{question}. Go on?", err=True):
+            if not is_meant(question):
                 raise UsageProblem(f"{question}; the answer was no")
         if not tally.candidates:
             logger.warning("no channel has an active WhatsApp token: there is nothing to do")
@@ -318,6 +318,14 @@ class Program:
 def now() -> datetime:
     """The one clock of the program."""
     return datetime.now(UTC)
+
+
+def is_meant(question: str) -> bool:
+    """Ask the person at the terminal; no answer is a no."""
+    try:
+        return click.confirm(f"{question}. Go on?", err=True)
+    except click.Abort:
+        return False
 
 
 @contextmanager

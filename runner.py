@@ -100,7 +100,7 @@ class Tally:
             case Skipped():
                 self.skipped += 1
                 self.reasons[outcome.reason] += 1
-            case Due():
+            case _:  # a dry run only says what is due
                 pass
 
 
@@ -403,26 +403,32 @@ class Run:
                 self._refusal = str(error)
             case RateLimited() as error:
                 self._stopped = Stopped(Reason.RATE_LIMITED, str(error))
-            case Interrupted():
-                pass  # still claimed, and given back at the end
-            case None:
-                if isinstance(done.verdict, Extended):
-                    self._renewed[job.token] = done.verdict
-                    if len(self._renewed) > REMEMBERED:
-                        self._renewed.popitem(last=False)
+            case _ if done.verdict:
+                self._remember(job.token, done.verdict)
                 if riders:
                     self._submit(pool, Job(job.token, riders, done.verdict))
+            case _:  # interrupted: still claimed, and given back at the end
+                pass
         return done.settled
+
+    def _remember(self, token: Secret, verdict: Verdict) -> None:
+        """Keep what a token was exchanged for, for channels with the same one that are claimed later."""
+        if isinstance(verdict, Extended):
+            self._renewed[token] = verdict
+            if len(self._renewed) > REMEMBERED:
+                self._renewed.popitem(last=False)
 
     def _conclude(self, settled: Iterable[Settled]) -> None:
         """Write good news, then bad news as far as it is believed, then what these have cleared up."""
-        good: list[Settled] = []
-        bad: list[Settled] = []
+        settled = list(settled)
         for one in settled:
             self._jury.hear(one.outcome)
-            (bad if isinstance(one.outcome, Failed) else good).append(one)
-        self._write(good)
-        self._write([one for one in bad if self._is_believed(one)])
+        self._write(one for one in settled if not isinstance(one.outcome, Failed))
+        believed: list[Settled] = []
+        for one in settled:
+            if isinstance(one.outcome, Failed):
+                (believed if self._is_believed(one.channel, one.outcome) else self._doubted).append(one)
+        self._write(believed)
         if self._held and self._jury.got_through:
             held, self._held = self._held, []
             self._conclude(self._acquit(held))
@@ -430,16 +436,13 @@ class Run:
             doubted, self._doubted = self._doubted, []
             self._write(doubted)
 
-    def _is_believed(self, one: Settled) -> bool:
-        """Whether a failure is the channel's own; if ten have failed alike, it is put aside instead."""
-        if not isinstance(one.outcome, Failed):
-            return True
-        if one.outcome.reason is self._jury.systemic and counts_as_new(one.channel, one.outcome.reason):
-            self._doubted.append(one)
+    def _is_believed(self, channel: Channel, outcome: Failed) -> bool:
+        """Whether a failure is taken for the channel's own: not once ten others have newly failed alike."""
+        if outcome.reason is self._jury.systemic and counts_as_new(channel, outcome.reason):
             return False
-        self._jury.judge(one.channel, one.outcome)
+        self._jury.judge(channel, outcome)
         if self._jury.systemic:
-            self._refusal = one.outcome.detail
+            self._refusal = outcome.detail
         return True
 
     def _acquit(self, held: Iterable[Job]) -> Iterator[Settled]:

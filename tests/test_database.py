@@ -999,6 +999,14 @@ def test_a_write_that_never_gets_an_answer_is_a_lost_database(rows, database, cl
     assert (rows.get(claimed[0].id)["wa_token_encrypted"], rows.audit()) == ("stored", [])
 
 
+def test_a_claim_whose_answer_was_lost_is_nobody_s_until_it_ends(database, due_ids, cut):
+    cut(after=True)
+    assert (database.claim(look(), due_ids), sorted(ids_of(database.claimed_elsewhere(due_ids)))) == (
+        [],
+        due_ids,
+    )
+
+
 def test_a_caller_that_writes_a_renewal_again_does_not_take_its_own_for_another_s(rows, database, claimed):
     change = renewal_of(claimed[0])
     assert (database.write([change]), database.write([change]), len(rows.audit())) == (
@@ -1181,10 +1189,15 @@ def test_the_most_urgent_are_found_by_the_index(database, twenty_thousand, after
 # Opening
 
 
-def test_a_table_that_is_not_as_needed_leaves_no_connection_behind(rows, open_database):
+def test_a_table_that_is_not_as_needed_leaves_no_connection_behind(rows, open_database, monkeypatch):
     rows.run('ALTER TABLE "Channel" DROP COLUMN token_error')
+    closed, close = [], connection_module.Connection.close
+    monkeypatch.setattr(
+        connection_module.Connection, "close", lambda self: closed.append(self) or close(self)
+    )
     with pytest.raises(BadDatabase, match="lacks token_error"):
         open_database()
+    assert len(closed) == 1
 
 
 @only_postgresql

@@ -71,7 +71,7 @@ def test_imports_run_one_way(room):
     ("library", "rooms"),
     [
         ("requests", {"meta_client", "notify", "transport"}),
-        ("urllib3", {"meta_client"}),
+        ("urllib3", {"meta_client", "notify"}),
         ("sqlalchemy", {"connection", "models", "database"}),
         ("cryptography", {"crypto"}),
         ("click", {"console", "refresh_tokens"}),

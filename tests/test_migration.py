@@ -292,3 +292,20 @@ def test_an_upgrade_that_fails_changes_nothing(empty_database_url):
 
 def test_sql_alone_cannot_be_had_because_the_migration_looks_first(database_url):
     assert "--sql cannot do that" in failure(database_url, "upgrade", "head", "--sql")
+
+
+def test_everything_is_made_in_the_schema_of_the_url(pg_server):
+    name = pg_server.create()
+    url = f"{pg_server.url_of(name)}&schema=App"
+    engine = sa.create_engine(parse_url(url).url, poolclass=sa.NullPool)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql('CREATE SCHEMA "App"')
+        codes = [migrate(url).returncode, migrate(url).returncode, migrate(url, "check").returncode]
+        made = {
+            schema: set(sa.inspect(engine).get_table_names(schema=schema)) for schema in ("App", "public")
+        }
+    finally:
+        pg_server.drop(name)
+    assert codes == [0, 0, 0]
+    assert made == {"App": {"Channel", "token_audit_log", "whatsapp_token_alembic_version"}, "public": set()}

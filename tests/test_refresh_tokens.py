@@ -322,7 +322,7 @@ def test_an_unexpected_error_is_one_line_and_a_stop(world, monkeypatch):
     assert "Traceback" in verbose.err
 
 
-@pytest.mark.parametrize(("answer", "code", "calls"), [("n\n", 2, 0), ("y\n", 0, 303)])
+@pytest.mark.parametrize(("answer", "code", "calls"), [("n\n", 2, 0), ("\x04", 2, 0), ("y\n", 0, 303)])
 def test_force_asks_on_a_terminal(world, answer, code, calls):
     for _ in range(101):
         world.channel(token_expires_at=world.now + days(40), last_token_refresh_at=world.now)

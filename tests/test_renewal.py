@@ -547,6 +547,11 @@ def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(be
     assert one.change.clear_alert is is_news
 
 
+def test_a_verdict_of_no_known_kind_is_a_mistake_that_shows():
+    with pytest.raises(AssertionError):
+        settled(None)
+
+
 def test_an_error_text_keeps_within_its_column():
     text = error_text(Reason.UNAVAILABLE, "x" * 1000)
     assert (len(text), text[:13], text[-1]) == (ERROR_LENGTH, "unavailable: ", "…")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import runner
 from connection import BadDatabase, DatabaseLost, parse_url
-from crypto import KeyRing
+from crypto import KeyRing, SealBroken
 from database import Database
 from fakes import FakeMeta, exchanged, inspection
 from graph_errors import AppRejected, RateLimited, Unavailable
@@ -429,3 +429,40 @@ def test_a_dry_run_stops_at_its_limit(fleet):
         Ledger(fleet.begun.append, fleet.outcomes.append),
     )
     assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([Why.ENDS_SOON] * 2, 3)
+
+
+def test_a_token_that_cannot_be_sealed_is_given_back_as_it_was(fleet, monkeypatch):
+    channel = fleet.channel("a1")
+    before = fleet.rows.get(channel)
+
+    def broken(*_):
+        raise SealBroken("the encrypted token does not decrypt again")
+
+    monkeypatch.setattr(KeyRing, "seal", broken)
+    assert fleet.run() is None
+    assert (fleet.told, fleet.rows.get(channel)) == ({"a1": Reason.WRITE_FAILED}, before)
+
+
+def test_channels_of_an_interrupted_run_are_given_back_and_counted_as_left(fleet):
+    for number in range(4):
+        fleet.channel(f"t{number:02}")
+    inspect = fleet.meta.inspect
+
+    def interrupt(token):
+        fleet.stop.set()
+        return inspect(token)
+
+    fleet.meta.inspect = interrupt
+    assert fleet.run(workers=1) is None
+    leases = {fleet.rows.get(id_)["token_lease_until"] for id_ in range(1, 5)}
+    assert (fleet.outcomes, fleet.started.tally.left, leases) == ([], 4, {None})
+
+
+def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
+    monkeypatch.setattr(runner, "BATCH", 1)
+    sizes = []
+    write = fleet.database.write
+    monkeypatch.setattr(fleet.database, "write", lambda changes: sizes.append(len(changes)) or write(changes))
+    for number in range(6):
+        fleet.channel(f"t{number:02}")
+    assert (fleet.run(), sizes) == (None, [1] * 6)
