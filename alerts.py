@@ -14,6 +14,7 @@ from connection import BadDatabase, DatabaseLost
 from database import Database
 from models import Channel
 from notify import DeliveryError, Target, broadcast
+from renewal import Failed
 from report import Situation, compose
 from runner import Stopped, Tally
 
@@ -28,6 +29,7 @@ class Ended:
     tally: Tally
     recovered: tuple[str, ...] = ()
     stopped: Stopped | None = None
+    unwritten: tuple[Failed, ...] = ()  # refused by the database: of these the table cannot tell
 
 
 def is_news(channel: Channel, now: datetime) -> bool:
@@ -55,9 +57,11 @@ def send_alerts(
     if not targets:
         return []
     claimed = _claim_news(database, now)
-    if not (claimed or ended.recovered or ended.stopped):
+    if not (claimed or ended.recovered or ended.stopped or ended.unwritten):
         return []
-    situation = Situation(claimed, ended.recovered, ended.stopped, ended.tally, now, reconnect_url)
+    situation = Situation(
+        claimed, ended.recovered, ended.stopped, ended.tally, now, reconnect_url, ended.unwritten
+    )
     errors = broadcast(targets, compose(situation))
     _remember(database, claimed, now if len(errors) < len(targets) else None)
     return errors

@@ -75,7 +75,7 @@ class Console:
         if isinstance(outcome, Failed) and len(self.failures) < SHOWN_IN_SUMMARY:
             self.failures.append(outcome)
         if self._spool:
-            self._keep(entry(outcome))
+            self._keep(self._spool, entry(outcome))
         elif self._quiet and not isinstance(outcome, Failed):
             pass
         elif self._dry_run:
@@ -108,11 +108,10 @@ class Console:
             self.is_broken = True
         self._write("]}\n")
 
-    def _keep(self, fields: dict[str, Any]) -> None:
+    def _keep(self, spool: IO[str], fields: dict[str, Any]) -> None:
         clean = fields | {name: _clean(fields[name]) for name in ("name", "detail")}
         try:
-            if self._spool:
-                self._spool.write((", " if self._kept else "") + json.dumps(clean) + "\n")
+            spool.write((", " if self._kept else "") + json.dumps(clean) + "\n")
         except OSError:
             self.is_broken = True  # better no document than one that lacks channels
         self._kept += 1

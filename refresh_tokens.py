@@ -308,7 +308,8 @@ class Program:
         if settings is None or self._options.dry_run or settings.slack_webhook_url is None:
             return False
         slack = Slack(settings.slack_webhook_url, sleep=self._doze)
-        ended = Ended(self._tally, tuple(self._recovered), stopped)
+        unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
+        ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
         errors = send_alerts(self._database, [slack], ended, now(), settings.reconnect_url)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)

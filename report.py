@@ -46,6 +46,7 @@ class Situation:
     tally: Tally
     now: datetime
     reconnect_url: str | None = None
+    unwritten: Sequence[Failed] = ()
 
 
 def advice(reason: str) -> str:
@@ -202,7 +203,7 @@ def timestamp(time: datetime | None) -> str | None:
 def compose(situation: Situation) -> Message:
     """The one message of a run: what newly needs attention, who must do what, and why the run stopped."""
     now, stopped, tally = situation.now, situation.stopped, situation.tally
-    count = len(situation.attention)
+    count = len(situation.attention) + len(situation.unwritten)
     if stopped:
         title = "WhatsApp token renewal stopped early"
         summary_line = f"{stopped.reason}: {stopped.detail}. What to do: {advice(stopped.reason)}."
@@ -221,23 +222,32 @@ def compose(situation: Situation) -> Message:
         f"{tally.renewed} renewed · {tally.failed} failed · {tally.waiting} waiting for a reconnect · "
         f"{tally.left} left · {now:%Y-%m-%d %H:%M} UTC"
     )
-    cards = tuple(
-        _card(channel, now, situation.reconnect_url) for channel in situation.attention[:SHOWN_IN_MESSAGE]
-    )
-    return Message(title, summary_line, cards, len(situation.attention) - len(cards), footer)
+    cards = [_card(channel, now, situation.reconnect_url) for channel in situation.attention]
+    cards += [_unwritten_card(failure, now) for failure in situation.unwritten]
+    more = len(cards[SHOWN_IN_MESSAGE:])
+    return Message(title, summary_line, tuple(cards[:SHOWN_IN_MESSAGE]), more, footer)
+
+
+def _unwritten_card(failure: Failed, now: datetime) -> Card:
+    """A channel whose row the database refused to write: nothing for its customer to do."""
+    lines = (failure.detail, _capital(ends(failure.expires_at, now)), f"To do: {advice(failure.reason)}")
+    return Card(label(failure.name, failure.id), lines)
 
 
 def _card(channel: Channel, now: datetime, reconnect_url: str | None) -> Card:
     """A channel that needs attention: which, why, by when, who must do what, and where to click."""
     reason, _, detail = (channel.error or "").partition(": ")
-    end = ends(channel.expires_at, now)
     lines = (
         one_line(detail or reason),
-        end[0].upper() + end[1:],
+        _capital(ends(channel.expires_at, now)),
         f"To do: {advice(reason)}",
     )
     link = reconnect_url.replace("{channel_id}", quote(str(channel.id), safe="")) if reconnect_url else None
     return Card(label(channel.name, channel.id), lines, link)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _day(time: datetime) -> str:

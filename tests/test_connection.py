@@ -48,15 +48,15 @@ def trouble(kind, url, sql="SELECT 1"):
 @pytest.mark.parametrize(
     "pasted",
     [
-        "postgres://anna:pw@db.example:6432/shop",
-        "postgresql://anna:pw@db.example:6432/shop",
-        "postgresql+psycopg://anna:pw@db.example:6432/shop",
-        "postgresql+asyncpg://anna:pw@db.example:6432/shop",
-        "  postgresql://anna:pw@db.example:6432/shop\n",
+        "postgres://app:pw@db.example:6432/shop",
+        "postgresql://app:pw@db.example:6432/shop",
+        "postgresql+psycopg://app:pw@db.example:6432/shop",
+        "postgresql+asyncpg://app:pw@db.example:6432/shop",
+        "  postgresql://app:pw@db.example:6432/shop\n",
     ],
 )
 def test_every_spelling_of_postgresql_is_the_driver_that_we_have(pasted):
-    expected = "postgresql+psycopg2://anna:pw@db.example:6432/shop"
+    expected = "postgresql+psycopg2://app:pw@db.example:6432/shop"
     assert parse_url(pasted).url.render_as_string(hide_password=False) == expected
 
 
@@ -85,7 +85,7 @@ def test_every_spelling_of_postgresql_is_the_driver_that_we_have(pasted):
 def test_the_options_of_libpq_are_kept_and_those_of_prisma_are_understood_or_named(
     query, kept, schema, ignored
 ):
-    found = parse_url(f"postgresql://anna@db.example/shop{query}")
+    found = parse_url(f"postgresql://app@db.example/shop{query}")
     assert (dict(found.url.query), found.schema, found.ignored) == (kept, schema, ignored)
 
 
@@ -104,7 +104,7 @@ def test_the_options_of_libpq_are_kept_and_those_of_prisma_are_understood_or_nam
     ],
 )
 def test_a_password_may_be_encoded_and_most_characters_need_not_be(written, meant):
-    url = parse_url(f"postgresql://anna:{written}@db.example/shop").url
+    url = parse_url(f"postgresql://app:{written}@db.example/shop").url
     assert (url.password, url.host, url.database) == (meant, "db.example", "shop")
 
 
@@ -132,20 +132,20 @@ def test_sqlite_is_a_file_and_nothing_else(text, file, ignored):
     [
         ("", "must begin with postgresql:// or sqlite:///"),
         ("shop", "must begin with"),
-        (f"mysql://anna:{PASSWORD}@db.example/shop", "must begin with"),
-        (f'"postgresql://anna:{PASSWORD}@db.example/shop"', "must begin with"),
-        (f"postgresql:/anna:{PASSWORD}@db.example/shop", "must begin with"),
-        (f"DATABASE_URL=postgresql://anna:{PASSWORD}@db.example/shop", "must begin with"),
+        (f"mysql://app:{PASSWORD}@db.example/shop", "must begin with"),
+        (f'"postgresql://app:{PASSWORD}@db.example/shop"', "must begin with"),
+        (f"postgresql:/app:{PASSWORD}@db.example/shop", "must begin with"),
+        (f"DATABASE_URL=postgresql://app:{PASSWORD}@db.example/shop", "must begin with"),
         ("file:./dev.db", "must begin with"),
-        (f"postgresql://anna:{PASSWORD}@db.example:port/shop", "not a valid URL"),
-        (f"postgresql://anna:{PASSWORD}@one:1,two:2/shop", "not a valid URL"),
-        (f"postgresql://anna:{PASSWORD}@{PASSWORD}@db.example/shop", "must be written as %40"),
-        (f"postgresql://anna:{PASSWORD}@{PASSWORD}/x@db.example/shop", "must be written as %40"),
-        (f"postgresql://anna:{PASSWORD}@{PASSWORD}#x@db.example/shop", "must be written as %40"),
-        (f"postgresql://anna:{PASSWORD}@db.example", "names no database"),
-        (f"postgresql://anna:{PASSWORD}@db.example/", "names no database"),
-        (f"postgresql://anna:{PASSWORD}@db.example/?schema=x", "names no database"),
-        (f"postgresql://anna:{PASSWORD}@db.example/shop?schema=a&schema=b", "more than one schema"),
+        (f"postgresql://app:{PASSWORD}@db.example:port/shop", "not a valid URL"),
+        (f"postgresql://app:{PASSWORD}@one:1,two:2/shop", "not a valid URL"),
+        (f"postgresql://app:{PASSWORD}@{PASSWORD}@db.example/shop", "must be written as %40"),
+        (f"postgresql://app:{PASSWORD}@{PASSWORD}/x@db.example/shop", "must be written as %40"),
+        (f"postgresql://app:{PASSWORD}@{PASSWORD}#x@db.example/shop", "must be written as %40"),
+        (f"postgresql://app:{PASSWORD}@db.example", "names no database"),
+        (f"postgresql://app:{PASSWORD}@db.example/", "names no database"),
+        (f"postgresql://app:{PASSWORD}@db.example/?schema=x", "names no database"),
+        (f"postgresql://app:{PASSWORD}@db.example/shop?schema=a&schema=b", "more than one schema"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite:///:memory:", "names no file"),
@@ -160,7 +160,7 @@ def test_what_cannot_be_meant_is_refused_without_repeating_it(text, words):
 
 
 def test_a_url_shows_no_password(database_url):
-    found = parse_url(f"postgres://anna:{PASSWORD}@db.example/shop?schema=a&password={PASSWORD}")
+    found = parse_url(f"postgres://app:{PASSWORD}@db.example/shop?schema=a&password={PASSWORD}")
     assert PASSWORD not in f"{found} {found!r} {found.url} {found.ignored}"
 
 
@@ -249,7 +249,7 @@ def closed_port():
 
 
 def test_a_port_where_nobody_listens_is_a_lost_database():
-    words = trouble(DatabaseLost, f"postgresql://anna:{PASSWORD}@127.0.0.1:{closed_port()}/shop")
+    words = trouble(DatabaseLost, f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop")
     assert ("Connection refused" in words, PASSWORD in words) == (True, False)
 
 
@@ -261,7 +261,7 @@ def test_a_port_where_nobody_listens_is_a_lost_database():
     ],
 )
 def test_an_option_that_makes_no_sense_is_a_bad_database(query, words):
-    url = f"postgresql://anna:{PASSWORD}@127.0.0.1:{closed_port()}/shop?{query}"
+    url = f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop?{query}"
     assert trouble(BadDatabase, url) == f"the database refused: {words}"
 
 
@@ -299,7 +299,7 @@ class Refusing:
 
     def url(self, query):
         port = self._listener.getsockname()[1]
-        return f"postgresql://anna@127.0.0.1:{port}/shop?gssencmode=disable&{query}"
+        return f"postgresql://app@127.0.0.1:{port}/shop?gssencmode=disable&{query}"
 
     def _serve(self):
         while True:
@@ -321,8 +321,8 @@ def fatal(words, state="28P01"):
 @pytest.mark.parametrize(
     "words",
     [
-        'password authentication failed for user "anna"',
-        'no pg_hba.conf entry for host "10.0.0.1", user "anna", database "shop", no encryption',
+        'password authentication failed for user "app"',
+        'no pg_hba.conf entry for host "10.0.0.1", user "app", database "shop", no encryption',
         'database "shop" does not exist',
     ],
 )
@@ -342,7 +342,7 @@ def test_a_server_that_refuses_us_is_asked_once_and_quoted(words):
         "terminating connection due to administrator command",
         "sorry, too many clients already",
         "remaining connection slots are reserved for roles with the SUPERUSER attribute",
-        'too many connections for role "anna"',
+        'too many connections for role "app"',
         "no more connections allowed (max_client_conn)",
         "server login has been failing, cached error: connect failed, try again later (server_login_retry)",
     ],

@@ -289,7 +289,7 @@ def test_an_empty_table_has_nothing(database):
 
 def test_a_row_comes_as_it_stands(rows, database):
     id_ = rows.insert(
-        name="Ana Ñ",
+        name="Línea Ñ",
         wa_token_encrypted="stored",
         token_expires_at=NOW + DAY,
         last_token_refresh_at=NOW - DAY,
@@ -299,7 +299,7 @@ def test_a_row_comes_as_it_stands(rows, database):
         token_alerted_at=NOW,
     )
     assert database.due(look()) == [
-        Channel(id_, "Ana Ñ", "stored", NOW + DAY, NOW - DAY, "warning", "unavailable: x", "f", NOW)
+        Channel(id_, "Línea Ñ", "stored", NOW + DAY, NOW - DAY, "warning", "unavailable: x", "f", NOW)
     ]
 
 
@@ -512,9 +512,9 @@ def test_claimed_channels_come_in_the_order_of_urgency(rows, database, due_ids):
 
 def test_a_claimed_channel_comes_as_it_is_now_and_not_as_it_was_seen(rows, database, due_ids):
     database.due_places(look())
-    rows.update(due_ids[0], wa_token_encrypted="new", name="Bea")
+    rows.update(due_ids[0], wa_token_encrypted="new", name="Renamed")
     (channel,) = database.claim(look(), due_ids[:1])
-    assert (channel.ciphertext, channel.name, channel.expires_at) == ("new", "Bea", NOW + 3 * DAY)
+    assert (channel.ciphertext, channel.name, channel.expires_at) == ("new", "Renamed", NOW + 3 * DAY)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +566,7 @@ def test_a_row_that_the_application_has_locked_is_passed_over(rows, open_databas
     configure(rows, "lock_timeout = '2s'")  # it would rather fail than wait
     database = open_database()
     with rows.connect() as application:
-        application.exec_driver_sql(f"UPDATE \"Channel\" SET name = 'Bea' WHERE id = {due_ids[1]}")
+        application.exec_driver_sql(f"UPDATE \"Channel\" SET name = 'Renamed' WHERE id = {due_ids[1]}")
         claimed = database.claim(look(), due_ids)
     assert ids_of(claimed) == [due_ids[2], due_ids[0]]
 
@@ -729,13 +729,13 @@ def forbid(rows, change, when):
 
 
 def test_a_renewal_is_written_with_its_audit_row_and_ends_the_claim(rows, database, claimed):
-    rows.update(claimed[0].id, name="Ana", token_alerted_at=NOW - DAY)
+    rows.update(claimed[0].id, name="Shop", token_alerted_at=NOW - DAY)
     written = database.write([renewal_of(claimed[0])])
     assert (written, rows.get(claimed[0].id), rows.audit()) == (
         [(Written.WRITTEN, "")],
         {
             "id": claimed[0].id,
-            "name": "Ana",
+            "name": "Shop",
             "type": "whatsapp",
             "wa_token_encrypted": "renewed",
             "token_expires_at": NOW + 60 * DAY,

@@ -41,7 +41,7 @@ MAY_IMPORT = {
         "renewal",
     },
     "report": {"models", "notify", "redact", "renewal", "runner"},
-    "alerts": {"connection", "database", "models", "notify", "report", "runner"},
+    "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner"},
     "console": {"redact", "renewal", "report"},
     "settings": {"connection", "crypto", "meta_client", "models", "redact"},
     "refresh_tokens": set(MODULES),

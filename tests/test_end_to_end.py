@@ -735,6 +735,17 @@ def test_a_signal_lets_what_is_in_flight_finish_and_gives_back_the_rest(world, n
     assert document["counts"]["left"] == 12 - len(renewed)
 
 
+def test_a_signal_ends_a_long_wait_at_once(world):
+    channels = [world.channel() for _ in range(3)]
+    world.env["RATE_LIMIT_WAIT_SECONDS"] = "6000"
+    process = world.start("--json")
+    world.meta.on_request = lambda _seen: process.send_signal(signal.SIGTERM)
+    world.meta.script(None, Reply(429, ""), forever=True)
+    document = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, document["counts"]["left"]) == (143, 3)
+    assert {world.rows.get(channel)["token_lease_until"] for channel in channels} == {None}
+
+
 def test_nothing_secret_is_ever_printed(world):
     world.env["SLACK_WEBHOOK_URL"] = "http://127.0.0.1:9/services/T0/B0/very-secret-hook"
     plain = [

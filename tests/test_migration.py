@@ -34,7 +34,7 @@ APPLICATION = (
     "INSERT INTO alembic_version VALUES ('of the application')",
     """INSERT INTO "Tenant" VALUES ('t1', 'Tenant')""",
     """INSERT INTO "Channel" (id, name, type, wa_token_encrypted, "tenantId", "createdAt")
-       VALUES ('cm3x', 'Ana', 'whatsapp', 'token', 't1', '2026-01-01 00:00:00')""",
+       VALUES ('cm3x', 'Shop', 'whatsapp', 'token', 't1', '2026-01-01 00:00:00')""",
 )
 
 APPLICATION_COLUMNS = ["id", "name", "type", "wa_token_encrypted", "tenantId", "createdAt"]
@@ -208,7 +208,7 @@ def test_going_down_takes_away_what_this_program_keeps_for_itself(application_ur
 
 
 @empty_postgresql
-@pytest.mark.parametrize("schema", ["public", "shop", 'of "Ana"'])
+@pytest.mark.parametrize("schema", ["public", "shop", 'of "Shop"'])
 def test_a_schema_in_the_url_is_where_everything_goes(empty_database_url, schema):
     quoted = schema.replace('"', '""')
     run(
@@ -260,9 +260,9 @@ def test_without_a_database_url_it_says_so_in_one_line(checkout):
     ("url", "words"),
     [
         ("", "DATABASE_URL: it is empty"),
-        (f"mysql://anna:{PASSWORD}@db.example/shop", "DATABASE_URL: it must begin with postgresql://"),
-        (f"postgresql://anna:{PASSWORD}@{PASSWORD}@db.example/shop", "must be written as %40"),
-        (f"postgresql://anna:{PASSWORD}@127.0.0.1/shop?sslmode=perhaps", "invalid sslmode value"),
+        (f"mysql://app:{PASSWORD}@db.example/shop", "DATABASE_URL: it must begin with postgresql://"),
+        (f"postgresql://app:{PASSWORD}@{PASSWORD}@db.example/shop", "must be written as %40"),
+        (f"postgresql://app:{PASSWORD}@127.0.0.1/shop?sslmode=perhaps", "invalid sslmode value"),
         ("sqlite:////nowhere/channels.db", "unable to open database file"),
     ],
 )
@@ -274,7 +274,7 @@ def test_a_server_that_is_away_is_one_line():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))  # and does not listen
         port = listener.getsockname()[1]
-        assert "Connection refused" in failure(f"postgresql://anna:{PASSWORD}@127.0.0.1:{port}/shop")
+        assert "Connection refused" in failure(f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/shop")
 
 
 @only_postgresql

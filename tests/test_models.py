@@ -34,7 +34,7 @@ STATE = """
     token_expires_at {time}, last_token_refresh_at {time}, token_status TEXT, token_error TEXT,
     token_fingerprint TEXT, token_alerted_at {time}, token_lease_until {time}
 """
-CHANNEL = Channel(1, "Anna", "a-ciphertext")
+CHANNEL = Channel(1, "Shop", "a-ciphertext")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_an_id_is_a_number_or_a_text(id_, plain):
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("Anna", "Anna"), (None, "7"), ("", "7"), (12, "12"), ({"es": "Ana"}, "{'es': 'Ana'}")],
+    [("Shop", "Shop"), (None, "7"), ("", "7"), (12, "12"), ({"es": "Shop"}, "{'es': 'Shop'}")],
 )
 def test_a_channel_without_a_name_is_shown_by_its_id(name, shown):
     assert as_channel((7, name, "x", *[None] * 6)).name == shown

@@ -265,6 +265,23 @@ def test_a_recovery_is_told_of_where_the_trouble_was_told_of(world, slack):
     assert ("Bakery North" in blocks(message), "Clinic East" in blocks(message)) == (True, False)
 
 
+def test_a_row_that_the_database_refuses_is_told_of_although_the_table_cannot_say_so(world, slack):
+    world.env["SLACK_WEBHOOK_URL"] = slack.url
+    channel = world.channel(name="Bakery North")
+    if world.rows.is_sqlite:
+        world.rows.run(
+            "CREATE TRIGGER no BEFORE INSERT ON token_audit_log BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    else:
+        world.rows.run("ALTER TABLE token_audit_log ADD CONSTRAINT full_ CHECK (false)")
+    result = world.json()
+    (message,) = slack.messages
+    assert (result.code, result.told(channel)) == (1, ("failed", "write_failed"))
+    assert message["text"] == "1 WhatsApp line needs attention"
+    assert f"*Bakery North ({channel})*" in blocks(message)
+    assert "the stored token is as it was" in blocks(message)
+
+
 # -- output
 
 
