@@ -12,6 +12,7 @@ from alerts import Ended, is_news, send_alerts
 from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
 from notify import DeliveryError
+from renewal import Failed, Reason
 from runner import Stopped, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -361,6 +362,12 @@ def test_a_recovery_is_told_by_itself(tell, target):
     assert [(message.title, message.cards) for message in target.messages] == [
         ("1 WhatsApp line has recovered", ())
     ]
+
+
+def test_rows_that_could_not_be_written_are_told_of_by_the_run(tell, target):
+    refused = Failed(id=9, name="South", reason=Reason.WRITE_FAILED, detail="disk full")
+    tell(ended=Ended(Tally(), unwritten=(refused,)))
+    assert target.told == [["South (9)"]]
 
 
 def test_a_run_with_nothing_to_say_is_silent(tell, target):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import threading
 from datetime import datetime
 
 import pytest
@@ -704,8 +705,10 @@ def test_an_env_file_that_is_not_there_is_a_usage_error(world, tmp_path):
 def test_workers_work_at_once_and_no_more_of_them_than_allowed(world):
     for _ in range(8):
         world.channel()
-    world.meta.latency = 0.05
     world.env["WORKERS"] = "9"
+    together = threading.Barrier(4)
+    first_four = iter(range(4))
+    world.meta.on_request = lambda _seen: together.wait(30) if next(first_four, None) is not None else None
     world.json("--workers", "4")
     assert world.meta.peak == 4
 

@@ -422,8 +422,8 @@ def channel(id_=1, name="Bakery North", *, error="reconnect_required: the sessio
     return Channel(id_, name, "ciphertext", expires_at=end, status="warning", error=error)
 
 
-def situation(*attention, recovered=(), stopped=None, tally=None, url=None):
-    return Situation(attention, recovered, stopped, tally or Tally(), NOW, url)
+def situation(*attention, recovered=(), stopped=None, tally=None, url=None, unwritten=()):
+    return Situation(attention, recovered, stopped, tally or Tally(), NOW, url, unwritten)
 
 
 def test_an_alert_names_who_must_do_what_until_when_and_where():
@@ -463,6 +463,8 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
     [
         (situation(channel()), "1 WhatsApp line needs attention"),
         (situation(channel(1), channel(2)), "2 WhatsApp lines need attention"),
+        (situation(unwritten=(FAILED,)), "1 WhatsApp line needs attention"),
+        (situation(channel(), unwritten=(FAILED,)), "2 WhatsApp lines need attention"),
         (situation(recovered=("a",)), "1 WhatsApp line has recovered"),
         (situation(recovered=("a", "b")), "2 WhatsApp lines have recovered"),
         (situation(channel(), recovered=("a", "b")), "1 WhatsApp line needs attention"),
@@ -499,10 +501,34 @@ def test_of_many_recoveries_the_rest_is_counted(count, end):
     assert message.summary.endswith(end)
 
 
-@pytest.mark.parametrize(("count", "shown", "more"), [(45, 45, 0), (46, 45, 1), (312, 45, 267)])
-def test_of_many_channels_the_rest_is_counted(count, shown, more):
-    message = compose(situation(*map(channel, range(count))))
+@pytest.mark.parametrize(
+    ("count", "unwritten", "shown", "more"),
+    [(45, 0, 45, 0), (46, 0, 45, 1), (312, 0, 45, 267), (44, 1, 45, 0), (45, 1, 45, 1), (0, 50, 45, 5)],
+)
+def test_of_many_channels_the_rest_is_counted(count, unwritten, shown, more):
+    message = compose(situation(*map(channel, range(count)), unwritten=(FAILED,) * unwritten))
     assert (len(message.cards), message.more) == (shown, more)
+
+
+def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
+    refused = Failed(
+        id=13,
+        name="Corner Shop",
+        expires_at=SOON,
+        reason=Reason.WRITE_FAILED,
+        detail="disk full; the old stays",
+    )
+    message = compose(situation(channel(), unwritten=(refused,), url="https://app.example/{channel_id}"))
+    assert message.cards[1:] == (
+        Card(
+            "Corner Shop (13)",
+            (
+                "disk full; the old stays",
+                "Ends on 10 Dec 2026 (9 days)",
+                "To do: see why the database refuses the row; the old token is untouched",
+            ),
+        ),
+    )
 
 
 @pytest.mark.parametrize(

