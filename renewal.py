@@ -399,26 +399,7 @@ def settle(verdict: Verdict, claimed: Claimed, keys: KeyRing, now: datetime) -> 
         case Good(end, issued_at):
             return _settle_good(channel, end, issued_at, now)
         case Endless():
-            change = Change(
-                channel,
-                now,
-                channel.ciphertext,
-                Status.NEVER_EXPIRES,
-                expires_at=None,
-                refreshed_at=now,
-                clear_alert=True,
-                audit=_with_recovery(
-                    channel,
-                    AuditEntry(
-                        Event.NEVER_EXPIRES,
-                        "Meta says that this token never expires",
-                        None,
-                        channel.expires_at,
-                    ),
-                ),
-            )
-            detail = "Meta says that this token never expires"
-            return Settled(channel, _skipped(channel, Reason.NEVER_EXPIRES, detail, None), change)
+            return _settle_endless(channel, now)
         case Bad():
             return _settle_bad(verdict, channel, now)
         case _:
@@ -464,7 +445,7 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
         name=channel.name,
         expires_at=verdict.end,
         expires_at_before=channel.expires_at,
-        recovered=_was_warning(channel) and channel.alerted_at is not None,
+        recovered=_has_recovered(channel),
     )
     return Settled(channel, outcome, change)
 
@@ -487,7 +468,25 @@ def _settle_good(
         clear_alert=True,
         audit=_with_recovery(channel, *([] if was_right else [corrected])),
     )
-    return Settled(channel, _skipped(channel, Reason.CLOCK_CORRECTED, detail, end), change)
+    outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, end, recovered=_has_recovered(channel))
+    return Settled(channel, outcome, change)
+
+
+def _settle_endless(channel: Channel, now: datetime) -> Settled:
+    detail = "Meta says that this token never expires"
+    entry = AuditEntry(Event.NEVER_EXPIRES, detail, None, channel.expires_at)
+    change = Change(
+        channel,
+        now,
+        channel.ciphertext,
+        Status.NEVER_EXPIRES,
+        expires_at=None,
+        refreshed_at=now,  # so that it is looked at again when it would be old
+        clear_alert=True,
+        audit=_with_recovery(channel, entry),
+    )
+    outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=_has_recovered(channel))
+    return Settled(channel, outcome, change)
 
 
 def _settle_bad(verdict: Bad, channel: Channel, now: datetime) -> Settled:
@@ -527,7 +526,10 @@ def error_text(reason: Reason, detail: str) -> str:
     return text if len(text) <= ERROR_LENGTH else text[: ERROR_LENGTH - 1] + "…"
 
 
-def _skipped(channel: Channel, reason: Reason, detail: str, expires_at: datetime | None) -> Skipped:
+def skipped(
+    channel: Channel, reason: Reason, detail: str, expires_at: datetime | None, *, recovered: bool = False
+) -> Skipped:
+    """The outcome of a channel that was not renewed and did not fail."""
     return Skipped(
         id=channel.id,
         name=channel.name,
@@ -535,8 +537,13 @@ def _skipped(channel: Channel, reason: Reason, detail: str, expires_at: datetime
         expires_at_before=channel.expires_at,
         reason=reason,
         detail=detail,
-        recovered=_was_warning(channel) and channel.alerted_at is not None,
+        recovered=recovered,
     )
+
+
+def _has_recovered(channel: Channel) -> bool:
+    """Whether a success is news: people had been told of this channel's trouble."""
+    return _was_warning(channel) and channel.alerted_at is not None
 
 
 def _was_warning(channel: Channel) -> bool:

@@ -23,8 +23,9 @@ from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
 from database import Database, Written
 from graph_errors import AppRejected, RateLimited
+from jury import ENOUGH, Jury, counts_as_new
 from meta_client import Interrupted
-from models import Change, Channel, ChannelId, Cursor, Look, Status, fingerprint
+from models import Change, Channel, ChannelId, Cursor, Look, fingerprint
 from redact import Secret
 from renewal import (
     Bad,
@@ -43,11 +44,11 @@ from renewal import (
     failed,
     is_due,
     settle,
+    skipped,
 )
 
 logger = logging.getLogger(__name__)
 
-ENOUGH: Final = 10  # channels with the same trouble before it is taken for everybody's
 OTHERS_TRIED: Final = 1000
 BATCH: Final = 64
 WAKE_SECONDS: Final = 0.2
@@ -132,57 +133,6 @@ class Done:
     verdict: Verdict | None = None
     settled: tuple[Settled, ...] = ()
     error: AppRejected | RateLimited | Interrupted | None = None
-
-
-@dataclass(slots=True)
-class Jury:
-    """Tells channels' own trouble from everybody's. Knows nothing of databases or threads."""
-
-    got_through: bool = False
-    succeeded: bool = False
-    refused: int = 0
-    newly: Counter[Reason] = field(default_factory=Counter)
-
-    def hear(self, outcome: Outcome) -> None:
-        """Note whether Meta gave an answer about the channel itself: then it has accepted our app."""
-        match outcome:
-            case Renewed() | Skipped(reason=Reason.CLOCK_CORRECTED | Reason.NEVER_EXPIRES):
-                self.got_through = True
-            case Failed(reason=Reason.RECONNECT_REQUIRED | Reason.MISSING_PERMISSION | Reason.NOT_EXTENDED):
-                self.got_through = True
-            case _:
-                pass
-
-    def judge(self, channel: Channel, outcome: Outcome) -> None:
-        """Take what became of a channel into account."""
-        match outcome:
-            case Renewed() | Skipped(reason=Reason.CLOCK_CORRECTED | Reason.NEVER_EXPIRES):
-                self.succeeded = True
-            case Failed(reason=reason) if counts_as_new(channel, reason):
-                self.newly[reason] += 1
-            case _:
-                pass
-
-    @property
-    def suspects_app(self) -> bool:
-        """Whether it looks as if Meta refused our app as a whole."""
-        return self.refused >= ENOUGH and not self.got_through
-
-    @property
-    def systemic(self) -> Reason | None:
-        """The one reason for which so many channels failed while nothing succeeded, or None."""
-        if self.succeeded:
-            return None
-        return next((reason for reason, count in self.newly.items() if count >= ENOUGH), None)
-
-
-def counts_as_new(channel: Channel, reason: Reason) -> bool:
-    """Whether a failure counts towards `systemic`: not if it was known before, never a bad ciphertext."""
-    if reason is Reason.UNDECRYPTABLE:
-        return False
-    if reason is Reason.RECONNECT_REQUIRED:
-        return channel.status == Status.OK
-    return not (channel.status == Status.WARNING and channel.reason == reason)
 
 
 def preview(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
@@ -356,7 +306,8 @@ class Run:
         held = self._database.claimed_elsewhere(ids)
         self.tally.due -= len(ids) - len(held)
         for channel in held:
-            self._report(_skipped(channel, Reason.CLAIMED_ELSEWHERE, "another run is at work on it"))
+            detail = "another run is at work on it"
+            self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
 
     # -- in the workers
 
@@ -471,9 +422,8 @@ class Run:
         for (one, change), (written, words) in zip(writes, results, strict=True):
             outcome = one.outcome
             if written is Written.REPLACED:
-                outcome = _skipped(
-                    one.channel, Reason.REPLACED_MEANWHILE, "another token was stored meanwhile; it stays"
-                )
+                detail = "another token was stored meanwhile; it stays"
+                outcome = skipped(one.channel, Reason.REPLACED_MEANWHILE, detail, one.channel.expires_at)
             elif written is Written.REFUSED:
                 detail = f"{words}; the stored token is as it was"
                 outcome = failed(one.channel, Reason.WRITE_FAILED, detail, one.channel.expires_at)
@@ -500,7 +450,7 @@ def _open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -
     ledger.begin(tally)
     for channel in _pages(database.waiting, scope.look):
         detail = (channel.error or "").partition(": ")[2]
-        outcome = _skipped(channel, Reason.WAITING_FOR_RECONNECT, detail)
+        outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)
         ledger.outcome(outcome)
     return tally
@@ -544,17 +494,6 @@ def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
         expires_at=channel.expires_at,
         expires_at_before=channel.expires_at,
         why=is_due(channel, look) or Why.ASKED_FOR,
-    )
-
-
-def _skipped(channel: Channel, reason: Reason, detail: str) -> Skipped:
-    return Skipped(
-        id=channel.id,
-        name=channel.name,
-        expires_at=channel.expires_at,
-        expires_at_before=channel.expires_at,
-        reason=reason,
-        detail=detail,
     )
 
 

@@ -30,11 +30,13 @@ MAY_IMPORT = {
     "database": {"connection", "models"},
     "notify": {"redact", "transport"},
     "renewal": {"crypto", "graph_errors", "meta_client", "models", "redact"},
+    "jury": {"models", "renewal"},
     "runner": {
         "connection",
         "crypto",
         "database",
         "graph_errors",
+        "jury",
         "meta_client",
         "models",
         "redact",

@@ -16,11 +16,12 @@ from crypto import KeyRing, SealBroken
 from database import Database
 from fakes import FakeMeta, exchanged, inspection
 from graph_errors import AppRejected, RateLimited, Unavailable
+from jury import Jury, counts_as_new
 from meta_client import Interrupted
 from models import Channel, TableMap, fingerprint
 from renewal import Due, Failed, Policy, Reason, Renewed, Renewer, Skipped, Why, is_due, is_waiting
 from rows import Rows
-from runner import Jury, Ledger, Run, Scope, Tally, WrongKeys, counts_as_new, preview
+from runner import Ledger, Run, Scope, Tally, WrongKeys, preview
 from world import KEY, days, fernet
 
 POLICY = Policy(days(45), days(15), days(60), frozenset())
