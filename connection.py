@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -68,9 +68,9 @@ class DatabaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """What DATABASE_URL says. Its `repr` hides the password, as SQLAlchemy's URL does."""
+    """What DATABASE_URL says. Its `repr` shows nothing of the address, which may hold several secrets."""
 
-    url: URL
+    url: URL = field(repr=False)
     schema: str | None = None
     ignored: tuple[str, ...] = ()
 

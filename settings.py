@@ -232,8 +232,8 @@ def _one_word(text: str) -> Secret:
 
 
 def _app_id(text: str) -> str:
-    if not re.fullmatch(r"[0-9]+", text):  # so that an app secret put here by mistake is not shown as an id
-        raise ValueError("it must be the app's id, a number that the App Dashboard shows")
+    if not re.fullmatch(r"[\w.-]{1,31}", text, re.ASCII):  # an app secret put here by mistake has 32 digits
+        raise ValueError("it must be the app's id, as the App Dashboard shows it")
     return text
 
 

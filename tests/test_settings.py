@@ -208,10 +208,10 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             "postgresql://u:p@h:port/db",
             "it is not a valid URL; special characters in the password must be %-encoded",
         ),
-        ("META_APP_ID", "the-app-secret", "it must be the app's id, a number that the App Dashboard shows"),
-        ("META_APP_ID", "12 34", "it must be the app's id, a number that the App Dashboard shows"),
-        ("META_APP_ID", "12|34", "it must be the app's id, a number that the App Dashboard shows"),
-        ("META_APP_ID", "١٢٣", "it must be the app's id, a number that the App Dashboard shows"),
+        ("META_APP_ID", "0123456789abcdef" * 2, "it must be the app's id, as the App Dashboard shows it"),
+        ("META_APP_ID", "12 34", "it must be the app's id, as the App Dashboard shows it"),
+        ("META_APP_ID", "12|34", "it must be the app's id, as the App Dashboard shows it"),
+        ("META_APP_ID", "١٢٣", "it must be the app's id, as the App Dashboard shows it"),
         ("META_APP_SECRET", "two words", "it contains white space"),
         ("META_APP_SECRET", "two\nlines", "it contains white space"),
         ("META_APP_SECRET", "señal", "it contains characters that no app secret has"),
@@ -364,7 +364,7 @@ def test_the_error_says_all_its_problems():
 # by mistake.
 REFUSED = {
     "DATABASE_URL": "postgresql://leak1:leak2@leak3:leak4/leak5",
-    "META_APP_ID": "leak",
+    "META_APP_ID": "leak leak",
     "META_APP_SECRET": "leak leak",
     "TOKEN_ENCRYPTION_KEY": "leak,sha256:leak",
     "SLACK_WEBHOOK_URL": "http://leak\u2100/leak",
