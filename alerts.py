@@ -5,6 +5,7 @@ Because nothing is remembered from the run itself, killed, parallel and undelive
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,9 @@ from runner import Stopped, Tally
 
 # A channel that people know about comes up again when this much of its time is left.
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
+MOST_AT_ONCE: Final = 10_000  # the next run tells of the rest; SQLite takes no more than 32766 in a list
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,13 @@ def _claim_news(database: Database | None, now: datetime) -> tuple[Channel, ...]
         return ()
     try:
         news = [one.id for one in database.needing_attention(now + max(STEPS)) if is_news(one, now)]
+        news = news[:MOST_AT_ONCE]
         claimed = database.claim_to_alert(news) if news else []
         # Since they were looked up, another run may have told of some and given them back.
         database.release([one.id for one in claimed if not is_news(one, now)])
-    except (DatabaseLost, BadDatabase):
-        return ()  # the run has noticed, or the next one will
+    except (DatabaseLost, BadDatabase) as error:
+        logger.warning("the channels that need attention could not be looked up: %s", error)
+        return ()
     return tuple(one for one in claimed if is_news(one, now))
 
 
@@ -89,5 +95,6 @@ def _remember(database: Database | None, claimed: Sequence[Channel], sent_at: da
             database.release(ids)
         else:
             database.mark_alerted(ids, sent_at)
-    except (DatabaseLost, BadDatabase):
-        pass  # the claims run out, and the next run tells again: better twice than never
+    except (DatabaseLost, BadDatabase) as error:
+        # The claims run out, and the next run tells again: better twice than never.
+        logger.warning("what people were told of could not be noted: %s", error)

