@@ -227,6 +227,7 @@ class MetaClient:
             # Only the name: the text of these errors holds the URL, and so the secrets. And only here: raised
             # in the handler, ours would keep theirs as its context.
             raise Unavailable(f"no answer from Meta ({failure})")
+        logger.debug("%s: HTTP %d, %d bytes", endpoint, response.status_code, len(body))
         self._watch_version(response.headers.get("facebook-api-version"))
         return _payload(endpoint, response.status_code, response.headers, body)
 
