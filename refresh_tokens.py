@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from notify import Slack
 from redact import RedactingFormatter, RedactingJsonFormatter
 from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
 from report import advice, counts, label, preview_summary, summary, timestamp
-from runner import Ledger, Run, Scope, Stopped, Tally, WrongKeys, preview
+from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
 
 VERSION: Final = "0.1.0"
@@ -145,7 +144,7 @@ class Program:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._started_at = now()
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._signal: int | None = None
         self._console = Console(
             as_json=options.as_json, quiet=options.quiet, dry_run=options.dry_run, now=self._started_at

@@ -15,8 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final
 
 from connection import BadDatabase, DatabaseLost
@@ -53,6 +52,32 @@ OTHERS_TRIED: Final = 1000
 BATCH: Final = 64
 WAKE_SECONDS: Final = 0.2
 REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and are claimed later
+
+
+class Stop:
+    """A request to stop, which a signal handler may make at any moment: so there is no lock in it.
+
+    `threading.Event` has one, and a second signal that comes while the first is handled would wait for it
+    for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether the end was asked for."""
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the end is asked for. Gives whether it was."""
+        until = monotonic() + seconds
+        while not self._is_set and (left := until - monotonic()) > 0:
+            sleep(min(left, WAKE_SECONDS))
+        return self._is_set
 
 
 class WrongKeys(Exception):
@@ -153,7 +178,7 @@ class Run:
     """One real run."""
 
     def __init__(
-        self, database: Database, renewer: Renewer, keys: KeyRing, clock: Callable[[], datetime], stop: Event
+        self, database: Database, renewer: Renewer, keys: KeyRing, clock: Callable[[], datetime], stop: Stop
     ) -> None:
         self._database = database
         self._renewer = renewer

@@ -742,7 +742,8 @@ def test_a_signal_ends_a_long_wait_at_once(world):
     channels = [world.channel() for _ in range(3)]
     world.env["RATE_LIMIT_WAIT_SECONDS"] = "6000"
     process = world.start("--json")
-    world.meta.on_request = lambda _seen: process.send_signal(signal.SIGTERM)
+    # Several in a row: the second may come while the first is being handled.
+    world.meta.on_request = lambda _seen: [process.send_signal(signal.SIGTERM) for _ in range(20)]
     world.meta.script(None, Reply(429, ""), forever=True)
     document = json.loads(process.communicate(timeout=60)[0])
     assert (process.returncode, document["counts"]["left"]) == (143, 3)

@@ -21,7 +21,7 @@ from meta_client import Interrupted
 from models import Channel, TableMap, fingerprint
 from renewal import Due, Failed, Policy, Reason, Renewed, Renewer, Skipped, Why, is_due, is_waiting
 from rows import Rows
-from runner import Ledger, Run, Scope, Tally, WrongKeys, preview
+from runner import Ledger, Run, Scope, Stop, Tally, WrongKeys, preview
 from world import KEY, days, fernet
 
 POLICY = Policy(days(45), days(15), days(60), frozenset())
@@ -36,7 +36,7 @@ class Fleet:
         self.rows = Rows(url)
         self.database = Database(parse_url(url), TableMap(), lease=timedelta(seconds=300))
         self.meta = FakeMeta()
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.outcomes = []
         self.begun = []
 
@@ -467,3 +467,15 @@ def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
     for number in range(6):
         fleet.channel(f"t{number:02}")
     assert (fleet.run(), sizes) == (None, [1] * 6)
+
+
+def test_a_request_to_stop_ends_every_wait_and_may_interrupt_itself():
+    stop = Stop()
+    before = stop.wait(0.001)
+    done = []
+    waiting = threading.Thread(target=lambda: done.append(stop.wait(600)))
+    waiting.start()
+    stop.set()
+    stop.set()
+    waiting.join(30)
+    assert (before, done, stop.wait(600), stop.is_set()) == (False, [True], True, True)
