@@ -22,6 +22,8 @@ import sqlalchemy as sa
 
 from connection import BadDatabase, Connection, DatabaseUrl
 from models import (
+    MAY_PASS,
+    RECONNECT_REQUIRED,
     Change,
     Channel,
     ChannelId,
@@ -39,9 +41,6 @@ from models import (
 
 logger = logging.getLogger(__name__)
 
-# The reasons that SQL must know: see `_waiting` and `_due`.
-RECONNECT_REQUIRED: Final = "reconnect_required"
-MAY_PASS: Final = (RECONNECT_REQUIRED, "unavailable", "unexpected_answer")
 PAGE_SIZE: Final = 2000
 
 

@@ -22,6 +22,10 @@ ChannelId: TypeAlias = int | str
 AUDIT_TABLE: Final = "token_audit_log"
 ERROR_LENGTH: Final = 500
 
+# The reasons that SQL must know, because they decide whether a channel waits or is due again.
+RECONNECT_REQUIRED: Final = "reconnect_required"
+MAY_PASS: Final = (RECONNECT_REQUIRED, "unavailable", "unexpected_answer")  # by themselves
+
 
 class Status(StrEnum):
     """`token_status`. Null means that the program has never looked at the channel."""

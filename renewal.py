@@ -20,6 +20,7 @@ from graph_errors import AppRejected, MetaError, RateLimited, ReconnectRequired,
 from meta_client import Exchanged, Inspection, MetaClient, Sleep
 from models import (
     ERROR_LENGTH,
+    MAY_PASS,
     AuditEntry,
     Change,
     Channel,
@@ -62,8 +63,6 @@ class Reason(StrEnum):
 NEEDS_A_PERSON: Final = frozenset(
     {Reason.RECONNECT_REQUIRED, Reason.MISSING_PERMISSION, Reason.NOT_EXTENDED, Reason.UNDECRYPTABLE}
 )
-# These may pass by themselves: such a channel is asked about again at every run.
-MAY_PASS: Final = frozenset({Reason.RECONNECT_REQUIRED, Reason.UNAVAILABLE, Reason.UNEXPECTED_ANSWER})
 
 
 class Why(StrEnum):
