@@ -1,9 +1,8 @@
-"""Keys and ciphertexts: the only room that sees a key.
+"""Keys: the only room that sees one.
 
 A `KeyRing` is what `TOKEN_ENCRYPTION_KEY` says: its first key encrypts, all of them decrypt. How a
-ciphertext is written down is a `Layout`; a row is written back in the layout that it was read in,
-so that the application which shares the table goes on understanding it. A further layout is one
-more class here and one more entry in `LAYOUTS`.
+ciphertext is written down is a `Layout` of `layouts`; a row is written back in the layout that it was read
+in, so that the application which shares the table goes on understanding it.
 
 Errors::
 
@@ -18,13 +17,17 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, assert_never
 
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from layouts import FERNET, TAG_BYTES, FernetText, GcmParts, Layout, Sealed, looks_like, may_be_cbc, readings
 from redact import Secret
 
 KEY_BYTES: Final = 32
@@ -42,60 +45,13 @@ class SealBroken(Exception):
     """A freshly sealed token did not open to itself again."""
 
 
-class Layout(Protocol):
-    """One way to write a ciphertext down."""
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-
-    def recognises(self, text: str) -> bool:
-        """Whether `text` has this layout's shape. Says nothing about keys."""
-
-    def open(self, text: str, key: bytes) -> bytes | None:
-        """The plaintext, or None if this key does not authenticate it."""
-
-    def seal(self, plaintext: bytes, key: bytes) -> str:
-        """`plaintext` encrypted with `key`, written down in this layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class FernetLayout:
-    """Fernet tokens: https://github.com/fernet/spec/blob/master/Spec.md."""
-
-    name: str = "Fernet"
-
-    def recognises(self, text: str) -> bool:
-        """Base64url of version 0x80, 8 bytes of time, 16 of IV, whole blocks, 32 of HMAC."""
-        try:
-            raw = base64.b64decode(text, altchars=b"-_", validate=True)
-        except ValueError:
-            return False
-        overhead = 1 + 8 + 16 + 32
-        return raw[:1] == b"\x80" and len(raw) > overhead and (len(raw) - overhead) % 16 == 0
-
-    def open(self, text: str, key: bytes) -> bytes | None:
-        """The plaintext, or None if the HMAC does not fit this key. The token's own age is ignored."""
-        try:
-            return Fernet(base64.urlsafe_b64encode(key)).decrypt(text)
-        except InvalidToken:
-            return None
-
-    def seal(self, plaintext: bytes, key: bytes) -> str:
-        """A fresh Fernet token."""
-        return Fernet(base64.urlsafe_b64encode(key)).encrypt(plaintext).decode("ascii")
-
-
-FERNET: Final = FernetLayout()
-LAYOUTS: Final[tuple[Layout, ...]] = (FERNET,)
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A decrypted token, and what is needed to write its successor the same way."""
+    """A decrypted token, the layout to write its successor in, and the place of its key in the ring."""
 
     token: Secret
     layout: Layout
+    key: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +87,14 @@ class KeyRing:
         Raises `Undecryptable`, in words that a person can act on.
         """
         ciphertext = ciphertext.strip()  # CHAR columns pad, and rows written by hand end in a newline
-        layouts = [layout for layout in LAYOUTS if layout.recognises(ciphertext)]
-        if not layouts:
-            raise Undecryptable(
-                f"the stored text is {_looks_like(ciphertext)}, not a known ciphertext layout"
-            )
-        for layout in layouts:
-            for key in self._keys:
-                plaintext = layout.open(ciphertext, key)
+        tried: list[Layout] = []
+        for reading in readings(ciphertext):
+            tried.append(reading.layout)
+            for place, key in enumerate(self._keys):
+                plaintext = _decrypt(reading.sealed, key)
                 if plaintext is not None:
-                    return Opened(_as_token(plaintext), layout)
-        raise Undecryptable(
-            f"no key of TOKEN_ENCRYPTION_KEY opens it ({_names(layouts)}): "
-            "another key encrypted it, or the text was altered"
-        )
+                    return Opened(_as_token(plaintext), reading.layout, place)
+        raise Undecryptable(_why_not(ciphertext, tried))
 
     def seal(self, token: Secret, layout: Layout = FERNET) -> str:
         """Encrypt with the first key, and prove that it opens to the same token again.
@@ -155,7 +105,7 @@ class KeyRing:
             plaintext = token.reveal().encode()
         except UnicodeEncodeError:
             raise SealBroken("the token is not text that can be encrypted") from None
-        ciphertext = layout.seal(plaintext, self._keys[0])
+        ciphertext = layout.render(_encrypt(plaintext, self._keys[0], layout.iv_bytes))
         try:
             again = self.open(ciphertext).token
         except Undecryptable:
@@ -163,6 +113,32 @@ class KeyRing:
         if not hmac.compare_digest(again.reveal().encode(), plaintext):
             raise SealBroken("the encrypted token decrypts to something else")
         return ciphertext
+
+
+def _decrypt(sealed: Sealed, key: bytes) -> bytes | None:
+    """The plaintext, or None if this key does not authenticate it. A Fernet token's own age is ignored."""
+    match sealed:
+        case FernetText(text):
+            try:
+                return Fernet(base64.urlsafe_b64encode(key)).decrypt(text)
+            except InvalidToken:
+                return None
+        case GcmParts(iv, tag, data):
+            try:
+                return AESGCM(key).decrypt(iv, data + tag, None)
+            except InvalidTag:
+                return None
+        case _:
+            assert_never(sealed)
+
+
+def _encrypt(plaintext: bytes, key: bytes, iv_bytes: int | None) -> Sealed:
+    """AES-256-GCM with a fresh random IV of that length, or a Fernet token."""
+    if iv_bytes is None:
+        return FernetText(Fernet(base64.urlsafe_b64encode(key)).encrypt(plaintext).decode("ascii"))
+    iv = os.urandom(iv_bytes)
+    made = AESGCM(key).encrypt(iv, plaintext, None)  # the tag follows the data
+    return GcmParts(iv, made[-TAG_BYTES:], made[:-TAG_BYTES])
 
 
 def _parse_key(entry: str) -> bytes:
@@ -208,14 +184,17 @@ def _as_token(plaintext: bytes) -> Secret:
     return Secret(text)
 
 
-def _looks_like(text: str) -> str:
-    """What an unreadable column seems to hold, without repeating any of it."""
-    if not text.strip():
-        return "blank"
-    if text.startswith("EAA"):
-        return "an unencrypted token"
-    return f"{len(text)} characters of something else"
-
-
-def _names(layouts: Sequence[Layout]) -> str:
-    return ", ".join(layout.name for layout in layouts)
+def _why_not(text: str, tried: Sequence[Layout]) -> str:
+    """Why no key opened a text, without repeating any of it."""
+    if words := looks_like(text):
+        return f"the stored text is {words}, not a known ciphertext layout"
+    if not tried:
+        return f"the stored text is {len(text)} characters of something else, not a known ciphertext layout"
+    # What has a Fernet token's version and length is hardly anything else, though its letters are base64.
+    layouts = [FERNET] if FERNET in tried else tried
+    names = " or ".join(dict.fromkeys(layout.name for layout in layouts))
+    cbc = "; or it is AES-CBC, which nothing authenticates" if may_be_cbc(text) else ""
+    return (
+        f"no key of TOKEN_ENCRYPTION_KEY opens it ({names}): "
+        f"another key encrypted it, or the text was altered{cbc}"
+    )

@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final, TypeAlias, assert_never
 
-from crypto import KeyRing, Layout, SealBroken
+from crypto import KeyRing, SealBroken
 from graph_errors import AppRejected, MetaError, RateLimited, ReconnectRequired, Unavailable
+from layouts import Layout
 from meta_client import Exchanged, Inspection, MetaClient, Sleep
 from models import (
     ERROR_LENGTH,

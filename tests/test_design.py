@@ -22,14 +22,15 @@ MODULES = {path.stem: path for path in ROOT.glob("*.py")}
 MAY_IMPORT = {
     "redact": set(),
     "transport": set(),
-    "crypto": {"redact"},
+    "layouts": set(),
+    "crypto": {"layouts", "redact"},
     "graph_errors": {"redact"},
     "meta_client": {"graph_errors", "redact", "transport"},
     "connection": {"redact"},
     "models": {"connection"},
     "database": {"connection", "models"},
     "notify": {"redact", "transport"},
-    "renewal": {"crypto", "graph_errors", "meta_client", "models", "redact"},
+    "renewal": {"crypto", "graph_errors", "layouts", "meta_client", "models", "redact"},
     "jury": {"models", "renewal"},
     "runner": {
         "connection",

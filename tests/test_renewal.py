@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from crypto import FERNET, KeyRing, SealBroken
+from crypto import KeyRing, SealBroken
 from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
 from graph_errors import AppRejected, RateLimited, ReconnectRequired, Throttled, Unavailable, UnexpectedAnswer
+from layouts import FERNET
 from meta_client import Interrupted
 from models import ERROR_LENGTH, Change, Channel, Status, fingerprint
 from redact import Secret
