@@ -171,7 +171,7 @@ def _engine(url: URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transaction of its own
-        connection.text_factory = lambda raw: raw.decode(errors="replace")
+        connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
         connection.create_function("md5", 1, _sqlite_md5, deterministic=True)
         connection.create_function("utc", 1, _sqlite_utc, deterministic=True)
 

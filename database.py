@@ -31,13 +31,12 @@ from models import (
     Cursor,
     Look,
     Status,
-    TableMap,
     as_channel,
-    comparable,
+    as_stored,
     fingerprint,
     plain_id,
-    reflect,
 )
+from tables import TableMap, comparable, reflect
 
 logger = logging.getLogger(__name__)
 
@@ -60,22 +59,20 @@ class Database:
 
         Raises `BadDatabase` or `DatabaseLost`.
         """
-        self._mapping = mapping
+        self._mapping = mapping = replace(mapping, schema=mapping.schema or target.schema)
         self._lease = lease
         self._leases: dict[ChannelId, datetime] = {}
         self._connection = Connection(target)
         try:
-            self._channel, self._audit = self._connection.run(
-                lambda c, _: reflect(c, replace(mapping, schema=mapping.schema or target.schema))
-            )
+            self._channel, self._audit = self._connection.run(lambda c, _: reflect(c, mapping))
         except BaseException:
             self._connection.close()
             raise
         c = self._channel.c
-        name = c.name if "name" in c else sa.null().label("name")
+        name, phone = (c[key] if key in c else sa.null().label(key) for key in ("name", "phone_number"))
         self._columns = (
             c.id, name, c.wa_token_encrypted, c.token_expires_at, c.last_token_refresh_at,
-            c.token_status, c.token_error, c.token_fingerprint, c.token_alerted_at,
+            c.token_status, c.token_error, c.token_fingerprint, c.token_alerted_at, phone,
         )  # fmt: skip
 
     @property
@@ -232,8 +229,20 @@ class Database:
             c.wa_token_encrypted != "",
         ]
         if "active" in c:
-            conditions.append(c.active.is_not(sa.false()))
+            is_boolean = isinstance(c.active.type, sa.Boolean)
+            conditions.append(
+                c.active.is_not(sa.false()) if is_boolean else sa.func.coalesce(c.active, 1) != 0
+            )
         return sa.and_(*conditions)
+
+    def _holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
+        """Whether a row still holds what was read; nothing is read as an empty text."""
+        stored = self._channel.c.wa_token_encrypted
+        if not ciphertext:
+            return sa.func.coalesce(stored, "") == ""
+        if self._connection.is_sqlite:  # which may hold bytes, or text that is not UTF-8
+            return sa.cast(stored, sa.LargeBinary()) == as_stored(ciphertext)
+        return stored == ciphertext
 
     def _selected(self, look: Look) -> sa.ColumnElement[bool]:
         return sa.true() if look.ids is None else self._channel.c.id.in_(look.ids)
@@ -372,7 +381,7 @@ class Database:
         if change.clear_alert:
             values[c.token_alerted_at] = None
         statement = self._update(values | self._give_back(id_))
-        unchanged = sa.and_(c.id == id_, c.wa_token_encrypted == change.channel.ciphertext)
+        unchanged = sa.and_(c.id == id_, self._holds(change.channel.ciphertext))
         if connection.execute(statement.where(unchanged)).rowcount == 0:
             if self._has_landed(connection, change):
                 return Written.WRITTEN

@@ -22,8 +22,8 @@ from dotenv import dotenv_values
 from connection import BadDatabase, DatabaseUrl, parse_url
 from crypto import KeyRing
 from meta_client import MetaConfig
-from models import TableMap
 from redact import Secret
+from tables import TableMap, parse_columns
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Settings:
         settings = {
             "database": read.secret("DATABASE_URL", parse_url),
             "keys": read.secret("TOKEN_ENCRYPTION_KEY", KeyRing.parse),
-            "table": TableMap(),
+            "table": read.table_map(),
             "refresh_after": read.days("REFRESH_AFTER_DAYS", 45),
             "refresh_before_expiry": read.days("REFRESH_BEFORE_EXPIRY_DAYS", 15),
             "token_lifetime": read.days("TOKEN_LIFETIME_DAYS", 60),
@@ -116,13 +116,14 @@ def read_environment(environment: Mapping[str, str], env_file: Path) -> tuple[di
     return below | dict(environment), warnings
 
 
-def read_database_url(environment: Mapping[str, str]) -> DatabaseUrl:
-    """DATABASE_URL alone, for the migrations. Raises `BadSettings`."""
+def read_database(environment: Mapping[str, str]) -> tuple[DatabaseUrl, TableMap]:
+    """Where the database and its channels are, for the migrations. Raises `BadSettings`."""
     read = _Reader(environment)
     database: DatabaseUrl = read.secret("DATABASE_URL", parse_url)
+    mapping = read.table_map()
     if read.problems:
         raise BadSettings(read.problems)
-    return database
+    return database, mapping
 
 
 class _Reader:
@@ -164,6 +165,14 @@ class _Reader:
     def days(self, name: str, default: int) -> timedelta:
         """A number of whole days."""
         return timedelta(days=self.number(name, default, whole=True, least=1, most=MAX_DAYS))
+
+    def table_map(self) -> TableMap:
+        """Where the channels are, from the three settings that say it."""
+        return TableMap(
+            table=self.text("CHANNEL_TABLE", TableMap().table),
+            type=self.text("CHANNEL_TYPE", TableMap().type),
+            columns=self.parsed("CHANNEL_COLUMNS", None, parse_columns) or {},
+        )
 
     def secret(self, name: str, parse: Callable[[str], T], *, required: bool = True) -> Any:
         """A secret from `name`, or from the file that `name`_FILE names, without the end of its line."""

@@ -12,29 +12,50 @@ from alembic import context
 from alembic.util import CommandError
 
 from connection import BadDatabase, DatabaseUrl
-from models import AUDIT_TABLE, TableMap, define_tables, due_index
 from redact import one_line, redact
-from settings import BadSettings, read_database_url, read_environment
+from settings import BadSettings, read_database, read_environment
+from tables import (
+    AUDIT_TABLE,
+    COLUMNS,
+    OPTIONAL_COLUMNS,
+    THEIRS,
+    VERSION_TABLE,
+    TableMap,
+    define_tables,
+    due_index,
+)
 
-VERSION_TABLE = "whatsapp_token_alembic_version"
+LOCK_SECONDS = 10
 
 
-def target() -> DatabaseUrl:
-    """The database to migrate, or a one-line error."""
+def target() -> tuple[DatabaseUrl, TableMap]:
+    """The database to migrate and what its channels are called, or a one-line error."""
     here = Path(context.config.config_file_name or "alembic.ini").parent
     try:
         environment, _ = read_environment(os.environ, here / ".env")
-        return read_database_url(environment)
+        return read_database(environment)
     except (BadSettings, BadDatabase) as error:
         raise CommandError(str(error)) from None
+
+
+database, mapping = target()
+added = {mapping.column(ours) for ours in COLUMNS if ours not in THEIRS}
+
+# What the migrations need to know: they never import today's models.
+context.config.attributes["channel"] = {
+    "table": mapping.table,
+    "type": mapping.type,
+    "columns": {ours: mapping.column(ours) for ours in (*COLUMNS, *OPTIONAL_COLUMNS)},
+    "mapped": frozenset(mapping.columns),
+}
 
 
 def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:  # noqa: FBT001 - Alembic's signature
     """Whether autogenerate may speak of a thing: the table is shared, and most of it is not ours."""
     if kind == "table":
-        return name in {AUDIT_TABLE, TableMap().table}
+        return name in {AUDIT_TABLE, mapping.table}
     if kind == "column" and thing.table.name != AUDIT_TABLE:
-        return not reflected and compare_to is None  # what is there is as its owner wants it
+        return name in added and compare_to is None  # what is there is as its owner wants it
     return not reflected or compare_to is not None
 
 
@@ -46,13 +67,13 @@ if context.config.cmd_opts is not None:  # on the command line, say what is done
 
 def run() -> None:
     """Run the migrations, or compare the database with the models, in one transaction."""
-    database = target()
     engine = sa.create_engine(database.url, poolclass=sa.NullPool, hide_parameters=True)
     metadata = sa.MetaData()
-    channel, _ = define_tables(metadata, TableMap())
-    due_index(channel, engine.dialect.name)
+    due_index(define_tables(metadata, mapping).channel, engine.dialect.name)
     try:
         with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":  # an ALTER that waits makes everybody else wait behind it
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout TO '{LOCK_SECONDS}s'")
             if database.schema is not None:  # LOCAL, as PgBouncer would hand the session on to somebody else
                 quoted = engine.dialect.identifier_preparer.quote_identifier(database.schema)
                 connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")

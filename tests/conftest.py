@@ -22,9 +22,9 @@ import sqlalchemy as sa
 
 from connection import parse_url
 from database import Database
-from models import TableMap
 from rows import Rows
 from sandbox.graph import GraphServer
+from tables import TableMap
 from world import World
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -26,10 +26,10 @@ from models import (
     Event,
     Look,
     Status,
-    TableMap,
     fingerprint,
 )
 from renewal import is_due, is_waiting
+from tables import TableMap
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

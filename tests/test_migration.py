@@ -11,13 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import ROOT, migrate, only_postgresql
-from connection import Connection, parse_url
-from models import TableMap, define_tables, due_index, reflect
+from connection import BadDatabase, Connection, parse_url
+from tables import TableMap, define_tables, due_index, reflect
 
 empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 
 PASSWORD = "s3cr3t-of-mine"
-OURS = ["Channel", "token_audit_log", "whatsapp_token_alembic_version"]
+ADDED = "whatsapp_token_alembic_added"
+OURS = ["Channel", "token_audit_log", ADDED, "whatsapp_token_alembic_version"]
 STATE = ["token_status", "token_error", "token_fingerprint", "token_alerted_at", "token_lease_until"]
 
 # What an application with Prisma has before it hears of this program.
@@ -180,28 +181,64 @@ def test_a_column_of_ours_that_is_missing_is_a_difference_to_alembic(database_ur
 # Down and up again
 
 
-def test_going_down_and_up_again_keeps_the_tokens_and_their_clocks(application_url):
-    succeed(migrate(application_url))
-    run(
-        application_url,
-        """UPDATE "Channel" SET token_expires_at = '2026-06-15 12:00:00.000000', token_status = 'ok',
-           last_token_refresh_at = '2026-04-15 12:00:00.000000'""",
-    )
-    before = channels(application_url)
-    succeed(migrate(application_url, "downgrade", "base"), migrate(application_url))
-    assert channels(application_url) == [row | {"token_status": None} for row in before]
+def test_going_down_takes_away_what_going_up_has_added_and_nothing_else(application_url):
+    before, rows = shape(application_url), channels(application_url)
+    succeed(migrate(application_url), migrate(application_url, "downgrade", "base"))
+    after = shape(application_url)
+    del after["whatsapp_token_alembic_version"]
+    assert (after, channels(application_url)) == (before, rows)
 
 
-def test_going_down_takes_away_what_this_program_keeps_for_itself(application_url):
+def test_going_down_leaves_the_columns_that_prisma_had_added_before(application_url):
+    for name in ("token_expires_at", "last_token_refresh_at", "token_status"):
+        run(application_url, f'ALTER TABLE "Channel" ADD {name} TIMESTAMP(3)')
     before = shape(application_url)
     succeed(migrate(application_url), migrate(application_url, "downgrade", "base"))
     after = shape(application_url)
-    clocks = after["Channel"][0][len(APPLICATION_COLUMNS) :]
-    assert ([name for name, *_ in clocks], after["Channel"][1:], sorted(set(after) - set(before))) == (
-        ["token_expires_at", "last_token_refresh_at"],
-        before["Channel"][1:],
-        ["whatsapp_token_alembic_version"],
+    del after["whatsapp_token_alembic_version"]
+    assert after == before
+
+
+def test_a_table_of_our_own_stays_with_its_tokens_and_their_clocks_when_going_down(empty_database_url):
+    succeed(migrate(empty_database_url))
+    run(
+        empty_database_url,
+        """INSERT INTO "Channel" (id, name, wa_token_encrypted, token_expires_at, token_status)
+           VALUES (7, 'Shop', 'token', '2026-06-15 12:00:00.000000', 'ok')""",
     )
+    before = channels(empty_database_url)
+    succeed(migrate(empty_database_url, "downgrade", "base"), migrate(empty_database_url))
+    assert channels(empty_database_url) == [row | {"token_status": None} for row in before]
+
+
+def test_a_table_of_our_own_that_is_empty_goes_when_going_down(empty_database_url):
+    succeed(migrate(empty_database_url), migrate(empty_database_url, "downgrade", "base"))
+    assert list(shape(empty_database_url)) == ["whatsapp_token_alembic_version"]
+
+
+def test_what_somebody_took_away_meanwhile_does_not_keep_it_from_going_down(application_url):
+    succeed(migrate(application_url))
+    for statement in (
+        "DROP TABLE token_audit_log",
+        'DROP INDEX "ix_Channel_token_due"',
+        'ALTER TABLE "Channel" DROP COLUMN token_error',
+    ):
+        run(application_url, statement)
+    succeed(migrate(application_url, "downgrade", "base"))
+    assert [name for name, *_ in shape(application_url)["Channel"][0]] == APPLICATION_COLUMNS
+
+
+def test_what_somebody_took_away_comes_back_as_the_program_says(application_url):
+    succeed(migrate(application_url))
+    before = shape(application_url)
+    run(application_url, 'ALTER TABLE "Channel" DROP COLUMN token_lease_until')
+    with closing(Connection(parse_url(application_url))) as connection, pytest.raises(BadDatabase) as told:
+        connection.run(lambda c, _: reflect(c, TableMap()))
+    assert str(told.value).endswith("run: alembic stamp base && alembic upgrade head")
+    succeed(migrate(application_url, "stamp", "base"), migrate(application_url))
+    assert shape(application_url) == before
+    succeed(migrate(application_url, "downgrade", "base"))
+    assert [name for name, *_ in shape(application_url)["Channel"][0]] == APPLICATION_COLUMNS
 
 
 # A schema
@@ -287,7 +324,7 @@ def test_an_upgrade_that_fails_changes_nothing(empty_database_url):
     run(empty_database_url, 'CREATE TABLE "Channel" (id TEXT PRIMARY KEY, provider TEXT)')
     before = shape(empty_database_url)
     said = failure(empty_database_url)
-    assert ('column "wa_token_encrypted" does not exist' in said, shape(empty_database_url)) == (True, before)
+    assert ('"Channel" lacks type, wa_token_encrypted' in said, shape(empty_database_url)) == (True, before)
 
 
 def test_sql_alone_cannot_be_had_because_the_migration_looks_first(database_url):
@@ -308,4 +345,4 @@ def test_everything_is_made_in_the_schema_of_the_url(pg_server):
     finally:
         pg_server.drop(name)
     assert codes == [0, 0, 0]
-    assert made == {"App": {"Channel", "token_audit_log", "whatsapp_token_alembic_version"}, "public": set()}
+    assert made == {"App": set(OURS), "public": set()}

@@ -19,9 +19,9 @@ import settings as settings_module
 from connection import parse_url
 from crypto import KeyRing
 from meta_client import MetaConfig
-from models import TableMap
 from redact import RedactingFormatter, Secret, redact
-from settings import BadSettings, Settings, read_database_url, read_environment
+from settings import BadSettings, Settings, read_database, read_environment
+from tables import TableMap
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef" * 4
@@ -344,7 +344,8 @@ def test_all_problems_are_told_at_once_in_a_line_each():
     broken = dict.fromkeys(variables(), "\u2100 nonsense")
     for name in SECRETS:
         del broken[f"{name}_FILE"]
-    del broken["REQUIRED_SCOPES"]  # any text names a scope
+    for name in ("REQUIRED_SCOPES", "CHANNEL_TABLE", "CHANNEL_TYPE"):  # any text names one
+        del broken[name]
     told = problems(broken)
     assert sorted(line.partition(": ")[0] for line in told) == sorted(broken)
 
@@ -560,13 +561,12 @@ def test_a_file_that_is_not_utf8_is_refused(name, secret_file):
 
 
 def test_the_database_url_is_had_without_the_other_settings():
-    assert read_database_url({"DATABASE_URL": "sqlite:///x.db"}) == parse_url("sqlite:///x.db")
+    assert read_database({"DATABASE_URL": "sqlite:///x.db"}) == (parse_url("sqlite:///x.db"), TableMap())
 
 
 def test_the_database_url_of_a_migration_may_stand_in_a_file(secret_file):
-    assert read_database_url({"DATABASE_URL_FILE": secret_file("sqlite:///x.db\n")}) == parse_url(
-        "sqlite:///x.db"
-    )
+    database, _ = read_database({"DATABASE_URL_FILE": secret_file("sqlite:///x.db\n")})
+    assert database == parse_url("sqlite:///x.db")
 
 
 @pytest.mark.parametrize(
@@ -575,7 +575,7 @@ def test_the_database_url_of_a_migration_may_stand_in_a_file(secret_file):
 )
 def test_a_migration_without_a_usable_database_url_is_told_so(environment, problem):
     with pytest.raises(BadSettings) as bad:
-        read_database_url(environment)
+        read_database(environment)
     assert bad.value.problems == [f"DATABASE_URL: {problem}"]
 
 
@@ -741,7 +741,7 @@ def test_the_optional_variables_of_the_example_show_the_defaults():
 
 def test_no_optional_number_or_address_of_the_example_is_left_without_its_default():
     blank = {name for name, text in example_lines() if not text}
-    assert blank == REQUIRED.keys() | {"SLACK_WEBHOOK_URL", "RECONNECT_URL"}
+    assert blank == REQUIRED.keys() | {"CHANNEL_COLUMNS", "SLACK_WEBHOOK_URL", "RECONNECT_URL"}
 
 
 def test_every_variable_of_the_example_is_explained_in_the_line_before_it():
