@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -42,6 +43,23 @@ LIBPQ_OPTIONS: Final = frozenset(
     }
 )  # fmt: skip
 
+# What Prisma adds for its own engine. Not needed here, and no reason to warn every night.
+# https://www.prisma.io/docs/orm/overview/databases/postgresql#arguments
+PRISMA_OPTIONS: Final = frozenset(
+    {
+        "connection_limit", "max_connection_lifetime", "max_idle_connection_lifetime", "pgbouncer",
+        "pool_timeout", "socket_timeout", "sslaccept", "sslidentity", "statement_cache_size",
+    }
+)  # fmt: skip
+# What node-postgres says in its own way: https://node-postgres.com/features/ssl
+SSL_MODES: Final = {
+    "no-verify": "require",
+    "true": "require",
+    "1": "require",
+    "false": "disable",
+    "0": "disable",
+}
+
 # A statement is tried again when the database was away or busy for a moment.
 TRIES: Final = 4
 FIRST_WAIT_SECONDS: Final = 0.5  # doubles
@@ -68,7 +86,10 @@ class DatabaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """What DATABASE_URL says. Its `repr` shows nothing of the address, which may hold several secrets."""
+    """What DATABASE_URL says. Its `repr` shows nothing of the address, which may hold several secrets.
+
+    `ignored` names the parameters that nobody here knows.
+    """
 
     url: URL = field(repr=False)
     schema: str | None = None
@@ -80,7 +101,10 @@ def parse_url(text: str) -> DatabaseUrl:
 
     Raises `BadDatabase`, without repeating the text: it holds the password.
     """
-    scheme = text.strip().partition("://")[0] if "://" in text else ""
+    text = text.strip()
+    if text[:1] in {'"', "'"} and text[:1] == text[-1:]:  # a file read by Docker keeps them
+        text = text[1:-1].strip()
+    scheme = text.partition("://")[0] if "://" in text else ""
     if scheme in {"postgres", "postgresql"} or scheme.startswith("postgresql+"):
         driver = "postgresql+psycopg2"
     elif scheme == "sqlite" or scheme.startswith("sqlite+"):
@@ -88,7 +112,7 @@ def parse_url(text: str) -> DatabaseUrl:
     else:
         raise BadDatabase("it must begin with postgresql:// or sqlite:///")
     try:
-        url = make_url(text.strip()).set(drivername=driver)
+        url = make_url(text).set(drivername=driver)
     except (ArgumentError, ValueError):
         raise BadDatabase(
             "it is not a valid URL; special characters in the password must be %-encoded"
@@ -96,16 +120,46 @@ def parse_url(text: str) -> DatabaseUrl:
     if driver == "sqlite":
         if url.host or url.database in {None, "", ":memory:"}:
             raise BadDatabase("it names no file; write sqlite:///path or, absolute, sqlite:////path")
-        return DatabaseUrl(url.set(query={}), ignored=tuple(sorted(url.query)))
+        return DatabaseUrl(url.set(query={}), ignored=_unknown(url))
     if text.count("@") > 1:  # what follows the first would be shown as the host, and may be half a password
         raise BadDatabase("an @ within the password or any other part of it must be written as %40")
+    return _postgresql(url)
+
+
+def _postgresql(url: URL) -> DatabaseUrl:
+    """A PostgreSQL URL with the parameters that libpq knows, and the rest taken out."""
+    several = [name for name, value in url.query.items() if not isinstance(value, str)]
+    if set(several) - {"host"}:  # of hosts there may be several
+        raise BadDatabase(f"it gives {_named(several)} more than once")
+    query: dict[str, Any] = dict(url.query)
+    # libpq takes these from anywhere, and what stands here wins.
+    url = url.set(
+        username=query.pop("user", url.username),
+        password=query.pop("password", url.password),
+        database=query.pop("dbname", url.database),
+    )
     if not url.database:
         raise BadDatabase("it names no database; write postgresql://user:password@host/database")
-    schema = url.query.get("schema")
-    if not isinstance(schema, str | None):
-        raise BadDatabase("it names more than one schema")
-    ignored = tuple(sorted(set(url.query) - LIBPQ_OPTIONS - {"schema"}))
-    return DatabaseUrl(url.difference_update_query(["schema", *ignored]), schema, ignored)
+    mode = query.get("sslmode", query.pop("ssl", ""))
+    if mode:
+        query["sslmode"] = SSL_MODES.get(mode, mode)
+    schema = query.pop("schema", None)
+    known = {name: value for name, value in query.items() if name in LIBPQ_OPTIONS}
+    return DatabaseUrl(url.set(query=known), schema, _unknown(url.set(query=query)))
+
+
+def _unknown(url: URL) -> tuple[str, ...]:
+    return tuple(sorted(set(url.query) - LIBPQ_OPTIONS - PRISMA_OPTIONS))
+
+
+def _named(names: Iterable[str]) -> str:
+    """Names of parameters, unless they have no shape of one: then they may be half a password."""
+    return ", ".join(name if re.fullmatch(r"\w{1,40}", name) else "a parameter" for name in names)
+
+
+def warning_of(target: DatabaseUrl) -> str | None:
+    """What is to be said of the parameters that are ignored, if there are any."""
+    return f"DATABASE_URL: {_named(target.ignored)} is not known and is ignored" if target.ignored else None
 
 
 class Connection:

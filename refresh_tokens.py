@@ -22,7 +22,7 @@ from typing import Any, Final, TextIO
 import click
 
 from alerts import Ended, send_alerts
-from connection import UPGRADE, BadDatabase, DatabaseLost
+from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from console import Console
 from database import Database
 from meta_client import Interrupted, MetaClient
@@ -222,7 +222,10 @@ class Program:
             logger.warning(warning)
         if self._options.workers is not None:
             environment["WORKERS"] = str(self._options.workers)
-        return Settings.from_env(environment)
+        settings = Settings.from_env(environment)
+        if ignored := warning_of(settings.database):
+            logger.warning(ignored)
+        return settings
 
     def _ids(self, database: Database) -> tuple[ChannelId, ...] | None:
         """The channels asked for, as their ids are in the table; None for all of them."""

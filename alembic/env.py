@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 
-from connection import BadDatabase, DatabaseUrl
+from connection import BadDatabase, DatabaseUrl, warning_of
 from redact import one_line, redact
 from settings import BadSettings, read_database, read_environment
 from tables import (
@@ -89,6 +89,8 @@ def run() -> None:
         raise CommandError(f"the database says: {redact(one_line(str(error.orig)))}") from None
 
 
+if warning := warning_of(database):
+    logging.getLogger("alembic.runtime.migration").warning(warning)
 if context.is_offline_mode():
     raise CommandError("these migrations look at the database that they change; --sql cannot do that")
 run()

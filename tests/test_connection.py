@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import connection as module
 from conftest import only_postgresql, only_sqlite
-from connection import TRIES, BadDatabase, Connection, DatabaseLost, parse_url
+from connection import TRIES, BadDatabase, Connection, DatabaseLost, parse_url, warning_of
 
 PASSWORD = "s3cr3t-of-mine"
 
@@ -70,23 +70,45 @@ def test_every_spelling_of_postgresql_is_the_driver_that_we_have(pasted):
             "?schema=sales&connection_limit=5&pgbouncer=true&pool_timeout=0",
             {},
             "sales",
-            ("connection_limit", "pgbouncer", "pool_timeout"),
+            (),
         ),
+        ("?poolsize=5&applicationName=app", {}, None, ("applicationName", "poolsize")),
         (
             "?sslmode=require&sslrootcert=/ca.pem&connect_timeout=3",
             {"sslmode": "require", "sslrootcert": "/ca.pem", "connect_timeout": "3"},
             None,
             (),
         ),
-        ("?user=somebody&password=else&sslaccept=strict", {}, None, ("password", "sslaccept", "user")),
+        ("?sslmode=no-verify", {"sslmode": "require"}, None, ()),
+        ("?ssl=true&sslaccept=strict", {"sslmode": "require"}, None, ()),
+        ("?sslmode=verify-full&ssl=true", {"sslmode": "verify-full"}, None, ()),
         ("?host=/var/run/postgresql", {"host": "/var/run/postgresql"}, None, ()),
     ],
 )
-def test_the_options_of_libpq_are_kept_and_those_of_prisma_are_understood_or_named(
-    query, kept, schema, ignored
-):
+def test_options_of_libpq_are_kept_those_of_prisma_left_out_and_others_named(query, kept, schema, ignored):
     found = parse_url(f"postgresql://app@db.example/shop{query}")
     assert (dict(found.url.query), found.schema, found.ignored) == (kept, schema, ignored)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "postgresql://db.example/shop?user=app&password=pw",
+        "postgresql://db.example/?user=app&password=pw&dbname=shop",
+        "postgresql://other:else@db.example/shop?user=app&password=pw",
+        '"postgresql://app:pw@db.example/shop"',
+        "'postgresql://app:pw@db.example/shop'\n",
+    ],
+)
+def test_who_connects_may_stand_in_the_parameters_and_the_whole_in_quotes(pasted):
+    expected = "postgresql+psycopg2://app:pw@db.example/shop"
+    assert parse_url(pasted).url.render_as_string(hide_password=False) == expected
+
+
+def test_parameters_that_nobody_knows_are_named_and_what_may_be_half_a_password_is_not():
+    known = "connection_limit=5&sslmode=require"
+    told = warning_of(parse_url(f"postgresql://app:pw@db.example/shop?{known}&foo=1&s3cr3t%2Fof-mine=2"))
+    assert told == "DATABASE_URL: foo, a parameter is not known and is ignored"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +155,6 @@ def test_sqlite_is_a_file_and_nothing_else(text, file, ignored):
         ("", "must begin with postgresql:// or sqlite:///"),
         ("shop", "must begin with"),
         (f"mysql://app:{PASSWORD}@db.example/shop", "must begin with"),
-        (f'"postgresql://app:{PASSWORD}@db.example/shop"', "must begin with"),
         (f"postgresql:/app:{PASSWORD}@db.example/shop", "must begin with"),
         (f"DATABASE_URL=postgresql://app:{PASSWORD}@db.example/shop", "must begin with"),
         ("file:./dev.db", "must begin with"),
@@ -145,7 +166,7 @@ def test_sqlite_is_a_file_and_nothing_else(text, file, ignored):
         (f"postgresql://app:{PASSWORD}@db.example", "names no database"),
         (f"postgresql://app:{PASSWORD}@db.example/", "names no database"),
         (f"postgresql://app:{PASSWORD}@db.example/?schema=x", "names no database"),
-        (f"postgresql://app:{PASSWORD}@db.example/shop?schema=a&schema=b", "more than one schema"),
+        (f"postgresql://app:{PASSWORD}@db.example/shop?schema=a&schema=b", "it gives schema more than once"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite:///:memory:", "names no file"),
