@@ -12,6 +12,7 @@ Every method may raise `BadDatabase` (it answers, but refuses) or `DatabaseLost`
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -36,7 +37,8 @@ from models import (
     fingerprint,
     plain_id,
 )
-from tables import TableMap, comparable, reflect
+from rights import count_on, missing_rights
+from tables import TableMap, Tables, comparable, reflect
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ class Database:
         column = self._channel.c.id
         value: ChannelId = text
         if isinstance(column.type, sa.Integer):
-            if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+            if not re.fullmatch(r"-?[0-9]{1,19}", text):
                 return None
             value = int(text)
         try:
@@ -99,6 +101,38 @@ class Database:
         except BadDatabase:  # not even the shape of an id of this table
             return None
         return None if found is None else plain_id(found)
+
+    def new_id(self, text: str) -> ChannelId:
+        """What a user wrote as `text`, as the id of a row that is not there yet. Raises `BadDatabase`."""
+        if not isinstance(self._channel.c.id.type, sa.Integer):
+            return text
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+            raise BadDatabase(f"the ids of {self._mapping.full_name} are numbers, and {text} is none")
+        return int(text)
+
+    def get(self, id_: ChannelId) -> Channel | None:
+        """The channel with this id, with or without a token; None if it is not of the type to look for."""
+        c = self._channel.c
+        query = sa.select(*self._columns).where(c.id == id_, c.type == self._mapping.type)
+        row = self._connection.run(lambda conn, _: conn.execute(query).one_or_none())
+        return None if row is None else as_channel(row)
+
+    def candidates(self, after: ChannelId | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+        """The next page of all channels with a token, by id."""
+        id_ = self._channel.c.id
+        query = sa.select(*self._columns).where(self._is_candidate()).order_by(id_).limit(limit)
+        if after is not None:
+            query = query.where(id_ > after)
+        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+
+    def missing_rights(self) -> list[str]:
+        """What the role that we are may not do although a run needs it."""
+        tables = Tables(self._channel, self._audit)
+        return self._connection.run(lambda c, _: missing_rights(c, tables))
+
+    def describe(self) -> str:
+        """Where the channels are, for people."""
+        return f"{self._mapping.full_name} in {'SQLite' if self._connection.is_sqlite else 'PostgreSQL'}"
 
     def count(self, look: Look) -> Counts:
         """Count candidates, due and waiting in one pass."""
@@ -192,6 +226,15 @@ class Database:
         for change in changes:
             self._leases.pop(change.channel.id, None)
         return [(written, "") for written in results]
+
+    def create(self, change: Change) -> None:
+        """Insert the row that `change` describes, with its audit rows."""
+
+        def insert(connection: sa.Connection, attempt: int) -> None:
+            if attempt == 1 or not self._has_landed(connection, change):
+                self._insert(connection, change)
+
+        self._connection.run(insert, immediate=True)
 
     def needing_attention(self, soon: datetime) -> list[Channel]:
         """Candidates in `warning` of which nobody was told, or not since they came near their end.
@@ -368,18 +411,9 @@ class Database:
         id_ = change.channel.id
         if again and self._has_landed(connection, change):
             return Written.WRITTEN
-        values: dict[Any, Any] = {
-            c.wa_token_encrypted: change.ciphertext,
-            c.token_expires_at: change.expires_at,
-            c.last_token_refresh_at: change.refreshed_at,
-            c.token_status: change.status,
-            c.token_error: change.error,
-            c.token_fingerprint: fingerprint(change.ciphertext),
-        }
+        values = self._values(change)
         if change.ciphertext == change.channel.ciphertext:
             del values[c.wa_token_encrypted]
-        if change.clear_alert:
-            values[c.token_alerted_at] = None
         statement = self._update(values | self._give_back(id_))
         unchanged = sa.and_(c.id == id_, self._holds(change.channel.ciphertext))
         if connection.execute(statement.where(unchanged)).rowcount == 0:
@@ -388,11 +422,42 @@ class Database:
             if lost := self._give_back(id_):
                 connection.execute(self._update(lost).where(c.id == id_))
             return Written.REPLACED
+        self._log(connection, change)
+        return Written.WRITTEN
+
+    def _insert(self, connection: sa.Connection, change: Change) -> None:
+        c = self._channel.c
+        values = self._values(change) | {c.id: change.channel.id, c.type: self._mapping.type}
+        for key, value in (("name", change.channel.name), ("active", True)):
+            if key in c:
+                values[c[key]] = value
+        if "updated_at" in c:
+            values[c.updated_at] = self._clock(c.updated_at)
+        connection.execute(sa.insert(self._channel).values(values))
+        self._log(connection, change)
+        if not self._connection.is_sqlite and isinstance(change.channel.id, int):
+            count_on(connection, self._channel, change.channel.id)
+
+    def _values(self, change: Change) -> dict[Any, Any]:
+        """What a change puts into a row."""
+        c = self._channel.c
+        values: dict[Any, Any] = {
+            c.wa_token_encrypted: change.ciphertext,
+            c.token_expires_at: change.expires_at,
+            c.last_token_refresh_at: change.refreshed_at,
+            c.token_status: change.status,
+            c.token_error: change.error,
+            c.token_fingerprint: fingerprint(change.ciphertext),
+        }
+        return values | ({c.token_alerted_at: None} if change.clear_alert else {})
+
+    def _log(self, connection: sa.Connection, change: Change) -> None:
+        """The audit rows of a change."""
         for entry in change.audit:
             connection.execute(
                 sa.insert(self._audit).values(
                     at=change.at,
-                    channel_id=str(id_),
+                    channel_id=str(change.channel.id),
                     event=entry.event,
                     message=entry.message,
                     reason=entry.reason,
@@ -400,7 +465,6 @@ class Database:
                     expires_at_after=entry.expires_at_after,
                 )
             )
-        return Written.WRITTEN
 
     def _give_back(self, id_: ChannelId) -> dict[Any, Any]:
         """The assignment that ends our claim on a row, and leaves anybody else's."""

@@ -259,7 +259,7 @@ class Program:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if isinstance(outcome, Renewed | Skipped) and outcome.recovered:
-            self._recovered.append(label(outcome.name, outcome.id))
+            self._recovered.append(label(outcome))
         self._console.outcome(outcome)
 
     def _on_signal(self, number: int) -> None:

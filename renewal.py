@@ -106,6 +106,7 @@ class _About:
 
     id: ChannelId
     name: str
+    phone_number: str | None = None
     expires_at: datetime | None = None
     expires_at_before: datetime | None = None
 
@@ -115,6 +116,7 @@ class Renewed(_About):
     """A new token was proved and stored. `recovered`: people had been told that it was in trouble."""
 
     recovered: bool = False
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,10 +228,17 @@ def issued(inspection: Inspection, lifetime: timedelta) -> datetime | None:
     return None if inspection.expires_at is None else inspection.expires_at - lifetime
 
 
-def lacks(inspection: Inspection, now: datetime, policy: Policy) -> str | None:
-    """What a valid token lacks, in words, or None. Scopes that Meta does not list are not held against it."""
+def lacks_scopes(inspection: Inspection, policy: Policy) -> str | None:
+    """The permissions that a token lacks, in words, or None. It is not blamed for what Meta does not list."""
     if inspection.scopes is not None and (missing := policy.required_scopes - inspection.scopes):
         return f"the permission {' and '.join(sorted(missing))} is missing"
+    return None
+
+
+def lacks(inspection: Inspection, now: datetime, policy: Policy) -> str | None:
+    """What a valid token lacks, permissions or time to use them, in words, or None."""
+    if lacking := lacks_scopes(inspection, policy):
+        return lacking
     access_ends = inspection.data_access_expires_at
     if access_ends is not None and access_ends < now + policy.refresh_before_expiry:
         return f"its data access ends on {access_ends:%Y-%m-%d}, which a renewal does not move"
@@ -367,6 +376,23 @@ class Renewer:
             issued_at = issued(old, self._policy.token_lifetime)
             return Bad(self._reason(error), str(error), end_of(old), issued_at)
 
+    def examine(self, token: Secret) -> Good | Endless | Bad:
+        """What Meta says of a token that is to be stored as it is.
+
+        Raises `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
+        """
+        try:
+            found = self._meta.inspect(token)
+        except (AppRejected, RateLimited):
+            raise
+        except MetaError as error:
+            return Bad(self._reason(error), str(error), error.expires_at)
+        if lacking := lacks_scopes(found, self._policy):
+            return Bad(Reason.MISSING_PERMISSION, lacking, end_of(found))
+        if found.never_expires and found.data_access_expires_at is None:
+            return Endless()
+        return Good(end_of(found), issued(found, self._policy.token_lifetime))
+
     def _exchange(self, token: Secret, old: Inspection) -> Verdict:
         self._sleep(0)  # nothing new begins once the run is told to stop
         exchanged = self._meta.exchange(token, old.kind)
@@ -438,14 +464,15 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
         expires_at=verdict.end,
         refreshed_at=now,
         clear_alert=True,
-        audit=_with_recovery(channel, refreshed),
+        audit=with_recovery(channel, refreshed),
     )
     outcome = Renewed(
         id=channel.id,
         name=channel.name,
+        phone_number=channel.phone_number,
         expires_at=verdict.end,
         expires_at_before=channel.expires_at,
-        recovered=_has_recovered(channel),
+        recovered=has_recovered(channel),
     )
     return Settled(channel, outcome, change)
 
@@ -466,9 +493,9 @@ def _settle_good(
         expires_at=end,
         refreshed_at=refreshed_at,
         clear_alert=True,
-        audit=_with_recovery(channel, *([] if was_right else [corrected])),
+        audit=with_recovery(channel, *([] if was_right else [corrected])),
     )
-    outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, end, recovered=_has_recovered(channel))
+    outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, end, recovered=has_recovered(channel))
     return Settled(channel, outcome, change)
 
 
@@ -483,9 +510,9 @@ def _settle_endless(channel: Channel, now: datetime) -> Settled:
         expires_at=None,
         refreshed_at=now,  # so that it is looked at again when it would be old
         clear_alert=True,
-        audit=_with_recovery(channel, entry),
+        audit=with_recovery(channel, entry),
     )
-    outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=_has_recovered(channel))
+    outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=has_recovered(channel))
     return Settled(channel, outcome, change)
 
 
@@ -513,6 +540,7 @@ def failed(channel: Channel, reason: Reason, detail: str, expires_at: datetime |
     return Failed(
         id=channel.id,
         name=channel.name,
+        phone_number=channel.phone_number,
         expires_at=expires_at,
         expires_at_before=channel.expires_at,
         reason=reason,
@@ -533,6 +561,7 @@ def skipped(
     return Skipped(
         id=channel.id,
         name=channel.name,
+        phone_number=channel.phone_number,
         expires_at=expires_at,
         expires_at_before=channel.expires_at,
         reason=reason,
@@ -541,7 +570,7 @@ def skipped(
     )
 
 
-def _has_recovered(channel: Channel) -> bool:
+def has_recovered(channel: Channel) -> bool:
     """Whether a success is news: people had been told of this channel's trouble."""
     return _was_warning(channel) and channel.alerted_at is not None
 
@@ -550,7 +579,7 @@ def _was_warning(channel: Channel) -> bool:
     return channel.status == Status.WARNING
 
 
-def _with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, ...]:
+def with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, ...]:
     """The audit entries of a success, and one more if the channel was in trouble before."""
     if not _was_warning(channel):
         return entries

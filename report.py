@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Any, Final, Protocol, assert_never
 from urllib.parse import quote
 
 from models import Channel, ChannelId
@@ -54,10 +54,27 @@ def advice(reason: str) -> str:
     return ADVICE.get(reason, "look at the detail")
 
 
-def label(name: str, id_: ChannelId) -> str:
-    """A channel as people see it: `Bakery North (12)`, or only the id where it has no name."""
-    shown, number = one_line(name), one_line(str(id_))
-    return number if shown in ("", number) else f"{shown} ({number})"
+class Named(Protocol):
+    """What a label is made of: a channel, or an outcome."""
+
+    @property
+    def id(self) -> ChannelId:
+        """As it is in the table."""
+
+    @property
+    def name(self) -> str:
+        """The id again where there is none."""
+
+    @property
+    def phone_number(self) -> str | None:
+        """If the table map names a column for it."""
+
+
+def label(one: Named) -> str:
+    """A channel as people see it: `Bakery North (12)`, with its number if there is one, or only the id."""
+    name, number, phone = one_line(one.name), one_line(str(one.id)), one_line(one.phone_number or "")
+    known = [part for part in (number, phone) if part]
+    return ", ".join(known) if name in ("", number) else f"{name} ({', '.join(known)})"
 
 
 def left(expires_at: datetime | None, now: datetime) -> str:
@@ -82,11 +99,11 @@ def ends(expires_at: datetime | None, now: datetime) -> str:
 
 def outcome_line(outcome: Outcome, now: datetime) -> str:
     """One outcome in one line, beginning with its word."""
-    name = label(outcome.name, outcome.id)
+    name = label(outcome)
     match outcome:
         case Renewed():
             end = "never expires now" if outcome.expires_at is None else ends(outcome.expires_at, now)
-            return f"renewed  {name}: {end}"
+            return f"{'stored ' if outcome.by_hand else 'renewed'}  {name}: {end}"
         case Failed():
             return f"failed   {name}: {outcome.reason}: {outcome.detail}"
         case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
@@ -104,7 +121,7 @@ TABLE_HEAD: Final = f"{'CHANNEL':<{NAME_WIDTH}}  {'EXPIRES':<10}  {'DAYS LEFT':<
 
 def table_row(outcome: Outcome, now: datetime) -> str:
     """A row of the dry run's table: channel, expires, days left, why due."""
-    name = redact(label(outcome.name, outcome.id))  # before it is cut: half a secret is not recognised
+    name = redact(label(outcome))  # before it is cut: half a secret is not recognised
     name = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
     day = outcome.expires_at.date().isoformat() if outcome.expires_at else "-"
     match outcome:
@@ -126,7 +143,7 @@ def summary(tally: Tally, failures: Sequence[Failed], stopped: Stopped | None, n
     shown = failures[:SHOWN_IN_SUMMARY]
     lines = [f"Renewed: {tally.renewed}", f"Failed:  {tally.failed}"]
     for failure in shown:
-        name = label(failure.name, failure.id)
+        name = label(failure)
         lines += [
             f"  {name}: {failure.reason}, {ends(failure.expires_at, now)}",
             f"    → {advice(failure.reason)}",
@@ -231,7 +248,7 @@ def compose(situation: Situation) -> Message:
 def _unwritten_card(failure: Failed, now: datetime) -> Card:
     """A channel whose row the database refused to write: nothing for its customer to do."""
     lines = (failure.detail, _capital(ends(failure.expires_at, now)), f"To do: {advice(failure.reason)}")
-    return Card(label(failure.name, failure.id), lines)
+    return Card(label(failure), lines)
 
 
 def _card(channel: Channel, now: datetime, reconnect_url: str | None) -> Card:
@@ -243,7 +260,7 @@ def _card(channel: Channel, now: datetime, reconnect_url: str | None) -> Card:
         f"To do: {advice(reason)}",
     )
     link = reconnect_url.replace("{channel_id}", quote(str(channel.id), safe="")) if reconnect_url else None
-    return Card(label(channel.name, channel.id), lines, link)
+    return Card(label(channel), lines, link)
 
 
 def _capital(text: str) -> str:

@@ -83,6 +83,14 @@ class Stop:
 class WrongKeys(Exception):
     """No stored token opens with the key ring: it is the key that is wrong, so nothing was touched."""
 
+    @classmethod
+    def of_all(cls) -> WrongKeys:
+        """The error in the one wording that there is."""
+        return cls(
+            "TOKEN_ENCRYPTION_KEY opens none of the stored tokens, so the key is wrong and not the tokens; "
+            "give the key that the application encrypts with. Nothing was changed"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
@@ -493,10 +501,7 @@ def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
 
     if any(map(opens, _pages(database.due, look))) or any(map(opens, database.others(look, OTHERS_TRIED))):
         return
-    raise WrongKeys(
-        "TOKEN_ENCRYPTION_KEY opens none of the stored tokens, so the key is wrong and not the tokens; "
-        "give the key that the application encrypts with. Nothing was changed"
-    )
+    raise WrongKeys.of_all()
 
 
 def _pages(look_up: Callable[[Look, Cursor | None], list[Channel]], look: Look) -> Iterator[Channel]:
@@ -516,6 +521,7 @@ def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
     return Due(
         id=channel.id,
         name=channel.name,
+        phone_number=channel.phone_number,
         expires_at=channel.expires_at,
         expires_at_before=channel.expires_at,
         why=is_due(channel, look) or Why.ASKED_FOR,

@@ -6,12 +6,14 @@ at what is there and gives tables that speak our names in code and theirs in SQL
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN
 
 from connection import UPGRADE, BadDatabase
 
@@ -244,6 +246,12 @@ def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
 
     Raises `BadDatabase` if one is missing, lacks a column, or cannot be worked with.
     """
+    with warnings.catch_warnings():  # of types and indexes that SQLAlchemy does not know, and nobody needs
+        warnings.simplefilter("ignore", sa.exc.SAWarning)
+        return _reflect(connection, mapping)
+
+
+def _reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
     inspector = sa.inspect(connection)
     plain = define_tables(sa.MetaData(), mapping)
     types: dict[tuple[str, str], Any] = {}
@@ -287,7 +295,14 @@ def _columns_of(inspector: sa.Inspector, table: str, mapping: TableMap) -> dict[
         columns = inspector.get_columns(table, schema=mapping.schema)
     except sa.exc.NoSuchTableError:
         raise BadDatabase(_no_table(inspector, table, mapping)) from None
-    return {column["name"]: column["type"] for column in columns}
+    return {column["name"]: _plain(column["type"]) for column in columns}
+
+
+def _plain(found: Any) -> Any:
+    """What a type is beneath the names and rules that a domain gives it."""
+    while isinstance(found, DOMAIN):
+        found = found.data_type
+    return found
 
 
 def _no_table(inspector: sa.Inspector, table: str, mapping: TableMap) -> str:

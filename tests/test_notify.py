@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import notify
+from models import Channel
 from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape
 from redact import RedactingFormatter, Secret
 from report import label
@@ -265,7 +266,7 @@ def test_three_characters_are_escaped_and_no_other(text, escaped):
     ],
 )
 def test_a_channel_of_any_name_arrives(server, slack, name, arrives):
-    slack.deliver(Message("title", "summary", (Card(label(name, 1)),)))
+    slack.deliver(Message("title", "summary", (Card(label(Channel(1, name, ""))),)))
     assert server.received[0]["blocks"][2]["text"]["text"] == arrives
 
 

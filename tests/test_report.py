@@ -113,7 +113,7 @@ def test_where_there_is_no_advice_the_detail_must_do():
     ],
 )
 def test_a_channel_is_shown_by_its_name_and_id_in_one_clean_line(name, id_, shown):
-    assert label(name, id_) == shown
+    assert label(Channel(id_, name, "")) == shown
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_no_name_can_write_a_second_line_or_colour_a_terminal(kind):
 )
 def test_a_new_kind_of_outcome_is_not_shown_as_an_old_one(show):
     with pytest.raises(AssertionError):
-        show(SimpleNamespace(id=1, name="x", expires_at=None))
+        show(SimpleNamespace(id=1, name="x", phone_number=None, expires_at=None))
 
 
 def test_a_secret_in_a_name_is_not_cut_to_what_would_not_be_recognised():

@@ -18,10 +18,11 @@ from fakes import FakeMeta, exchanged, inspection
 from graph_errors import AppRejected, RateLimited, Unavailable
 from jury import Jury, counts_as_new
 from meta_client import Interrupted
-from models import Channel, TableMap, fingerprint
+from models import Channel, fingerprint
 from renewal import Due, Failed, Policy, Reason, Renewed, Renewer, Skipped, Why, is_due, is_waiting
 from rows import Rows
 from runner import Ledger, Run, Scope, Stop, Tally, WrongKeys, preview
+from tables import TableMap
 from world import KEY, days, fernet
 
 POLICY = Policy(days(45), days(15), days(60), frozenset())

@@ -1,0 +1,195 @@
+"""One token that a person obtained by hand: checked with Meta, encrypted like the others, stored and audited.
+
+Nothing is stored that Meta does not call good, and nothing that would shorten a working connection.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from connection import BadDatabase
+from crypto import KeyRing, SealBroken, Undecryptable
+from database import Database, Written
+from layouts import FERNET, Layout
+from models import AuditEntry, Change, Channel, Event, Status
+from redact import Secret
+from renewal import (
+    Bad,
+    Endless,
+    Failed,
+    Good,
+    Policy,
+    Reason,
+    Renewed,
+    Renewer,
+    failed,
+    has_recovered,
+    with_recovery,
+)
+from runner import WrongKeys
+
+LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
+TRIES: Final = 5
+MESSAGE: Final = "Token set by hand"
+
+
+class NotPossible(Exception):
+    """What was asked for cannot be done. One line: why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a token goes: the channel as it is, or as it will be."""
+
+    channel: Channel
+    is_new: bool
+
+
+def read_token() -> Secret:
+    """The token from stdin, or from a prompt that does not show it. Raises `NotPossible`."""
+    if sys.stdin is None:
+        raise NotPossible("there is no stdin to read the token from")
+    if sys.stdin.isatty():
+        text = getpass.getpass("Token (it is not shown): ")
+    else:
+        text = sys.stdin.buffer.read(LONGEST_TOKEN + 1).decode(errors="replace")
+    token = Secret(text.strip())
+    if not token:
+        raise NotPossible("no token came in; pipe it in, or run this on a terminal and paste it")
+    if len(text) > LONGEST_TOKEN or not text.strip().isprintable() or len(text.split()) > 1:
+        raise NotPossible("what came in is no token: one word of at most 16384 printable characters")
+    return token
+
+
+def find_slot(database: Database, id_: str, name: str | None) -> Slot:
+    """The channel with the id that a user wrote, or the one to create. Raises `NotPossible`."""
+    found = database.find_id(id_)
+    if found is None:
+        if name is None:
+            raise NotPossible(f"there is no channel with the id {id_}; to create it, add --name NAME")
+        return Slot(Channel(database.new_id(id_), name, ""), is_new=True)
+    channel = database.get(found)
+    if channel is None:
+        raise NotPossible(f"the row with the id {id_} is no WhatsApp channel (see CHANNEL_TYPE)")
+    return Slot(channel, is_new=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What is needed to store a token."""
+
+    database: Database
+    renewer: Renewer
+    keys: KeyRing
+    policy: Policy
+    clock: Callable[[], datetime]
+
+    def store(self, slot: Slot, token: Secret) -> Renewed | Failed:
+        """Check a token with Meta and store it. A refused token is a `Failed`, and nothing has changed.
+
+        Raises `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted`, `BadDatabase` and `DatabaseLost`.
+        """
+        channel = slot.channel
+        layout = self._layout(channel)
+        verdict = self.renewer.examine(token)
+        if not isinstance(verdict, Bad):
+            verdict = self._worth_it(verdict, channel)
+        if isinstance(verdict, Bad):
+            detail = f"{verdict.detail}; nothing was stored"
+            return failed(channel, verdict.reason, detail, channel.expires_at)
+        try:
+            ciphertext = self.keys.seal(token, layout)
+        except SealBroken as error:
+            return failed(channel, Reason.WRITE_FAILED, str(error), channel.expires_at)
+        change = _change(verdict, channel, ciphertext, self.clock())
+        if slot.is_new:
+            self._create(change)
+        elif refusal := self._overwrite(change, verdict):
+            return failed(channel, Reason.WRITE_FAILED, refusal, channel.expires_at)
+        return Renewed(
+            id=channel.id,
+            name=channel.name,
+            phone_number=channel.phone_number,
+            expires_at=change.expires_at,
+            expires_at_before=channel.expires_at,
+            recovered=has_recovered(channel),
+            by_hand=True,
+        )
+
+    def _worth_it(self, verdict: Good | Endless, channel: Channel) -> Good | Endless | Bad:
+        """The verdict, unless the token ends at once and a better one is there: then it was a mistake."""
+        end = verdict.end if isinstance(verdict, Good) else None
+        known = channel.expires_at if channel.status == Status.OK and not channel.replaced else None
+        soon = self.clock() + self.policy.refresh_before_expiry
+        if end is None or known is None or not end < soon <= known:
+            return verdict
+        detail = f"it ends on {end:%Y-%m-%d}, but the stored token is good until {known:%Y-%m-%d}"
+        return Bad(Reason.NOT_EXTENDED, detail, end)
+
+    def _layout(self, channel: Channel) -> Layout:
+        """The layout of the row itself, else the usual one of the table. Raises `WrongKeys`."""
+        if channel.ciphertext:
+            try:
+                return self.keys.open(channel.ciphertext).layout
+            except Undecryptable:
+                pass
+        return usual_layout(self.database, self.keys)
+
+    def _create(self, change: Change) -> None:
+        try:
+            self.database.create(change)
+        except BadDatabase as error:
+            raise BadDatabase(
+                f"the channel cannot be created: {error}; create it in the application, then set its token"
+            ) from None
+
+    def _overwrite(self, change: Change, verdict: Good | Endless) -> str | None:
+        """Write over whatever token the row holds: a person chose this one. Gives why it did not work."""
+        channel = change.channel
+        for _ in range(TRIES):
+            ((written, words),) = self.database.write([change])
+            if written is not Written.REPLACED:
+                return f"{words}; the stored token is as it was" if written is Written.REFUSED else None
+            if (now_there := self.database.get(channel.id)) is None:
+                return "the channel is gone"
+            change = _change(verdict, now_there, change.ciphertext, self.clock())
+        return "the row changes all the time"
+
+
+def usual_layout(database: Database, keys: KeyRing) -> Layout:
+    """How most of the table's tokens are written down; Fernet where there are none.
+
+    Raises `WrongKeys` if there are several tokens and none opens.
+    """
+    found: Counter[Layout] = Counter()
+    channels = database.candidates()
+    for channel in channels:
+        try:
+            found[keys.open(channel.ciphertext).layout] += 1
+        except Undecryptable:
+            continue
+    if not found and len(channels) > 1:
+        raise WrongKeys.of_all()
+    return found.most_common(1)[0][0] if found else FERNET
+
+
+def _change(verdict: Good | Endless, channel: Channel, ciphertext: str, now: datetime) -> Change:
+    end = verdict.end if isinstance(verdict, Good) else None
+    issued_at = verdict.issued_at if isinstance(verdict, Good) else None
+    entry = AuditEntry(Event.SET_BY_HAND, MESSAGE, None, channel.expires_at, end)
+    return Change(
+        channel,
+        now,
+        ciphertext,
+        Status.OK if isinstance(verdict, Good) else Status.NEVER_EXPIRES,
+        expires_at=end,
+        refreshed_at=issued_at or now,
+        clear_alert=True,
+        audit=with_recovery(channel, entry),
+    )

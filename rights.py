@@ -1,0 +1,91 @@
+"""What the database role may do: asked before a run, because a token that cannot be stored is not fetched."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Final
+
+import sqlalchemy as sa
+
+from tables import Tables
+
+READ_ONLY: Final = frozenset({"id", "name", "type", "active", "phone_number"})
+
+# Which of some columns of a table the role may not SELECT or UPDATE, whether by the table or by itself.
+_LACKING: Final = sa.text(
+    "SELECT wanted FROM unnest(CAST(:columns AS text[])) AS wanted "
+    "WHERE NOT has_column_privilege(CAST(:table AS text), wanted, CAST(:right AS text))"
+)
+# The sequence behind a column, and whether it is one of an identity column, which needs no right of its own.
+_SEQUENCE: Final = sa.text(
+    "SELECT pg_get_serial_sequence(:table, attname), attidentity <> '' FROM pg_attribute "
+    "WHERE attrelid = CAST(:table AS regclass) AND attname = :column"
+)
+
+logger = logging.getLogger(__name__)
+
+
+def missing_rights(connection: sa.Connection, tables: Tables) -> list[str]:
+    """What the role lacks for a run, in words that go behind "the role may not"."""
+    if connection.dialect.name == "sqlite":
+        path = connection.engine.url.database or ""
+        return [] if os.access(path, os.W_OK) else [f"write to {path}"]
+    if connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on":
+        return ["write anything: this server or role is read-only"]
+    channel, audit = tables
+    read = [column.name for column in channel.c]
+    written = [column.name for column in channel.c if column.key not in READ_ONLY]
+    return [
+        *_lacking(connection, channel, "SELECT", read),
+        *_lacking(connection, channel, "UPDATE", written),
+        *_lacking(connection, audit, "INSERT", [column.name for column in audit.c if column.key != "id"]),
+        *_lacking_sequence(connection, audit),
+    ]
+
+
+def quoted(connection: sa.Connection, table: sa.Table) -> str:
+    """A table's name as SQL has it."""
+    return connection.dialect.identifier_preparer.format_table(table)
+
+
+def _sequence(connection: sa.Connection, table: sa.Table) -> tuple[str, bool] | None:
+    """The sequence that numbers the rows, as SQL has it, and whether it is that of an identity column."""
+    values = {"table": quoted(connection, table), "column": table.c.id.name}
+    found = connection.execute(_SEQUENCE, values).one_or_none()
+    return None if found is None or found[0] is None else (str(found[0]), bool(found[1]))
+
+
+def count_on(connection: sa.Connection, table: sa.Table, id_: int) -> None:
+    """Keep the sequence from giving out an id that was put in by hand, if the role may."""
+    found = _sequence(connection, table)
+    if found is None:
+        return
+    sequence, _ = found
+    try:
+        with connection.begin_nested():
+            last = sa.text(f"SELECT last_value FROM {sequence}")  # noqa: S608 - quoted by PostgreSQL
+            if connection.execute(last).scalar_one() < id_:
+                connection.execute(sa.select(sa.func.setval(sequence, id_)))
+    except sa.exc.ProgrammingError:
+        logger.warning("the role may not set %s: it may give out the id %d again", sequence, id_)
+
+
+def _lacking(connection: sa.Connection, table: sa.Table, right: str, columns: Iterable[str]) -> list[str]:
+    values = {"columns": list(columns), "table": quoted(connection, table), "right": right}
+    lacking = connection.execute(_LACKING, values).scalars().all()
+    if not lacking:
+        return []
+    return [f"{right} {', '.join(lacking)} of {quoted(connection, table)}"]
+
+
+def _lacking_sequence(connection: sa.Connection, audit: sa.Table) -> list[str]:
+    found = _sequence(connection, audit)
+    if found is None:
+        return []
+    sequence, is_identity = found
+    if is_identity:
+        return []
+    usable = sa.select(sa.func.has_sequence_privilege(sequence, "USAGE"))
+    return [] if connection.execute(usable).scalar() else [f"USE the sequence {sequence}"]
