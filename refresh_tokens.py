@@ -30,9 +30,10 @@ from models import ChannelId
 from notify import Slack
 from redact import RedactingFormatter, RedactingJsonFormatter
 from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
-from report import advice, counts, label, preview_summary, summary, timestamp
+from report import counts, label, preview_summary, summary, timestamp
 from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
+from words import EN
 
 VERSION: Final = "0.1.0"
 CONFIGURATION: Final = "configuration"
@@ -186,7 +187,10 @@ class Program:
         if stopped:
             if self._options.as_json or not self._has_begun:  # else the summary says it
                 logger.error(
-                    "stopped early: %s: %s; %s", stopped.reason, stopped.detail, advice(stopped.reason)
+                    "stopped early: %s: %s; %s",
+                    stopped.reason,
+                    stopped.detail,
+                    EN.advice(stopped.reason),
                 )
             return stopped, Exit.STOPPED
         return None, Exit.FAILED if self._tally.failed else Exit.OK

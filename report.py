@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, assert_never
 from urllib.parse import quote
 
@@ -13,27 +13,11 @@ from notify import Card, Message
 from redact import one_line, redact
 from renewal import Due, Failed, Outcome, Reason, Renewed, Skipped
 from runner import Stopped, Tally
+from words import EN
 
 SHOWN_IN_SUMMARY: Final = 100
 SHOWN_IN_MESSAGE: Final = 45
 NAME_WIDTH: Final = 34
-
-# What a person does about each reason.
-ADVICE: Final[Mapping[str, str]] = {
-    Reason.RECONNECT_REQUIRED: "the customer must connect WhatsApp again",
-    Reason.MISSING_PERMISSION: "the customer must connect WhatsApp again and grant every permission",
-    Reason.NOT_EXTENDED: "the customer must connect WhatsApp again before it ends",
-    Reason.UNDECRYPTABLE: "add its key to TOKEN_ENCRYPTION_KEY, or have the customer connect WhatsApp again",
-    Reason.UNAVAILABLE: "nothing yet: it is tried again at the next run",
-    Reason.UNEXPECTED_ANSWER: "look at the detail; it is tried again at the next run",
-    Reason.WRITE_FAILED: "see why the database refuses the row; the old token is untouched",
-    Reason.APP_REJECTED: "check META_APP_ID, META_APP_SECRET and the app's state in Meta's App Dashboard",
-    Reason.RATE_LIMITED: "nothing: the rest is done at the next run; run at another hour if it comes back",
-    Reason.SYSTEMIC: "look at Meta's status page and the app's settings before anybody is asked to reconnect",
-    Reason.DATABASE_LOST: "see whether the database is up; the next run does the rest",
-    "configuration": "correct the configuration and run again",
-    "internal_error": "this is a mistake in the program: report it with the log",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +31,6 @@ class Situation:
     now: datetime
     reconnect_url: str | None = None
     unwritten: Sequence[Failed] = ()
-
-
-def advice(reason: str) -> str:
-    """What to do about a reason."""
-    return ADVICE.get(reason, "look at the detail")
 
 
 class Named(Protocol):
@@ -77,37 +56,18 @@ def label(one: Named) -> str:
     return ", ".join(known) if name in ("", number) else f"{name} ({', '.join(known)})"
 
 
-def left(expires_at: datetime | None, now: datetime) -> str:
-    """How long a token still lives: `9 days`, `less than a day`, `ended 3 days ago`, `unknown`."""
-    if expires_at is None:
-        return "unknown"
-    days = (expires_at - now) // timedelta(days=1)
-    if expires_at <= now:
-        days = (now - expires_at) // timedelta(days=1)
-        return f"ended {_days(days)} ago" if days else "ended today"
-    return _days(days) if days else "less than a day"
-
-
-def ends(expires_at: datetime | None, now: datetime) -> str:
-    """When a token ends, as part of a sentence: `ends on 3 Dec 2026 (9 days)`."""
-    if expires_at is None:
-        return "its end is not known"
-    if expires_at <= now:
-        return f"ended on {_day(expires_at)}"
-    return f"ends on {_day(expires_at)} ({left(expires_at, now)})"
-
-
 def outcome_line(outcome: Outcome, now: datetime) -> str:
     """One outcome in one line, beginning with its word."""
     name = label(outcome)
     match outcome:
         case Renewed():
-            end = "never expires now" if outcome.expires_at is None else ends(outcome.expires_at, now)
+            end = "never expires now" if outcome.expires_at is None else EN.ends(outcome.expires_at, now)
             return f"{'stored ' if outcome.by_hand else 'renewed'}  {name}: {end}"
         case Failed():
             return f"failed   {name}: {outcome.reason}: {outcome.detail}"
         case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
-            return f"waiting  {name}: {ends(outcome.expires_at, now)}; {advice(Reason.RECONNECT_REQUIRED)}"
+            advice = EN.advice(Reason.RECONNECT_REQUIRED)
+            return f"waiting  {name}: {EN.ends(outcome.expires_at, now)}; {advice}"
         case Skipped():
             return f"skipped  {name}: {outcome.reason}: {outcome.detail}"
         case Due():
@@ -135,7 +95,7 @@ def table_row(outcome: Outcome, now: datetime) -> str:
             why = "renewed"
         case _:
             assert_never(outcome)
-    return f"{name:<{NAME_WIDTH}}  {day:<10}  {left(outcome.expires_at, now):<18}  {why}"
+    return f"{name:<{NAME_WIDTH}}  {day:<10}  {EN.left(outcome.expires_at, now):<18}  {why}"
 
 
 def summary(tally: Tally, failures: Sequence[Failed], stopped: Stopped | None, now: datetime) -> list[str]:
@@ -145,21 +105,21 @@ def summary(tally: Tally, failures: Sequence[Failed], stopped: Stopped | None, n
     for failure in shown:
         name = label(failure)
         lines += [
-            f"  {name}: {failure.reason}, {ends(failure.expires_at, now)}",
-            f"    → {advice(failure.reason)}",
+            f"  {name}: {failure.reason}, {EN.ends(failure.expires_at, now)}",
+            f"    → {EN.advice(failure.reason)}",
         ]
     if tally.failed > len(shown):
         lines += [f"  … and {tally.failed - len(shown)} more"]
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.reasons.items()))
     lines += [f"Skipped: {tally.skipped}" + (f" ({why})" if why else "")]
     lines += [
-        f"Waiting: {tally.waiting}" + (f" ({advice(Reason.RECONNECT_REQUIRED)})" if tally.waiting else "")
+        f"Waiting: {tally.waiting}" + (f" ({EN.advice(Reason.RECONNECT_REQUIRED)})" if tally.waiting else "")
     ]
     if tally.left:
         lines += [f"Left:    {tally.left} (due, and not reached by this run)"]
     lines += [f"{tally.due} due of {tally.candidates} channels with a token"]
     if stopped:
-        lines += [f"Stopped: {stopped.reason}: {stopped.detail}", f"    → {advice(stopped.reason)}"]
+        lines += [f"Stopped: {stopped.reason}: {stopped.detail}", f"    → {EN.advice(stopped.reason)}"]
     return lines
 
 
@@ -223,7 +183,7 @@ def compose(situation: Situation) -> Message:
     count = len(situation.attention) + len(situation.unwritten)
     if stopped:
         title = "WhatsApp token renewal stopped early"
-        summary_line = f"{stopped.reason}: {stopped.detail}. What to do: {advice(stopped.reason)}."
+        summary_line = f"{stopped.reason}: {stopped.detail}. What to do: {EN.advice(stopped.reason)}."
     elif count:
         title = f"{count} WhatsApp {'line needs' if count == 1 else 'lines need'} attention"
         summary_line = "Their tokens could not be renewed. When a token ends, that customer's WhatsApp stops."
@@ -247,7 +207,11 @@ def compose(situation: Situation) -> Message:
 
 def _unwritten_card(failure: Failed, now: datetime) -> Card:
     """A channel whose row the database refused to write: nothing for its customer to do."""
-    lines = (failure.detail, _capital(ends(failure.expires_at, now)), f"To do: {advice(failure.reason)}")
+    lines = (
+        failure.detail,
+        _capital(EN.ends(failure.expires_at, now)),
+        f"To do: {EN.advice(failure.reason)}",
+    )
     return Card(label(failure), lines)
 
 
@@ -256,8 +220,8 @@ def _card(channel: Channel, now: datetime, reconnect_url: str | None) -> Card:
     reason, _, detail = (channel.error or "").partition(": ")
     lines = (
         one_line(detail or reason),
-        _capital(ends(channel.expires_at, now)),
-        f"To do: {advice(reason)}",
+        _capital(EN.ends(channel.expires_at, now)),
+        f"To do: {EN.advice(reason)}",
     )
     link = reconnect_url.replace("{channel_id}", quote(str(channel.id), safe="")) if reconnect_url else None
     return Card(label(channel), lines, link)
@@ -265,11 +229,3 @@ def _card(channel: Channel, now: datetime, reconnect_url: str | None) -> Card:
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
-
-
-def _day(time: datetime) -> str:
-    return f"{time.day} {time:%b %Y}"
-
-
-def _days(days: int) -> str:
-    return "1 day" if days == 1 else f"{days} days"

@@ -12,7 +12,7 @@ import pytest
 
 from refresh_tokens import VERSION, Exit
 from renewal import Reason
-from report import ADVICE
+from words import ADVICE
 from world import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,7 +55,9 @@ MAY_IMPORT = {
         "renewal",
         "runner",
     },
-    "report": {"models", "notify", "redact", "renewal", "runner"},
+    "words": {"renewal"},
+    "fleet": {"models", "renewal"},
+    "report": {"models", "notify", "redact", "renewal", "runner", "words"},
     "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner"},
     "console": {"redact", "renewal", "report"},
     "settings": {"connection", "crypto", "meta_client", "redact", "tables"},
@@ -91,6 +93,7 @@ def test_imports_run_one_way(room):
         ("cryptography", {"crypto"}),
         ("click", {"console", "refresh_tokens"}),
         ("dotenv", {"settings"}),
+        ("babel", {"words"}),
         ("sandbox", set()),
     ],
 )

@@ -15,16 +15,12 @@ from notify import Card, Message
 from redact import Secret
 from renewal import Due, Failed, Reason, Renewed, Skipped, Why
 from report import (
-    ADVICE,
     TABLE_HEAD,
     Situation,
-    advice,
     compose,
     counts,
-    ends,
     entry,
     label,
-    left,
     outcome_line,
     preview_summary,
     summary,
@@ -32,6 +28,7 @@ from report import (
     timestamp,
 )
 from runner import Stopped, Tally
+from words import ADVICE, EN
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 SOON = datetime(2026, 12, 10, 20, 30, 15, 999_999, tzinfo=UTC)
@@ -89,7 +86,7 @@ def test_there_is_advice_for_every_reason_to_fail_or_to_stop_and_for_no_other():
 
 
 def test_where_there_is_no_advice_the_detail_must_do():
-    assert advice("something new") == "look at the detail"
+    assert EN.advice("something new") == "look at the detail"
 
 
 # Names, days and times
@@ -133,11 +130,11 @@ def test_a_channel_is_shown_by_its_name_and_id_in_one_clean_line(name, id_, show
     ],
 )
 def test_how_long_a_token_lives(lives, shown):
-    assert left(NOW + lives, NOW) == shown
+    assert EN.left(NOW + lives, NOW) == shown
 
 
 def test_how_long_a_token_lives_may_be_unknown_or_for_ever():
-    assert [left(None, NOW), left(LAST, NOW), left(FIRST, NOW)] == [
+    assert [EN.left(None, NOW), EN.left(LAST, NOW), EN.left(FIRST, NOW)] == [
         "unknown",
         "2912108 days",
         "ended 739950 days ago",
@@ -156,7 +153,7 @@ def test_how_long_a_token_lives_may_be_unknown_or_for_ever():
     ],
 )
 def test_when_a_token_ends(end, shown):
-    assert ends(end, NOW) == shown
+    assert EN.ends(end, NOW) == shown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""The fleet as a whole: in what state each line is, and the totals that the page and the metrics show.
+
+Pure values; the database counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Final
+
+from models import Channel, Status
+from renewal import is_waiting
+
+HORIZON_DAYS: Final = 60  # how far ahead the ends of tokens are counted, day by day
+
+
+class State(StrEnum):
+    """In what state a line is; each line is in one. The most urgent first."""
+
+    WARNING = "warning"  # it needs attention
+    WAITING = "waiting"  # its token is dead: nobody is asked about it until its customer reconnects
+    ENDING = "ending"  # it ends within the window, and will be renewed
+    UNKNOWN = "unknown"  # its end is not known yet
+    OK = "ok"
+    NEVER_EXPIRES = "never_expires"
+
+
+def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
+    """The state of a line. `soon` is `now` and the window. `Database.fleet` says the same in SQL."""
+    if is_waiting(channel, now):
+        return State.WAITING
+    if channel.status == Status.WARNING:
+        return State.WARNING
+    if channel.expires_at is None:
+        return State.NEVER_EXPIRES if channel.status == Status.NEVER_EXPIRES else State.UNKNOWN
+    return State.ENDING if channel.expires_at < soon else State.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Totals of all candidates.
+
+    `soonest` is the soonest known end of those that do not wait, past or not. `ends` counts, for each of
+    the next `HORIZON_DAYS` UTC days from today on, the tokens that end on it; days without any are left out.
+    """
+
+    states: Mapping[State, int] = field(default_factory=dict)
+    soonest: datetime | None = None
+    ends: Mapping[date, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many lines there are."""
+        return sum(self.states.values())
+
+    @property
+    def attention(self) -> int:
+        """How many of them need a person."""
+        return self.states.get(State.WARNING, 0) + self.states.get(State.WAITING, 0)

@@ -1,0 +1,168 @@
+"""What people are told about a token, in their language: dates, causes, and who must do what.
+
+The command itself and its logs speak English; alerts and the status page speak `ALERT_LANGUAGE`. A further
+language is one more member of `Language` and one more column in each table here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from babel.dates import format_date
+
+from renewal import Reason
+
+
+class Language(StrEnum):
+    """The values of `ALERT_LANGUAGE`, which are locales, too."""
+
+    EN = "en"
+    ES = "es"
+
+
+Phrase: TypeAlias = Mapping[Language, str]
+
+
+def phrase(en: str, es: str) -> Phrase:
+    """One text in every language."""
+    return {Language.EN: en, Language.ES: es}
+
+
+# What has happened, in plain words.
+CAUSES: Final[Mapping[str, Phrase]] = {
+    Reason.RECONNECT_REQUIRED: phrase("Meta no longer accepts the token", "Meta ya no acepta el token"),
+    Reason.MISSING_PERMISSION: phrase(
+        "the token lacks a permission, or its access to data ends soon",
+        "al token le falta un permiso, o su acceso a datos termina pronto",
+    ),
+    Reason.NOT_EXTENDED: phrase(
+        "Meta answered, but did not prolong the token", "Meta respondió, pero no prolongó el token"
+    ),
+    Reason.UNDECRYPTABLE: phrase(
+        "the stored token cannot be decrypted", "el token guardado no se puede descifrar"
+    ),
+    Reason.UNAVAILABLE: phrase("Meta could not be reached", "no se pudo contactar con Meta"),
+    Reason.UNEXPECTED_ANSWER: phrase(
+        "Meta gave an answer that fits nothing known",
+        "Meta dio una respuesta desconocida",
+    ),
+    Reason.WRITE_FAILED: phrase("the database refused the row", "la base de datos rechazó la fila"),
+}
+
+# What a person does about it.
+ADVICE: Final[Mapping[str, Phrase]] = {
+    Reason.RECONNECT_REQUIRED: phrase(
+        "the customer must connect WhatsApp again", "el cliente debe volver a conectar WhatsApp"
+    ),
+    Reason.MISSING_PERMISSION: phrase(
+        "the customer must connect WhatsApp again and grant every permission",
+        "el cliente debe volver a conectar WhatsApp y conceder todos los permisos",
+    ),
+    Reason.NOT_EXTENDED: phrase(
+        "the customer must connect WhatsApp again before it ends",
+        "el cliente debe volver a conectar WhatsApp antes de que caduque",
+    ),
+    Reason.UNDECRYPTABLE: phrase(
+        "add its key to TOKEN_ENCRYPTION_KEY, or have the customer connect WhatsApp again",
+        "añada su clave a TOKEN_ENCRYPTION_KEY, o pida al cliente que vuelva a conectar WhatsApp",
+    ),
+    Reason.UNAVAILABLE: phrase(
+        "nothing yet: it is tried again at the next run",
+        "nada por ahora: se intenta de nuevo en la próxima ejecución",
+    ),
+    Reason.UNEXPECTED_ANSWER: phrase(
+        "look at the detail; it is tried again at the next run",
+        "mire el detalle; se intenta de nuevo en la próxima ejecución",
+    ),
+    Reason.WRITE_FAILED: phrase(
+        "see why the database refuses the row; the old token is untouched",
+        "averigüe por qué la base de datos rechaza la fila; el token anterior sigue intacto",
+    ),
+    Reason.APP_REJECTED: phrase(
+        "check META_APP_ID, META_APP_SECRET and the app's state in Meta's App Dashboard",
+        "revise META_APP_ID, META_APP_SECRET y el estado de la app en el panel de apps de Meta",
+    ),
+    Reason.RATE_LIMITED: phrase(
+        "nothing: the rest is done at the next run; run at another hour if it comes back",
+        "nada: el resto se hace en la próxima ejecución; si se repite, ejecute a otra hora",
+    ),
+    Reason.SYSTEMIC: phrase(
+        "look at Meta's status page and the app's settings before anybody is asked to reconnect",
+        "mire la página de estado de Meta y los ajustes de la app antes de pedir a nadie que reconecte",
+    ),
+    Reason.DATABASE_LOST: phrase(
+        "see whether the database is up; the next run does the rest",
+        "compruebe que la base de datos funciona; la próxima ejecución hace el resto",
+    ),
+    "configuration": phrase(
+        "correct the configuration and run again", "corrija la configuración y ejecute de nuevo"
+    ),
+    "internal_error": phrase(
+        "this is a mistake in the program: report it with the log",
+        "es un error del programa: informe de él con el registro",
+    ),
+}
+
+_UNKNOWN_REASON: Final = phrase("look at the detail", "mire el detalle")
+_ONE_DAY: Final = phrase("1 day", "1 día")
+_DAYS: Final = phrase("{} days", "{} días")
+_LESS: Final = phrase("less than a day", "menos de un día")
+_UNKNOWN: Final = phrase("unknown", "desconocido")
+_ENDED_AGO: Final = phrase("ended {} ago", "caducó hace {}")
+_ENDED_TODAY: Final = phrase("ended today", "caducó hoy")
+_ENDED_ON: Final = phrase("ended on {}", "caducó el {}")
+_ENDS_ON: Final = phrase("ends on {} ({})", "caduca el {} ({})")
+_END_UNKNOWN: Final = phrase("its end is not known", "no se sabe cuándo caduca")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One language. Times are aware UTC, and days are counted in UTC."""
+
+    language: Language = Language.EN
+
+    def say(self, text: Phrase) -> str:
+        """A phrase in this language."""
+        return text[self.language]
+
+    def cause(self, reason: str) -> str:
+        """What has happened to a channel, as part of a sentence; the reason itself where it is not known."""
+        found = CAUSES.get(reason)
+        return self.say(found) if found else reason
+
+    def advice(self, reason: str) -> str:
+        """Who must do what about a reason."""
+        return self.say(ADVICE.get(reason, _UNKNOWN_REASON))
+
+    def day(self, time: datetime) -> str:
+        """A day such as `3 Dec 2026`."""
+        return format_date(time, "d MMM y", locale=self.language.value)
+
+    def days(self, count: int) -> str:
+        """Such as `1 day` or `9 days`."""
+        return self.say(_ONE_DAY) if count == 1 else self.say(_DAYS).format(count)
+
+    def left(self, expires_at: datetime | None, now: datetime) -> str:
+        """How long a token still lives: `9 days`, `less than a day`, `ended 3 days ago`, `unknown`."""
+        if expires_at is None:
+            return self.say(_UNKNOWN)
+        if expires_at <= now:
+            days = (now - expires_at) // timedelta(days=1)
+            return self.say(_ENDED_AGO).format(self.days(days)) if days else self.say(_ENDED_TODAY)
+        days = (expires_at - now) // timedelta(days=1)
+        return self.days(days) if days else self.say(_LESS)
+
+    def ends(self, expires_at: datetime | None, now: datetime) -> str:
+        """When a token ends, as part of a sentence: `ends on 3 Dec 2026 (9 days)`."""
+        if expires_at is None:
+            return self.say(_END_UNKNOWN)
+        if expires_at <= now:
+            return self.say(_ENDED_ON).format(self.day(expires_at))
+        return self.say(_ENDS_ON).format(self.day(expires_at), self.left(expires_at, now))
+
+
+EN: Final = Words()
