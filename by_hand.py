@@ -73,7 +73,10 @@ def find_slot(database: Database, id_: str, name: str | None) -> Slot:
     if found is None:
         if name is None:
             raise NotPossible(f"there is no channel with the id {id_}; to create it, add --name NAME")
-        return Slot(Channel(database.new_id(id_), name, ""), is_new=True)
+        new = database.new_id(id_)
+        if new is None:
+            raise NotPossible(f"the ids of this table are whole numbers, and {id_} is none")
+        return Slot(Channel(new, name, ""), is_new=True)
     channel = database.get(found)
     if channel is None:
         raise NotPossible(f"the row with the id {id_} is no WhatsApp channel (see CHANNEL_TYPE)")
@@ -82,23 +85,25 @@ def find_slot(database: Database, id_: str, name: str | None) -> Slot:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What is needed to store a token."""
+    """What is needed to store a token. `anyway`: also one that ends sooner than the stored one."""
 
     database: Database
     renewer: Renewer
     keys: KeyRing
     policy: Policy
     clock: Callable[[], datetime]
+    anyway: bool = False
 
     def store(self, slot: Slot, token: Secret) -> Renewed | Failed:
         """Check a token with Meta and store it. A refused token is a `Failed`, and nothing has changed.
 
-        Raises `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted`, `BadDatabase` and `DatabaseLost`.
+        Raises `NotPossible`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted`, `BadDatabase` and
+        `DatabaseLost`.
         """
         channel = slot.channel
         layout = self._layout(channel)
         verdict = self.renewer.examine(token)
-        if not isinstance(verdict, Bad):
+        if not isinstance(verdict, Bad) and not self.anyway:
             verdict = self._worth_it(verdict, channel)
         if isinstance(verdict, Bad):
             detail = f"{verdict.detail}; nothing was stored"
@@ -129,7 +134,8 @@ class Store:
         soon = self.clock() + self.policy.refresh_before_expiry
         if end is None or known is None or not end < soon <= known:
             return verdict
-        detail = f"it ends on {end:%Y-%m-%d}, but the stored token is good until {known:%Y-%m-%d}"
+        days = f"it ends on {end:%Y-%m-%d}, but the stored one is good until {known:%Y-%m-%d}"
+        detail = f"{days} (--yes stores it all the same)"
         return Bad(Reason.NOT_EXTENDED, detail, end)
 
     def _layout(self, channel: Channel) -> Layout:
@@ -145,7 +151,7 @@ class Store:
         try:
             self.database.create(change)
         except BadDatabase as error:
-            raise BadDatabase(
+            raise NotPossible(
                 f"the channel cannot be created: {error}; create it in the application, then set its token"
             ) from None
 

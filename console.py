@@ -21,7 +21,14 @@ from redact import redact
 from renewal import Failed, Outcome, Reason, Skipped
 from report import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
 
-COLOURS: Final = {"renewed": "green", "failed": "red", "waiting": "yellow"}
+COLOURS: Final = {
+    "renewed": "green",
+    "ok": "green",
+    "stored": "green",
+    "PROBLEM": "red",
+    "failed": "red",
+    "waiting": "yellow",
+}
 KEPT_IN_MEMORY: Final = 1024 * 1024  # bytes of the document; a larger one needs a place for temporary files
 ERASE_LINE: Final = "\r\033[K"
 SHOW_CURSOR: Final = "\033[?25h"  # click's progress bar hides it

@@ -102,13 +102,11 @@ class Database:
             return None
         return None if found is None else plain_id(found)
 
-    def new_id(self, text: str) -> ChannelId:
-        """What a user wrote as `text`, as the id of a row that is not there yet. Raises `BadDatabase`."""
+    def new_id(self, text: str) -> ChannelId | None:
+        """What a user wrote as `text`, as the id of a row that is not there yet; None if it cannot be one."""
         if not isinstance(self._channel.c.id.type, sa.Integer):
             return text
-        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-            raise BadDatabase(f"the ids of {self._mapping.full_name} are numbers, and {text} is none")
-        return int(text)
+        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
     def get(self, id_: ChannelId) -> Channel | None:
         """The channel with this id, with or without a token; None if it is not of the type to look for."""

@@ -172,6 +172,14 @@ class MetaClient:
         )
         return _inspection(payload, self._config.app_id)
 
+    def check_app(self) -> None:
+        """Make sure that Meta accepts our app id and secret: ask about the app token itself.
+
+        Whatever Meta says of it, it has let us ask. Raises any other `MetaError`, or `Interrupted`.
+        """
+        with suppress(ReconnectRequired):
+            self.inspect(self._app_token)
+
     def exchange(self, token: Secret, kind: str | None) -> Exchanged:
         """Exchange a living token for a new one; the old one stays valid until its own end.
 

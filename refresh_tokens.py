@@ -10,9 +10,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -22,15 +22,18 @@ from typing import Any, Final, TextIO
 import click
 
 from alerts import Ended, send_alerts
+from by_hand import NotPossible, Store, find_slot, read_token
 from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from console import Console
 from database import Database
+from graph_errors import AppRejected, RateLimited
 from meta_client import Interrupted, MetaClient
 from models import ChannelId
-from notify import Slack
+from notify import Slack, Target
+from preflight import Finding, bad_settings, preflight
 from redact import RedactingFormatter, RedactingJsonFormatter
 from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
-from report import counts, label, preview_summary, summary, timestamp
+from report import counts, finding_line, label, preview_summary, summary, timestamp
 from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
 from words import EN
@@ -64,6 +67,9 @@ class Options:
     force: bool
     audit: bool
     yes: bool
+    check: bool
+    set_token: str | None
+    name: str | None
     channel: tuple[str, ...]
     limit: int | None
     workers: int | None
@@ -73,6 +79,23 @@ class Options:
     quiet: bool
     log_format: str
 
+    def clash(self) -> str | None:
+        """Which options do not go together, in a sentence, or None."""
+        run = {
+            "--dry-run": self.dry_run,
+            "--force": self.force,
+            "--audit": self.audit,
+            "--channel": bool(self.channel),
+            "--limit": self.limit is not None,
+        }
+        alone = {"--check": self.check, "--set-token": self.set_token is not None}
+        modes = [name for name, given in alone.items() if given]
+        if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
+            return f"{modes[0]} stands alone: leave out {', '.join(others)}."
+        if self.name is not None and self.set_token is None:
+            return "--name goes with --set-token."
+        return None
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--dry-run", is_flag=True, help="Show what is due and why; write nothing, call nobody.")
@@ -80,7 +103,20 @@ class Options:
 @click.option(
     "--audit", is_flag=True, help="Ask Meta about every token; renew those that turn out to be due."
 )
-@click.option("--yes", is_flag=True, help=f"Do not ask before --force renews more than {MANY} channels.")
+@click.option(
+    "--check", is_flag=True, help="See whether a run would work: settings, database, keys, Meta, alerts."
+)
+@click.option(
+    "--set-token",
+    metavar="ID",
+    help="Store a token obtained by hand, from stdin or a hidden prompt.",
+)
+@click.option("--name", metavar="NAME", help="With --set-token: create the channel if it is missing.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help=f"Do not ask before --force of over {MANY} channels; store a --set-token that ends sooner.",
+)
 @click.option("--channel", multiple=True, metavar="ID", help="Only this channel. Repeatable.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="At most N channels, the most urgent first."
@@ -89,14 +125,14 @@ class Options:
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
     metavar="N",
-    help="Channels at once; the variable WORKERS says the same.  [default: 16]",
+    help="Channels at once; or set WORKERS.  [default: 16]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, and nothing else there.")
 @click.option(
     "--env-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Settings; instead of .env beside this script. The real environment wins over either.",
+    help="Settings, instead of .env beside this script; the environment wins.",
 )
 @click.option(
     "-v", "--verbose", is_flag=True, help="Log what is done, and show tracebacks of unexpected errors."
@@ -112,14 +148,12 @@ class Options:
 @click.version_option(VERSION, prog_name="refresh_tokens.py")
 @click.pass_context
 def cli(context: click.Context, /, **given: Any) -> None:
-    """Renew WhatsApp access tokens before they die.
-
-    Finds the channels whose token is old or ends soon, exchanges each at Meta, proves the new token, and
-    stores it encrypted. What cannot be renewed is marked and reported. See README.md for the settings.
-    """
+    """Renew WhatsApp access tokens before they die. README.md explains the settings."""
     options = Options(**given)
     if options.verbose and options.quiet:
         raise click.UsageError("--verbose and --quiet exclude each other.")
+    if clash := options.clash():
+        raise click.UsageError(clash)
     context.exit(Program(options).run())
 
 
@@ -155,6 +189,7 @@ class Program:
         self._tally = Tally()
         self._has_begun = False
         self._recovered: list[str] = []
+        self._findings: list[Finding] = []
 
     def run(self) -> int:
         """Do what the options ask for. Never raises."""
@@ -166,18 +201,19 @@ class Program:
 
     def _attempt(self, stack: ExitStack) -> tuple[Stopped | None, int]:
         """Why the work stopped early, if it did, and the exit code so far."""
+        options = self._options
+        work = self._check if options.check else self._set_token if options.set_token else self._renew
         try:
-            stopped = self._work(stack)
+            stopped = work(stack)
+        except Interrupted:  # the signal decides what the exit code is
+            stopped = None
         except BadSettings as error:
-            for problem in error.problems:
-                logger.error(problem)  # noqa: TRY400 - a traceback says nothing to whoever mistyped a setting
-            return Stopped(CONFIGURATION, str(error)), Exit.CONFIGURATION
-        except (BadDatabase, WrongKeys, UsageProblem) as error:
-            hint = (
-                "; check DATABASE_URL" if isinstance(error, BadDatabase) and UPGRADE not in str(error) else ""
-            )
-            logger.error("%s%s", error, hint)  # noqa: TRY400
-            return Stopped(CONFIGURATION, f"{error}{hint}"), Exit.CONFIGURATION
+            return misconfigured(error.problems), Exit.CONFIGURATION
+        except BadDatabase as error:
+            hint = "" if UPGRADE in str(error) else "; check DATABASE_URL"
+            return misconfigured([f"{error}{hint}"]), Exit.CONFIGURATION
+        except (WrongKeys, UsageProblem, NotPossible) as error:
+            return misconfigured([str(error)]), Exit.CONFIGURATION
         except DatabaseLost as error:
             stopped = Stopped(Reason.DATABASE_LOST, str(error))
         except Exception as error:
@@ -193,31 +229,87 @@ class Program:
                     EN.advice(stopped.reason),
                 )
             return stopped, Exit.STOPPED
-        return None, Exit.FAILED if self._tally.failed else Exit.OK
+        return None, self._code()
 
-    def _work(self, stack: ExitStack) -> Stopped | None:
+    def _code(self) -> Exit:
+        """How work ended that was not stopped."""
+        if not all(finding.ok for finding in self._findings):
+            return Exit.CONFIGURATION
+        return Exit.FAILED if self._tally.failed else Exit.OK
+
+    def _renew(self, stack: ExitStack) -> Stopped | None:
         """Wire everything up and run. Gives why the run stopped early, or None."""
         options = self._options
         settings = self._settings = self._read_settings()
-        database = self._database = Database(settings.database, settings.table, lease=settings.lease)
-        stack.callback(database.close)
-        policy = Policy(
-            refresh_after=settings.refresh_after,
-            refresh_before_expiry=settings.refresh_before_expiry,
-            token_lifetime=settings.token_lifetime,
-            required_scopes=settings.required_scopes,
-            force=options.force,
-            audit=options.audit,
-        )
+        database = self._open_database(stack, settings)
+        policy = self._policy(settings)
         scope = Scope(policy.look(self._started_at, self._ids(database)), options.limit, settings.workers)
         ledger = Ledger(self._begin, self._on_outcome)
         if options.dry_run:
             preview(database, settings.keys, scope, ledger)
             return None
+        run = Run(database, self._renewer(stack, settings, policy), settings.keys, now, self._stop)
+        return run.execute(scope, ledger)
+
+    def _set_token(self, stack: ExitStack) -> Stopped | None:
+        """Store the one token that comes in. Gives why Meta could not be asked about it, or None."""
+        options = self._options
+        settings = self._settings = self._read_settings()
+        database = self._open_database(stack, settings)
+        slot = find_slot(database, options.set_token or "", options.name)
+        with caught_signals(self._interrupt):
+            token = read_token()
+        policy = self._policy(settings)
+        renewer = self._renewer(stack, settings, policy)
+        store = Store(database, renewer, settings.keys, policy, now, anyway=options.yes)
+        self._tally = Tally(candidates=1, due=1)
+        try:
+            outcome = store.store(slot, token)
+        except (AppRejected, RateLimited) as error:
+            reason = Reason.RATE_LIMITED if isinstance(error, RateLimited) else Reason.APP_REJECTED
+            return Stopped(reason, f"{error}; nothing was stored")
+        self._tally.add(outcome)
+        self._on_outcome(outcome)
+        return None
+
+    def _check(self, _stack: ExitStack) -> Stopped | None:
+        """Look at everything that a run needs, and show what was found."""
+        try:
+            settings = self._read_settings()
+        except BadSettings as error:
+            findings: Iterable[Finding] = bad_settings(error.problems)
+        else:
+            findings = preflight(settings, self._targets(settings), self._sleep)
+        for finding in findings:
+            self._findings.append(finding)
+            if not (finding.ok and self._options.quiet):
+                self._console.line(finding_line(finding))
+        return None
+
+    def _open_database(self, stack: ExitStack, settings: Settings) -> Database:
+        database = self._database = Database(settings.database, settings.table, lease=settings.lease)
+        stack.callback(database.close)
+        return database
+
+    def _renewer(self, stack: ExitStack, settings: Settings, policy: Policy) -> Renewer:
         meta = MetaClient(settings.meta, sleep=self._sleep)
         stack.callback(meta.close)
-        run = Run(database, Renewer(meta, policy, now, self._sleep), settings.keys, now, self._stop)
-        return run.execute(scope, ledger)
+        return Renewer(meta, policy, now, self._sleep)
+
+    def _policy(self, settings: Settings) -> Policy:
+        return Policy(
+            refresh_after=settings.refresh_after,
+            refresh_before_expiry=settings.refresh_before_expiry,
+            token_lifetime=settings.token_lifetime,
+            required_scopes=settings.required_scopes,
+            force=self._options.force,
+            audit=self._options.audit,
+        )
+
+    def _targets(self, settings: Settings) -> list[Target]:
+        """Where alerts go."""
+        url = settings.slack_webhook_url
+        return [] if url is None else [Slack(url, sleep=self._doze)]
 
     def _read_settings(self) -> Settings:
         env_file = self._options.env_file or Path(__file__).resolve().parent / ".env"
@@ -253,7 +345,9 @@ class Program:
             question = f"--force renews all {tally.candidates} channels"
             if sys.stdin is None or not sys.stdin.isatty():
                 raise UsageProblem(f"{question}; add --yes if that is meant")
-            if not is_meant(question):
+            with caught_signals(self._interrupt):
+                meant = is_meant(question)
+            if not meant:
                 raise UsageProblem(f"{question}; the answer was no")
         if not tally.candidates:
             logger.warning("no channel has an active WhatsApp token: there is nothing to do")
@@ -269,6 +363,11 @@ class Program:
     def _on_signal(self, number: int) -> None:
         self._signal = number
         self._stop.set()
+
+    def _interrupt(self, number: int) -> None:
+        """What a signal does while a person is asked: nothing has begun, so nothing is finished first."""
+        self._on_signal(number)
+        raise Interrupted
 
     def _sleep(self, seconds: float) -> None:
         """Wait, unless the run was told to stop: then nothing goes on."""
@@ -297,6 +396,7 @@ class Program:
                 "stopped": {"reason": stopped.reason, "detail": stopped.detail} if stopped else None,
                 "counts": counts(self._tally),
             }
+            | ({"checks": [asdict(finding) for finding in self._findings]} if self._options.check else {})
         )
         if self._has_begun and (code != Exit.OK or not self._options.quiet):
             for line in self._last_lines(stopped):
@@ -311,12 +411,15 @@ class Program:
     def _alert(self, stopped: Stopped | None) -> bool:
         """Send what is to be said. Gives whether anybody did not get it."""
         settings = self._settings
-        if settings is None or self._options.dry_run or settings.slack_webhook_url is None:
+        if settings is None or self._options.dry_run:
             return False
-        slack = Slack(settings.slack_webhook_url, sleep=self._doze)
+        if (
+            self._options.set_token and not self._recovered
+        ):  # the person who sets a token sees what comes of it
+            return False
         unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
         ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
-        errors = send_alerts(self._database, [slack], ended, now(), settings.reconnect_url)
+        errors = send_alerts(self._database, self._targets(settings), ended, now(), settings.reconnect_url)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)
         return bool(errors)
@@ -325,6 +428,13 @@ class Program:
 def now() -> datetime:
     """The one clock of the program."""
     return datetime.now(UTC)
+
+
+def misconfigured(problems: Sequence[str]) -> Stopped:
+    """Log what is wrong, without tracebacks: they say nothing to whoever mistyped a setting."""
+    for problem in problems:
+        logger.error(problem)
+    return Stopped(CONFIGURATION, "; ".join(problems))
 
 
 def is_meant(question: str) -> bool:

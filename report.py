@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from models import Channel, ChannelId
 from notify import Card, Message
+from preflight import Finding
 from redact import one_line, redact
 from renewal import Due, Failed, Outcome, Reason, Renewed, Skipped
 from runner import Stopped, Tally
@@ -74,6 +75,11 @@ def outcome_line(outcome: Outcome, now: datetime) -> str:
             return f"due      {name}: {outcome.why}"
         case _:
             assert_never(outcome)
+
+
+def finding_line(finding: Finding) -> str:
+    """One line of a preflight, beginning with its word."""
+    return f"{'ok' if finding.ok else 'PROBLEM':<8} {finding.subject}: {one_line(finding.text)}"
 
 
 TABLE_HEAD: Final = f"{'CHANNEL':<{NAME_WIDTH}}  {'EXPIRES':<10}  {'DAYS LEFT':<18}  WHY DUE"

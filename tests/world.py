@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -116,9 +117,11 @@ class World:
         self.env_file.touch(mode=0o600)
         return ["--env-file", str(self.env_file), *options]
 
-    def run(self, *options: str) -> Result:
-        """Run the program in this process."""
+    def run(self, *options: str, stdin: str | None = None) -> Result:
+        """Run the program in this process, perhaps with something piped in."""
         with pytest.MonkeyPatch.context() as patch:
+            if stdin is not None:
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
             for name in os.environ:
                 if name not in self.environment():
                     patch.delenv(name)
@@ -129,8 +132,8 @@ class World:
             out, err = self.capsys.readouterr()
         return Result(code, out, err)
 
-    def json(self, *options: str) -> Result:
-        return self.run("--json", *options)
+    def json(self, *options: str, stdin: str | None = None) -> Result:
+        return self.run("--json", *options, stdin=stdin)
 
     def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
         """Run the program as a user does, in a process of its own."""

@@ -1,0 +1,176 @@
+"""`--check`: one line for each thing that a run needs, and what to do where it is not well."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import only_postgresql, only_sqlite
+from world import KEY, OTHER_KEY, fernet
+
+
+def checks(result):
+    """What was found, by subject."""
+    return {check["subject"]: (check["ok"], check["text"]) for check in result.document["checks"]}
+
+
+def test_where_all_is_well_each_line_says_ok(world):
+    world.channel()
+    result = world.run("--check")
+    assert (result.code, [line.split(": ")[0] for line in result.out.splitlines()]) == (
+        0,
+        ["ok       settings", "ok       database", "ok       keys", "ok       meta", "ok       alerts"],
+    )
+
+
+def test_nothing_is_changed_and_nobody_is_asked_about_a_token(world):
+    id_ = world.channel()
+    before = world.rows.get(id_)
+    world.run("--check")
+    assert (world.rows.get(id_), world.rows.audit(), world.meta.count("exchange")) == (before, [], 0)
+    assert world.meta.count() == 1
+
+
+def test_the_findings_are_one_json_document(world):
+    world.channel()
+    result = world.json("--check")
+    assert (result.code, result.err, result.document["exit_code"]) == (0, "", 0)
+    assert checks(result)["keys"] == (True, "1 stored token: 1 open with the first key")
+
+
+def test_quiet_shows_only_what_is_not_well(world):
+    world.env["META_APP_SECRET"] = "0" * 32
+    result = world.run("--check", "--quiet")
+    assert [line.split(": ")[0] for line in result.out.splitlines()] == ["PROBLEM  meta"]
+
+
+# -- keys
+
+
+def test_it_is_counted_how_many_tokens_still_need_an_old_key(world):
+    for key in (KEY, OTHER_KEY, OTHER_KEY):
+        world.channel(key=key)
+    world.env["TOKEN_ENCRYPTION_KEY"] = f"{KEY.hex()},{OTHER_KEY.hex()},sha256:never used"
+    assert checks(world.json("--check"))["keys"] == (
+        True,
+        "3 stored tokens: 1 open with the first key, 2 still need key 2, key 3 opens none",
+    )
+
+
+def test_after_a_forced_run_no_token_needs_the_old_key(world):
+    for _ in range(3):
+        world.channel(key=OTHER_KEY)
+    world.env["TOKEN_ENCRYPTION_KEY"] = f"{KEY.hex()},{OTHER_KEY.hex()}"
+    world.run("--force")
+    assert checks(world.json("--check"))["keys"] == (
+        True,
+        "3 stored tokens: 3 open with the first key, key 2 opens none",
+    )
+
+
+def test_tokens_of_more_pages_than_one_are_all_tried(world):
+    ciphertext = fernet().encrypt(b"a token").decode()
+    world.rows.insert_many({"type": "whatsapp", "wa_token_encrypted": ciphertext} for _ in range(4321))
+    assert checks(world.json("--check"))["keys"] == (True, "4321 stored tokens: 4321 open with the first key")
+
+
+def test_tokens_that_no_key_opens_are_named(world):
+    world.channel()
+    bad = [world.channel(wa_token_encrypted=text) for text in ("EAAplain", "x", "y", "z")]
+    ok, text = checks(world.json("--check"))["keys"]
+    assert (ok, f"4 cannot be opened: channel {bad[0]}: " in text, text.endswith("; and 1 more")) == (
+        False,
+        True,
+        True,
+    )
+
+
+def test_a_key_that_opens_nothing_is_called_the_wrong_one(world):
+    world.channel(key=OTHER_KEY)
+    result = world.json("--check")
+    ok, text = checks(result)["keys"]
+    assert (result.code, ok, text.startswith("TOKEN_ENCRYPTION_KEY opens none of 1 stored token")) == (
+        2,
+        False,
+        True,
+    )
+
+
+def test_without_a_stored_token_the_keys_are_only_counted(world):
+    assert checks(world.json("--check"))["keys"] == (True, "1 key; there is no stored token to try them on")
+
+
+# -- the rest
+
+
+def test_every_problem_of_the_settings_is_a_line_and_nothing_else_is_looked_at(world):
+    world.env |= {"TOKEN_ENCRYPTION_KEY": "short", "META_APP_ID": ""}
+    result = world.run("--check")
+    lines = [line.split(": ")[:2] for line in result.out.splitlines()]
+    assert (result.code, lines, world.meta.count()) == (
+        2,
+        [["PROBLEM  settings", "TOKEN_ENCRYPTION_KEY"], ["PROBLEM  settings", "META_APP_ID"]],
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("META_APP_SECRET", "0" * 32), ("META_APP_ID", "999"), ("META_GRAPH_VERSION", "v999.0")],
+)
+def test_an_app_that_meta_does_not_accept_is_found(world, name, value):
+    world.env[name] = value
+    result = world.json("--check")
+    assert (result.code, checks(result)["meta"][0]) == (2, False)
+
+
+def test_a_meta_that_does_not_answer_is_found(world):
+    world.env |= {"META_GRAPH_URL": "http://127.0.0.1:9", "META_RETRIES": "0"}
+    ok, text = checks(world.json("--check"))["meta"]
+    assert (ok, text.startswith("no answer from Meta")) == (False, True)
+
+
+def test_a_missing_column_is_found_and_meta_is_looked_at_all_the_same(world):
+    world.rows.run('ALTER TABLE "Channel" RENAME COLUMN token_status TO state')
+    found = checks(world.json("--check"))
+    assert (found["database"][0], "lacks token_status" in found["database"][1], found["meta"][0]) == (
+        False,
+        True,
+        True,
+    )
+
+
+def test_a_database_that_cannot_be_reached_is_found(world):
+    world.env["DATABASE_URL"] = "postgresql://app:hunter2-very-secret@127.0.0.1:9/app"
+    result = world.json("--check")
+    assert (result.code, checks(result)["database"][0], "hunter2" in result.out + result.err) == (
+        2,
+        False,
+        False,
+    )
+
+
+@only_postgresql
+def test_a_role_that_may_not_write_is_found(world):
+    name = world.rows.engine.url.database
+    world.rows.run(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    result = world.json("--check")
+    ok, text = checks(result)["database"]
+    assert (result.code, ok, "the role may not write anything: this server or role is read-only" in text) == (
+        2,
+        False,
+        True,
+    )
+
+
+@only_sqlite
+def test_an_unmigrated_database_says_what_to_run(world, tmp_path):
+    (tmp_path / "new.sqlite3").touch()
+    world.env["DATABASE_URL"] = f"sqlite:///{tmp_path / 'new.sqlite3'}"
+    ok, text = checks(world.json("--check"))["database"]
+    assert (ok, text.endswith("run: alembic upgrade head")) == (False, True)
+
+
+def test_where_alerts_would_go_is_said_without_an_address(world):
+    world.env["SLACK_WEBHOOK_URL"] = "https://127.0.0.1:9/services/T0/B0/very-secret"
+    result = world.json("--check")
+    assert (checks(result)["alerts"], "very-secret" in result.out) == ((True, "they go to Slack"), False)
