@@ -453,7 +453,10 @@ class Database:
         """The audit rows of a change."""
         for entry in change.audit:
             connection.execute(
-                sa.insert(self._audit).values(
+                # Inline: to be given the new id back, the role would need SELECT.
+                sa.insert(self._audit)
+                .inline()
+                .values(
                     at=change.at,
                     channel_id=str(change.channel.id),
                     event=entry.event,

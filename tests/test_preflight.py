@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
+import sqlalchemy as sa
 
 from conftest import only_postgresql, only_sqlite
 from world import KEY, OTHER_KEY, fernet
@@ -174,3 +177,76 @@ def test_where_alerts_would_go_is_said_without_an_address(world):
     world.env["SLACK_WEBHOOK_URL"] = "https://127.0.0.1:9/services/T0/B0/very-secret"
     result = world.json("--check")
     assert (checks(result)["alerts"], "very-secret" in result.out) == ((True, "they go to Slack"), False)
+
+
+# -- what the role may do
+
+
+@pytest.fixture
+def role(world):
+    """A role of its own, which the program then uses."""
+    name = f"role_{uuid.uuid4().hex[:12]}"
+    url = sa.engine.make_url(world.url)
+    world.rows.run(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
+    world.env["DATABASE_URL"] = url.set(username=name, password=name).render_as_string(hide_password=False)
+    yield name
+    world.rows.run(f"DROP OWNED BY {name}")
+    world.rows.run(f"DROP ROLE {name}")
+
+
+STATE = (
+    "token_expires_at, last_token_refresh_at, token_status, token_error, token_fingerprint, "
+    "token_alerted_at, token_lease_until"
+)
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    ("grants", "lacking"),
+    [
+        (
+            ['SELECT ON "Channel"', "SELECT ON token_audit_log"],
+            (
+                f'UPDATE wa_token_encrypted, {STATE} of "Channel"; '
+                "nor INSERT at, channel_id, event, message, reason, expires_at_before, expires_at_after of "
+                "token_audit_log; nor USE the sequence public.token_audit_log_id_seq"
+            ),
+        ),
+        (
+            [
+                'SELECT, UPDATE ON "Channel"',
+                "INSERT ON token_audit_log",
+            ],
+            "USE the sequence public.token_audit_log_id_seq",
+        ),
+        (
+            [
+                'SELECT ON "Channel"',
+                f'UPDATE ({STATE}) ON "Channel"',
+                "INSERT ON token_audit_log",
+                "USAGE ON SEQUENCE token_audit_log_id_seq",
+            ],
+            'UPDATE wa_token_encrypted of "Channel"',
+        ),
+    ],
+    ids=["reader", "no sequence", "no tokens"],
+)
+def test_what_the_role_may_not_do_is_named(world, role, grants, lacking):
+    for grant in grants:
+        world.rows.run(f"GRANT {grant} TO {role}")
+    assert checks(world.json("--check"))["database"] == (
+        False,
+        f'"Channel" in PostgreSQL: the role may not {lacking}; grant it',
+    )
+
+
+@only_postgresql
+def test_a_role_with_just_the_rights_that_the_readme_names_is_enough(world, role):
+    id_ = world.channel()
+    for grant in (
+        'SELECT, UPDATE ON "Channel"',
+        "INSERT ON token_audit_log",
+        "USAGE ON SEQUENCE token_audit_log_id_seq",
+    ):
+        world.rows.run(f"GRANT {grant} TO {role}")
+    assert (checks(world.json("--check"))["database"][0], world.json().told(id_)) == (True, ("renewed", None))
