@@ -1,0 +1,143 @@
+"""Ciphertexts of real applications: vectors by Node's own `crypto`, and Node as the one that reads ours.
+
+`tests/node/ciphers.mjs` makes the vectors and knows each shape as an application does, strictly: what it
+decrypts is written as that application would have written it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from crypto import KeyRing, Undecryptable
+from layouts import LAYOUTS, readings
+from redact import Secret
+from world import OTHER_KEY, ROOT
+
+FOLDER = ROOT / "tests" / "node"
+SCRIPT = FOLDER / "ciphers.mjs"
+MADE = json.loads((FOLDER / "vectors.json").read_text(encoding="utf-8"))
+KEYS = KeyRing.parse(MADE["key"])
+NEW_TOKEN = "EAA-made-up-and-somewhat-longer-than-the-old-one-€"
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not on this machine")
+
+
+def name_of(shape: dict[str, Any]) -> str:
+    """What the layout of a shape is called."""
+    match shape:
+        case {"kind": "fernet"}:
+            return "Fernet"
+        case {"kind": "json", "names": names}:
+            return f"AES-256-GCM as JSON {{{', '.join(names)}}}"
+        case {"order": order}:
+            return f"AES-256-GCM as {order}"
+    raise AssertionError(shape)
+
+
+def details_of(shape: dict[str, Any]) -> tuple[Any, ...]:
+    """What a layout has to keep of a shape: label, encoding and length of the IV."""
+    return shape.get("label"), shape.get("encoding"), shape.get("ivBytes")
+
+
+def shown(shape: dict[str, Any]) -> str:
+    parts = (name_of(shape), *map(str, filter(None, details_of(shape))))
+    return " ".join(parts) + (" +" if shape.get("more") else "")
+
+
+def ask_node(command: str, given: Any = None) -> Any:
+    done = subprocess.run(
+        ["node", str(SCRIPT), command], input=json.dumps(given), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("vector", MADE["vectors"], ids=lambda vector: shown(vector["shape"]))
+def test_what_node_encrypted_opens_and_its_layout_is_recognised(vector):
+    opened = KEYS.open(vector["text"])
+    shape, layout = vector["shape"], opened.layout
+    encoding = getattr(layout, "encoding", None)
+    found = (getattr(layout, "label", None), encoding and encoding.name, layout.iv_bytes)
+    assert (opened.token.reveal(), layout.name, found) == (
+        vector["token"],
+        name_of(shape),
+        details_of(shape),
+    )
+
+
+@pytest.mark.parametrize("vector", MADE["vectors"], ids=lambda vector: shown(vector["shape"]))
+def test_what_is_written_back_is_read_in_the_very_same_layout(vector):
+    layout = KEYS.open(vector["text"]).layout
+    again = KEYS.open(KEYS.seal(Secret(NEW_TOKEN), layout))
+    assert (again.token.reveal(), again.layout) == (NEW_TOKEN, layout)
+
+
+@needs_node
+def test_node_reads_what_is_written_back_in_every_layout():
+    shapes = [vector["shape"] for vector in MADE["vectors"]]
+    layouts = [KEYS.open(vector["text"]).layout for vector in MADE["vectors"]]
+    sealed = [
+        {"shape": shape, "text": KEYS.seal(Secret(NEW_TOKEN), layout)}
+        for shape, layout in zip(shapes, layouts, strict=True)
+    ]
+    assert ask_node("open", sealed) == [NEW_TOKEN] * len(sealed)
+
+
+@needs_node
+def test_the_vectors_are_those_that_the_script_makes():
+    assert ask_node("make") == MADE
+
+
+def test_there_is_a_vector_for_every_layout_of_the_table():
+    proved = {type(KEYS.open(vector["text"]).layout) for vector in MADE["vectors"]}
+    orders = {vector["shape"].get("order") for vector in MADE["vectors"]} - {None}
+    assert (proved, orders) == (
+        {type(layout) for layout in LAYOUTS},
+        {layout.order for layout in LAYOUTS if hasattr(layout, "order")},
+    )
+
+
+@pytest.mark.parametrize("refused", MADE["refused"], ids=lambda refused: refused["name"])
+def test_what_no_tag_proves_is_refused_in_words_that_name_it(refused):
+    with pytest.raises(Undecryptable) as raised:
+        KEYS.open(refused["text"])
+    said = str(raised.value)
+    assert (refused["looks"] in said, refused["text"] in said) == (True, False)
+
+
+@pytest.mark.parametrize("vector", MADE["vectors"][1::7], ids=lambda vector: shown(vector["shape"]))
+def test_a_turned_bit_anywhere_opens_in_no_layout(vector):
+    text = vector["text"]
+    places = range(len(vector["shape"].get("label") or ""), len(text), 5)
+    other = {
+        place: text[:place] + ("1" if text[place] != "1" else "2") + text[place + 1 :] for place in places
+    }
+    assert [place for place, turned in other.items() if opens(turned)] == []
+
+
+def opens(text: str) -> bool:
+    try:
+        KEYS.open(text)
+    except Undecryptable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("vector", MADE["vectors"][::5], ids=lambda vector: shown(vector["shape"]))
+def test_with_a_new_key_in_front_the_old_text_opens_and_the_new_one_is_of_the_new_key(vector):
+    ring = KeyRing.parse(f"{OTHER_KEY.hex()},{MADE['key']}")
+    opened = ring.open(vector["text"])
+    again = KeyRing.parse(OTHER_KEY.hex()).open(ring.seal(opened.token, opened.layout))
+    assert (opened.key, again.token, again.layout) == (1, opened.token, opened.layout)
+
+
+def test_a_text_may_fit_several_layouts_and_the_tag_decides():
+    orders = ("iv+tag+data", "iv+data+tag")
+    packed = [vector for vector in MADE["vectors"] if vector["shape"].get("order") in orders]
+    ways = [len(list(readings(vector["text"]))) for vector in packed]
+    assert min(ways) >= len(orders) * 2  # and with an IV of 12 or of 16 bytes
