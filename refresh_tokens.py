@@ -287,8 +287,12 @@ class Program:
         return None
 
     def _open_database(self, stack: ExitStack, settings: Settings) -> Database:
+        """The database, if we may do there what is asked for. Raises `UsageProblem` if we may not."""
         database = self._database = Database(settings.database, settings.table, lease=settings.lease)
         stack.callback(database.close)
+        lacking = [] if self._options.dry_run else database.missing_rights()
+        if lacking:  # a token that could not be stored is not fetched
+            raise UsageProblem(f"the database role may not {'; nor '.join(lacking)}; grant it")
         return database
 
     def _renewer(self, stack: ExitStack, settings: Settings, policy: Policy) -> Renewer:

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 def missing_rights(connection: sa.Connection, tables: Tables) -> list[str]:
     """What the role lacks for a run, in words that go behind "the role may not"."""
     if connection.dialect.name == "sqlite":
+        if tables.channel.name in sa.inspect(connection).get_view_names():
+            return [f"write to {quoted(connection, tables.channel)}, which is a view"]
         path = connection.engine.url.database or ""
         return [] if os.access(path, os.W_OK) else [f"write to {path}"]
     if connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on":

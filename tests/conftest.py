@@ -24,6 +24,7 @@ from connection import parse_url
 from database import Database
 from rows import Rows
 from sandbox.graph import GraphServer
+from shop import REAL, REAL_NAMES, Shop
 from tables import TableMap
 from world import World
 
@@ -179,3 +180,22 @@ def world(database_url, meta, tmp_path, capsys) -> World:
     made = World(database_url, meta, tmp_path)
     made.capsys = capsys
     return made
+
+
+@pytest.fixture
+def shop(empty_database_url, meta, tmp_path, capsys) -> Shop:
+    """A database without any table; once on SQLite and once on PostgreSQL."""
+    if empty_database_url.startswith("sqlite"):
+        (tmp_path / "empty.sqlite3").touch()
+    world = World(empty_database_url, meta, tmp_path)
+    world.capsys = capsys
+    return Shop(empty_database_url, world)
+
+
+@pytest.fixture
+def real(shop) -> Shop:
+    """The table as the application's own migrations made it, and then ours, with the same settings."""
+    shop.sql(REAL, 'CREATE UNIQUE INDEX "Channel_phone_number_id_key" ON "Channel"("phone_number_id")')
+    shop.configure(REAL_NAMES)
+    shop.migrate()
+    return shop
