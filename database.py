@@ -43,7 +43,6 @@ from tables import TableMap, Tables, comparable, reflect
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE: Final = 2000
-LONGEST_LEASE: Final = timedelta(days=2)  # twice what LEASE_SECONDS may say
 
 
 class Written(StrEnum):
@@ -335,11 +334,8 @@ class Database:
         )
 
     def _free(self) -> sa.ColumnElement[bool]:
-        """Whether nobody holds a row: no lease, one that is over, or one so long that it is none of ours."""
         lease = self._channel.c.token_lease_until
-        until = comparable(lease)
-        held = sa.and_(until > self._clock(lease), until <= self._clock(lease, LONGEST_LEASE))
-        return sa.not_(_never_null(held))
+        return sa.func.coalesce(comparable(lease) <= self._clock(lease), sa.true(), type_=sa.Boolean())
 
     def _clock(self, column: sa.Column[Any], ahead: timedelta = timedelta(0)) -> sa.ColumnElement[Any]:
         """The database's own time, as `column` holds it, in whole milliseconds.

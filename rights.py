@@ -23,6 +23,11 @@ _SEQUENCE: Final = sa.text(
     "SELECT pg_get_serial_sequence(:table, attname), attidentity <> '' FROM pg_attribute "
     "WHERE attrelid = CAST(:table AS regclass) AND attname = :column"
 )
+# Nothing where the sequence has got so far by itself.
+_COUNT_ON: Final = sa.text(
+    "SELECT setval(CAST(:sequence AS regclass), :id) "
+    "WHERE :id > coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +53,9 @@ def missing_rights(connection: sa.Connection, tables: Tables) -> list[str]:
 
 
 def quoted(connection: sa.Connection, table: sa.Table) -> str:
-    """A table's name as SQL has it."""
-    return connection.dialect.identifier_preparer.format_table(table)
+    """A table's name as SQL has it, to be given as a value."""
+    name = connection.dialect.identifier_preparer.format_table(table)
+    return name.replace("%%", "%")  # psycopg2 wants % doubled in statements, where this does not go
 
 
 def _sequence(connection: sa.Connection, table: sa.Table) -> tuple[str, bool] | None:
@@ -67,9 +73,7 @@ def count_on(connection: sa.Connection, table: sa.Table, id_: int) -> None:
     sequence, _ = found
     try:
         with connection.begin_nested():
-            last = sa.text(f"SELECT last_value FROM {sequence}")  # noqa: S608 - quoted by PostgreSQL
-            if connection.execute(last).scalar_one() < id_:
-                connection.execute(sa.select(sa.func.setval(sequence, id_)))
+            connection.execute(_COUNT_ON, {"sequence": sequence, "id": id_})
     except sa.exc.ProgrammingError:
         logger.warning("the role may not set %s: it may give out the id %d again", sequence, id_)
 

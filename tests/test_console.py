@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import pytest
 
 import console as module
 from console import COLOURS, SHOW_CURSOR, Console
+from preflight import Finding
 from redact import Secret
 from renewal import Due, Failed, Reason, Renewed, Skipped, Why
-from report import TABLE_HEAD
+from report import TABLE_HEAD, finding_line, outcome_line
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -456,7 +458,12 @@ def test_there_are_no_colours_in_the_document(opened, terminal, monkeypatch):
 
 
 def test_every_colour_belongs_to_a_word_that_begins_a_line():
-    assert set(COLOURS) <= {line.split()[0] for line in LINES.values()}
+    lines = [
+        *LINES.values(),
+        outcome_line(replace(RENEWED, by_hand=True), NOW),
+        *(finding_line(Finding("keys", ok=ok, text="x")) for ok in (True, False)),
+    ]
+    assert set(COLOURS) <= {line.split()[0] for line in lines}
 
 
 def test_a_progress_bar_counts_what_was_due(opened, terminal, monkeypatch, capsys):

@@ -260,8 +260,12 @@ def test_a_date_that_python_does_not_know_harms_nobody(shop, name, rubbish, kind
     odd, other = shop.channel(), shop.channel()
     shop.sql(f"UPDATE \"Channel\" SET {name} = '{rubbish}' WHERE id = '{odd}'")
     result = shop.json("--force")
-    assert (result.told(other), result.code in (0, 1)) == (("renewed", None), True)
-    assert shop.stored(odd) in {new for pair in shop.world.meta.exchanges for new in pair}
+    is_held = name == "token_lease_until" and rubbish[0] in "i12"  # by somebody, until the end of time
+    assert (result.code, result.told(other), result.told(odd)) == (
+        0,
+        ("renewed", None),
+        ("skipped", "claimed_elsewhere") if is_held else ("renewed", None),
+    )
 
 
 @only_sqlite
