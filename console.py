@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 import click
 
+from github_actions import harmless, is_github
 from redact import redact
 from renewal import Failed, Outcome, Reason, Skipped
 from report import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
@@ -52,6 +53,7 @@ class Console:
             self._spool = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115 - closed in close()
         self._kept = 0
         self._colours = {} if os.environ.get("NO_COLOR") else COLOURS
+        self._is_github = is_github(os.environ)
         self.failures: list[Failed] = []
         self.is_broken = False
 
@@ -99,7 +101,7 @@ class Console:
         if self._as_json or self.is_broken:
             return
         colour = self._colours.get(text.partition(" ")[0])
-        clean = redact(text)
+        clean = harmless(redact(text)) if self._is_github else redact(text)
         self._write((click.style(clean, fg=colour) if colour else clean) + "\n")
 
     def document(self, head: Mapping[str, Any]) -> None:

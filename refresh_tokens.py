@@ -36,6 +36,8 @@ from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
 from report import counts, finding_line, label, preview_summary, summary, timestamp
 from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
+from step_summary import Ending
+from watch import Watchers
 from words import EN
 
 VERSION: Final = "0.1.0"
@@ -190,6 +192,7 @@ class Program:
         self._has_begun = False
         self._recovered: list[str] = []
         self._findings: list[Finding] = []
+        self._watchers = Watchers(os.environ)
 
     def run(self) -> int:
         """Do what the options ask for. Never raises."""
@@ -241,6 +244,7 @@ class Program:
         """Wire everything up and run. Gives why the run stopped early, or None."""
         options = self._options
         settings = self._settings = self._read_settings()
+        self._watchers.begin(settings, self._doze, is_dry=options.dry_run)
         database = self._open_database(stack, settings)
         policy = self._policy(settings)
         scope = Scope(policy.look(self._started_at, self._ids(database)), options.limit, settings.workers)
@@ -405,6 +409,18 @@ class Program:
         if self._has_begun and (code != Exit.OK or not self._options.quiet):
             for line in self._last_lines(stopped):
                 self._console.line(line)
+        if not (self._options.check or self._options.set_token):
+            ending = Ending(
+                code=int(code),
+                tally=self._tally,
+                failures=tuple(self._console.failures),
+                stopped=stopped,
+                started_at=self._started_at,
+                finished_at=now(),
+                is_dry=self._options.dry_run,
+                undelivered=undelivered,
+            )
+            self._watchers.end(ending, self._database)  # type: ignore[arg-type] # until Database.fleet is there
         return int(code)
 
     def _last_lines(self, stopped: Stopped | None) -> list[str]:

@@ -121,6 +121,7 @@ class Tally:
     waiting: int = 0
     left: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)  # of those skipped
+    causes: Counter[Reason] = field(default_factory=Counter)  # of those failed
 
     def add(self, outcome: Outcome) -> None:
         """Count one channel."""
@@ -129,6 +130,7 @@ class Tally:
                 self.renewed += 1
             case Failed():
                 self.failed += 1
+                self.causes[outcome.reason] += 1
             case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
                 self.waiting += 1
             case Skipped():

@@ -57,6 +57,8 @@ class Settings:
     lease: timedelta
     slack_webhook_url: Secret | None
     reconnect_url: str | None
+    healthcheck_url: Secret | None
+    metrics_file: Path | None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -75,6 +77,8 @@ class Settings:
             "lease": timedelta(seconds=read.number("LEASE_SECONDS", 300, whole=True, least=1, most=86400)),
             "slack_webhook_url": read.secret("SLACK_WEBHOOK_URL", _secret_url, required=False),
             "reconnect_url": read.parsed("RECONNECT_URL", None, _reconnect_url),
+            "healthcheck_url": read.secret("HEALTHCHECK_URL", _secret_url, required=False),
+            "metrics_file": read.parsed("METRICS_FILE", None, Path),
         }
         meta = {
             "app_id": read.parsed("META_APP_ID", None, _app_id, required=True),
@@ -93,6 +97,7 @@ class Settings:
             *read.secrets,
             *_passwords(settings["database"]),
             *_path_and_query(settings["slack_webhook_url"]),
+            *_path_and_query(settings["healthcheck_url"]),
         )
         return cls(**settings, meta=MetaConfig(**meta), secrets=held)
 

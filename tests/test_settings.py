@@ -33,8 +33,10 @@ REQUIRED = {
     "TOKEN_ENCRYPTION_KEY": KEY,
 }
 WEBHOOK = "https://hooks.example/services/path-of-the-webhook"
-SECRETS = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL")
-GIVEN = REQUIRED | {"SLACK_WEBHOOK_URL": WEBHOOK}
+HEARTBEAT = "https://hc.example/uuid-of-the-check"
+SECRETS = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL")
+SECRET_FILES = {f"{name}_FILE" for name in SECRETS}
+GIVEN = REQUIRED | {"SLACK_WEBHOOK_URL": WEBHOOK, "HEALTHCHECK_URL": HEARTBEAT}
 
 MISSING = "it is missing; set it in the environment or in .env (see .env.example)"
 EMPTY = "it is empty; give it a value (see .env.example)"
@@ -84,6 +86,8 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         lease=timedelta(seconds=300),
         slack_webhook_url=None,
         reconnect_url=None,
+        healthcheck_url=None,
+        metrics_file=None,
     )
 
 
@@ -99,6 +103,9 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         ("LEASE_SECONDS", "86400", "lease", timedelta(days=1)),
         ("SLACK_WEBHOOK_URL", f" {WEBHOOK}\n", "slack_webhook_url", Secret(WEBHOOK)),
         ("SLACK_WEBHOOK_URL", " ", "slack_webhook_url", None),
+        ("HEALTHCHECK_URL", f" {HEARTBEAT}\n", "healthcheck_url", Secret(HEARTBEAT)),
+        ("METRICS_FILE", "/var/lib/x/tokens.prom", "metrics_file", Path("/var/lib/x/tokens.prom")),
+        ("METRICS_FILE", " ", "metrics_file", None),
         (
             "RECONNECT_URL",
             "https://x.example/?c={channel_id}",
@@ -138,7 +145,7 @@ def test_each_variable_about_meta_sets_its_field(name, text, field, value):
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
 def test_an_optional_variable_that_is_blank_has_its_default(text):
-    asked = [name for name in variables() if name not in REQUIRED and not name.endswith("_FILE")]
+    asked = [name for name in variables() if name not in REQUIRED and name not in SECRET_FILES]
     assert Settings.from_env(REQUIRED | dict.fromkeys(asked, text)) == Settings.from_env(REQUIRED)
 
 
@@ -265,7 +272,7 @@ def test_a_malformed_value_is_refused_with_what_to_do(name, text, problem):
     assert problems(**{name: text}) == [f"{name}: {problem}"]
 
 
-URLS = ("META_GRAPH_URL", "SLACK_WEBHOOK_URL")
+URLS = ("META_GRAPH_URL", "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL")
 
 
 @pytest.mark.parametrize("name", URLS)
@@ -336,7 +343,11 @@ def test_plain_http_to_another_machine_is_refused(name, host):
 )
 def test_https_to_anybody_and_plain_http_to_this_machine_are_accepted(name, address):
     accepted = read(**{name: address})
-    urls = {"META_GRAPH_URL": accepted.meta.url, "SLACK_WEBHOOK_URL": accepted.slack_webhook_url.reveal()}
+    urls = {
+        "META_GRAPH_URL": accepted.meta.url,
+        "SLACK_WEBHOOK_URL": accepted.slack_webhook_url.reveal(),
+        "HEALTHCHECK_URL": accepted.healthcheck_url.reveal(),
+    }
     assert urls[name] == address
 
 
@@ -344,7 +355,7 @@ def test_all_problems_are_told_at_once_in_a_line_each():
     broken = dict.fromkeys(variables(), "\u2100 nonsense")
     for name in SECRETS:
         del broken[f"{name}_FILE"]
-    for name in ("REQUIRED_SCOPES", "CHANNEL_TABLE", "CHANNEL_TYPE"):  # any text names one
+    for name in ("REQUIRED_SCOPES", "CHANNEL_TABLE", "CHANNEL_TYPE", "METRICS_FILE"):  # any text names one
         del broken[name]
     told = problems(broken)
     assert sorted(line.partition(": ")[0] for line in told) == sorted(broken)
@@ -369,6 +380,7 @@ REFUSED = {
     "META_APP_SECRET": "leak leak",
     "TOKEN_ENCRYPTION_KEY": "leak,sha256:leak",
     "SLACK_WEBHOOK_URL": "http://leak\u2100/leak",
+    "HEALTHCHECK_URL": "http://leak/leak",
     "META_GRAPH_URL": "http://leak@leak/leak",
     "RECONNECT_URL": "https://leak\u2100/leak",
 } | {f"{name}_FILE": "postgresql://leak:leak@leak/leak" for name in SECRETS}
@@ -452,8 +464,8 @@ def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text)
     assert ([leak for leak in leaks if leak in cleaned], "***" in cleaned) == ([], True)
 
 
-def test_a_database_without_a_password_and_no_webhook_hold_no_further_secret():
-    held = read(DATABASE_URL="postgresql://db.example/app", SLACK_WEBHOOK_URL=None).secrets
+def test_a_database_without_a_password_and_no_addresses_hold_no_further_secret():
+    held = Settings.from_env(REQUIRED | {"DATABASE_URL": "postgresql://db.example/app"}).secrets
     assert set(held) == {Secret("postgresql://db.example/app"), Secret("the-app-secret"), Secret(KEY)}
 
 
@@ -722,7 +734,7 @@ def test_every_variable_is_asked_for_where_the_test_above_sees_it():
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
         if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", str(node.args[0].value))
     }
-    assert named == {name for name in variables() if not name.endswith("_FILE")}
+    assert named == set(variables()) - SECRET_FILES
 
 
 def test_the_example_sets_the_required_variables_first_and_to_nothing():
@@ -735,13 +747,19 @@ def test_the_example_as_it_is_lacks_the_required_variables_and_nothing_else():
 
 
 def test_the_optional_variables_of_the_example_show_the_defaults():
-    shown = {name: text for name, text in example_lines() if not name.endswith("_FILE")} | REQUIRED
+    shown = {name: text for name, text in example_lines() if name not in SECRET_FILES} | REQUIRED
     assert Settings.from_env(shown) == Settings.from_env(REQUIRED)
 
 
 def test_no_optional_number_or_address_of_the_example_is_left_without_its_default():
     blank = {name for name, text in example_lines() if not text}
-    assert blank == REQUIRED.keys() | {"CHANNEL_COLUMNS", "SLACK_WEBHOOK_URL", "RECONNECT_URL"}
+    assert blank == REQUIRED.keys() | {
+        "CHANNEL_COLUMNS",
+        "SLACK_WEBHOOK_URL",
+        "RECONNECT_URL",
+        "HEALTHCHECK_URL",
+        "METRICS_FILE",
+    }
 
 
 def test_every_variable_of_the_example_is_explained_in_the_line_before_it():

@@ -1,0 +1,127 @@
+"""How a run ended, as GitHub Actions shows it: a page of Markdown and a few annotations. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Final
+
+from github_actions import MAX_ANNOTATIONS, Annotation, Level
+from redact import one_line, redact
+from renewal import Failed, Reason
+from report import counts, label, preview_summary
+from runner import Stopped, Tally
+from words import EN
+
+MAX_TABLE_BYTES: Final = 500_000  # half of what a step may have: others write to its summary, too
+PASSES: Final = (Reason.UNAVAILABLE, Reason.UNEXPECTED_ANSWER)  # of these nobody has to do anything yet
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. `failures` are the first of them; times are aware UTC."""
+
+    code: int
+    tally: Tally
+    failures: tuple[Failed, ...]
+    stopped: Stopped | None
+    started_at: datetime
+    finished_at: datetime
+    is_dry: bool = False
+    undelivered: bool = False
+
+
+def markdown(ending: Ending) -> str:
+    """The page: how it ended, the counts, why it stopped, and the failed channels with what to do."""
+    numbers = counts(ending.tally)
+    lines = [
+        f"## WhatsApp tokens: {_headline(ending)}",
+        "",
+        f"| {' | '.join(numbers)} |",
+        f"|{'--:|' * len(numbers)}",
+        f"| {' | '.join(map(str, numbers.values()))} |",
+        "",
+    ]
+    if ending.is_dry:
+        lines += [preview_summary(ending.tally), ""]
+    if stopped := ending.stopped:
+        lines += [
+            f"**Stopped: {escape(stopped.reason)}**: {escape(stopped.detail)}  ",
+            f"To do: {escape(EN.advice(stopped.reason))}.",
+            "",
+        ]
+    if ending.undelivered:
+        lines += ["**An alert could not be delivered**: see the log.", ""]
+    if ending.failures:
+        lines += ["| failed | cause | end | to do |", "|---|---|---|---|", *_rows(ending), ""]
+    return redact("\n".join(lines) + "\n")
+
+
+def notes(ending: Ending) -> list[Annotation]:
+    """What stands at the top of the run's page, the most important first, within GitHub's limit."""
+    found = list(chain(_of_the_run(ending), map(_of_a_channel, ending.failures)))
+    unnamed = ending.tally.failed - len(ending.failures)
+    if len(found) + bool(unnamed) <= MAX_ANNOTATIONS:
+        return found + ([_more(unnamed)] if unnamed else [])
+    shown = found[: MAX_ANNOTATIONS - 1]
+    return [*shown, _more(len(found) - len(shown) + unnamed)]
+
+
+def escape(text: str) -> str:
+    """Plain text for Markdown, on one line: every punctuation mark that could mean something means itself."""
+    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", one_line(text))
+
+
+def _headline(ending: Ending) -> str:
+    failed = ending.tally.failed
+    if ending.stopped:
+        return "stopped early" if ending.stopped.reason != "configuration" else "the configuration is wrong"
+    if failed:
+        return f"{failed} failed"
+    if ending.undelivered:
+        return "an alert could not be delivered"
+    return "a dry run" if ending.is_dry else "interrupted" if ending.code else "nothing failed"
+
+
+def _rows(ending: Ending) -> Iterator[str]:
+    """A row for each failed channel, as far as there is room, and how many are left out."""
+    size = shown = 0
+    for failure in ending.failures:
+        cells = (
+            escape(redact(label(failure))),
+            f"{escape(failure.reason)}: {escape(redact(failure.detail))}",
+            escape(EN.ends(failure.expires_at, ending.finished_at)),
+            escape(EN.advice(failure.reason)),
+        )
+        row = f"| {' | '.join(cells)} |"
+        size += len(row.encode(errors="replace"))
+        if size > MAX_TABLE_BYTES:
+            break
+        shown += 1
+        yield row
+    if more := ending.tally.failed - shown:
+        yield f"| … and {more} more | | | |"
+
+
+def _of_the_run(ending: Ending) -> Iterator[Annotation]:
+    if stopped := ending.stopped:
+        text = f"{stopped.reason}: {stopped.detail}\nTo do: {EN.advice(stopped.reason)}"
+        yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(ending)}", text)
+    if ending.undelivered:
+        yield Annotation(Level.ERROR, "An alert could not be delivered", "The next run sends it again.")
+    if waiting := ending.tally.waiting:
+        title = f"{waiting} WhatsApp {'line waits' if waiting == 1 else 'lines wait'} for a reconnect"
+        yield Annotation(Level.WARNING, title, f"To do: {EN.advice(Reason.RECONNECT_REQUIRED)}")
+
+
+def _of_a_channel(failure: Failed) -> Annotation:
+    level = Level.WARNING if failure.reason in PASSES else Level.ERROR
+    text = f"{failure.reason}: {failure.detail}\nTo do: {EN.advice(failure.reason)}"
+    return Annotation(level, label(failure), text)
+
+
+def _more(count: int) -> Annotation:
+    return Annotation(Level.WARNING, f"… and {count} more", "The step's summary and its log name them.")

@@ -1,0 +1,132 @@
+"""Those who watch over runs from outside: a heartbeat, Prometheus and GitHub Actions, each told in its way.
+
+Nothing that happens to one of them disturbs another, or changes how a run ends: it is a line in the log.
+A dry run is shown in GitHub Actions, but is no sign that the job is alive, so the others hear nothing of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from connection import BadDatabase, DatabaseLost
+from fleet import Fleet
+from github_actions import SummaryFull, annotate, append_summary, is_github, masks
+from heartbeat import Heartbeat
+from renewal import Reason
+from report import summary
+from runner import Tally
+from settings import Settings
+from step_summary import Ending, markdown, notes
+from words import CAUSES
+
+# Why a channel may be skipped. Why one may fail is what there are words for in `CAUSES`.
+SKIPS: Final = (
+    Reason.NEVER_EXPIRES,
+    Reason.CLOCK_CORRECTED,
+    Reason.REPLACED_MEANWHILE,
+    Reason.CLAIMED_ELSEWHERE,
+    Reason.WAITING_FOR_RECONNECT,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Who knows the channels as a whole: the database."""
+
+    def fleet(self, now: datetime, soon: datetime) -> Fleet:
+        """Their totals. Raises `DatabaseLost` or `BadDatabase`."""
+
+
+class Watchers:
+    """All that watch, as far as they are configured. `environment` is the real one."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._heartbeat: Heartbeat | None = None
+        self._metrics_file: Path | None = None
+        self._window = timedelta()
+
+    def begin(self, settings: Settings, sleep: Callable[[float], None], *, is_dry: bool) -> None:
+        """The settings could be read, and nothing was done yet."""
+        if is_github(self._environment):
+            _print(masks(settings.secrets, self._environment))
+        if is_dry:
+            return
+        self._metrics_file, self._window = settings.metrics_file, settings.refresh_before_expiry
+        if settings.healthcheck_url:
+            self._heartbeat = Heartbeat(settings.healthcheck_url, sleep=sleep)
+            with _undisturbed("HEALTHCHECK_URL"):
+                self._heartbeat.start()
+
+    def end(self, ending: Ending, source: Source | None) -> None:
+        """Tell how the run ended, or why it could not begin. The heartbeat comes last: then all is done."""
+        if self._metrics_file:
+            with _undisturbed("METRICS_FILE"):
+                self._write_metrics(self._metrics_file, ending, source)
+        if is_github(self._environment):
+            _print(map(annotate, notes(ending)))
+        if path := self._environment.get("GITHUB_STEP_SUMMARY"):
+            with _undisturbed("GITHUB_STEP_SUMMARY"):
+                append_summary(Path(path), markdown(ending))
+        if self._heartbeat:
+            with _undisturbed("HEALTHCHECK_URL"):
+                lines = summary(ending.tally, ending.failures, ending.stopped, ending.finished_at)
+                self._heartbeat.end(ending.code, "\n".join(lines))
+
+    def _write_metrics(self, path: Path, ending: Ending, source: Source | None) -> None:
+        from metrics import Figures, write  # noqa: PLC0415 - most have no Prometheus, and start faster so
+
+        figures = Figures(
+            started_at=ending.started_at,
+            finished_at=ending.finished_at,
+            succeeded=ending.code == 0,
+            outcomes=outcomes(ending.tally),
+            fleet=self._look(ending, source),
+        )
+        write(path, figures)
+
+    def _look(self, ending: Ending, source: Source | None) -> Fleet | None:
+        """The channels after the run, or None where nobody can tell."""
+        if source is None or (ending.stopped and ending.stopped.reason == Reason.DATABASE_LOST):
+            return None
+        try:
+            return source.fleet(ending.finished_at, ending.finished_at + self._window)
+        except (BadDatabase, DatabaseLost) as error:
+            logger.warning("the channels could not be counted for METRICS_FILE: %s", error)
+            return None
+
+
+def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
+    """How many channels had each outcome for each reason; all there are, also those that none had."""
+    counted = {("renewed", ""): tally.renewed}
+    counted |= {("failed", reason): 0 for reason in CAUSES} | {("skipped", reason): 0 for reason in SKIPS}
+    counted |= {("failed", reason): count for reason, count in tally.causes.items()}
+    counted |= {("skipped", reason): count for reason, count in tally.reasons.items()}
+    return counted | {("skipped", Reason.WAITING_FOR_RECONNECT): tally.waiting}
+
+
+@contextmanager
+def _undisturbed(setting: str) -> Iterator[None]:
+    """Log what goes wrong with one watcher. Errors of the system have words of their own, without values."""
+    try:
+        yield
+    except SummaryFull:
+        logger.warning("%s: the summary is full", setting)
+    except OSError as error:
+        logger.warning("%s: %s", setting, error.strerror or type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - even a mistake of ours must not change what a run gives
+        logger.warning("%s: unexpected error (%s)", setting, type(error).__name__)
+
+
+def _print(commands: Iterator[str] | list[str]) -> None:
+    """Print commands for GitHub's runner, each on a line of its own, whatever stands before it."""
+    with suppress(OSError):
+        for command in commands:
+            print(command, file=sys.stderr, flush=True)  # noqa: T201 - this is how the runner is spoken to
