@@ -69,7 +69,7 @@ def read_back(path: Path) -> dict[str, Metric]:
         found = {family.name: family for family in text_string_to_metric_families(text)}
     except (OSError, ValueError, LookupError):
         return {}
-    return {name: family for name, family in found.items() if family.type == "gauge"}
+    return {name: family for name, family in found.items() if family.type == "gauge" and family.samples}
 
 
 def families(figures: Figures, before: Mapping[str, Metric]) -> list[Metric]:

@@ -57,7 +57,7 @@ def markdown(ending: Ending) -> str:
         lines += ["**An alert could not be delivered**: see the log.", ""]
     if ending.failures:
         lines += ["| failed | cause | end | to do |", "|---|---|---|---|", *_rows(ending), ""]
-    return redact("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def notes(ending: Ending) -> list[Annotation]:
@@ -71,8 +71,11 @@ def notes(ending: Ending) -> list[Annotation]:
 
 
 def escape(text: str) -> str:
-    """Plain text for Markdown, on one line: every punctuation mark that could mean something means itself."""
-    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", one_line(text))
+    """Text for Markdown, on one line: without secrets, and every mark that could mean something is itself.
+
+    Redacted before it is escaped: afterwards a secret might look different.
+    """
+    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", redact(one_line(text)))
 
 
 def _headline(ending: Ending) -> str:
@@ -91,8 +94,8 @@ def _rows(ending: Ending) -> Iterator[str]:
     size = shown = 0
     for failure in ending.failures:
         cells = (
-            escape(redact(label(failure))),
-            f"{escape(failure.reason)}: {escape(redact(failure.detail))}",
+            escape(label(failure)),
+            f"{escape(failure.reason)}: {escape(failure.detail)}",
             escape(EN.ends(failure.expires_at, ending.finished_at)),
             escape(EN.advice(failure.reason)),
         )

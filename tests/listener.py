@@ -1,0 +1,57 @@
+"""A server on loopback that remembers what was posted to it, and behaves as badly as it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ping:
+    path: str
+    body: str
+    kind: str
+
+
+class Hang:
+    """No answer at all."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.pings.append(Ping(self.path, body, self.headers["Content-Type"]))
+        answer = self.server.script.pop(0) if self.server.script else 200
+        if isinstance(answer, Hang):
+            self.server.closing.wait()
+            return
+        self.send_response(answer)
+        if 300 <= answer < 400:
+            self.send_header("Location", f"{self.server.url}/redirected")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"OK")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def listening() -> Iterator[Any]:
+    """A server with its `url`, a `script` of answers (statuses or `Hang`), and the `pings` it got."""
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.pings, server.script, server.closing = [], [], threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.closing.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
