@@ -172,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.Abort:
         return Exit.INTERRUPTED
     finally:
-        flush_or_forget(sys.stdout)
+        for stream in (sys.stdout, sys.stderr):
+            flush_or_forget(stream)
 
 
 class Program:
@@ -491,8 +492,10 @@ def set_up_logging(options: Options) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def flush_or_forget(stream: TextIO) -> None:
+def flush_or_forget(stream: TextIO | None) -> None:
     """Flush a stream; if its reader has gone, Python shall not trip over it and change our exit code."""
+    if stream is None:  # its file descriptor was closed before we began
+        return
     try:
         stream.flush()
     except OSError as error:

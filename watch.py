@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -125,8 +125,9 @@ def _undisturbed(setting: str) -> Iterator[None]:
         logger.warning("%s: unexpected error (%s)", setting, type(error).__name__)
 
 
-def _print(commands: Iterator[str] | list[str]) -> None:
-    """Print commands for GitHub's runner, each on a line of its own, whatever stands before it."""
+def _print(commands: Iterable[str]) -> None:
+    """Print commands for GitHub's runner, each on a line of its own."""
+    if sys.stderr is None:  # its file descriptor is closed
+        return
     with suppress(OSError):
-        for command in commands:
-            print(command, file=sys.stderr, flush=True)  # noqa: T201 - this is how the runner is spoken to
+        sys.stderr.writelines(f"{command}\n" for command in commands)
