@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -56,7 +56,8 @@ class Watchers:
     def begin(self, settings: Settings, sleep: Callable[[float], None], *, is_dry: bool) -> None:
         """The settings could be read, and nothing was done yet."""
         if is_github(self._environment):
-            _print(masks(settings.secrets, self._environment))
+            with _undisturbed("GITHUB_ACTIONS"):
+                _print(masks(settings.secrets, self._environment))
         if is_dry:
             return
         self._metrics_file, self._window = settings.metrics_file, settings.refresh_before_expiry
@@ -71,7 +72,8 @@ class Watchers:
             with _undisturbed("METRICS_FILE"):
                 self._write_metrics(self._metrics_file, ending, source)
         if is_github(self._environment):
-            _print(map(annotate, notes(ending)))
+            with _undisturbed("GITHUB_ACTIONS"):
+                _print(map(annotate, notes(ending)))
         if path := self._environment.get("GITHUB_STEP_SUMMARY"):
             with _undisturbed("GITHUB_STEP_SUMMARY"):
                 append_summary(Path(path), markdown(ending))
@@ -127,7 +129,5 @@ def _undisturbed(setting: str) -> Iterator[None]:
 
 def _print(commands: Iterable[str]) -> None:
     """Print commands for GitHub's runner, each on a line of its own."""
-    if sys.stderr is None:  # its file descriptor is closed
-        return
-    with suppress(OSError):
+    if sys.stderr is not None:  # else its file descriptor is closed
         sys.stderr.writelines(f"{command}\n" for command in commands)

@@ -388,8 +388,10 @@ def test_a_stderr_that_nobody_reads_changes_nothing(world, step):
 def test_a_stream_that_is_closed_changes_nothing(world, step, redirection, printed):
     world.channel(world.token(error=DEAD))
     done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, str(ROOT / "refresh_tokens.py")]
-        + world.arguments("--json"),
+        [
+            *("sh", "-c", f'exec "$@" {redirection}', "sh"),
+            *(sys.executable, str(ROOT / "refresh_tokens.py"), *world.arguments("--json")),
+        ],
         env=world.environment(),
         capture_output=True,
         text=True,
