@@ -16,6 +16,7 @@ import heartbeat
 from connection import DatabaseLost
 from database import Database
 from fleet import Fleet, State
+from github_actions import MAX_SUMMARY_BYTES
 from listener import Hang, listening
 from metrics import CHANNELS, DURATION, LAST_RUN, LAST_SUCCESS, OUTCOMES, SOONEST
 from renewal import Reason
@@ -117,13 +118,15 @@ def test_a_stopped_run_pings_why(world, pinged):
     assert "Stopped: rate_limited: " in pinged.pings[-1].body
 
 
-def test_a_run_that_is_told_to_end_pings_its_end(world, pinged):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_end_pings_its_end(world, pinged, number, code):
     for _ in range(4):
         world.channel()
     process = world.start("--json", "--workers", "1")
-    world.meta.on_request = lambda _seen: process.send_signal(signal.SIGTERM)
+    world.meta.on_request = lambda _seen: process.send_signal(number)
     out, _ = process.communicate(timeout=60)
-    assert (process.returncode, json.loads(out)["exit_code"], paths(pinged)) == (143, 143, ["/start", "/143"])
+    assert (process.returncode, json.loads(out)["exit_code"]) == (code, code)
+    assert paths(pinged) == ["/start", f"/{code}"]
 
 
 @pytest.mark.parametrize("options", [("--dry-run",), ("--check",)])
@@ -348,6 +351,13 @@ def test_a_summary_that_cannot_be_written_changes_nothing(world, step, tmp_path)
     world.channel()
     result = world.run()
     assert (result.code, "GITHUB_STEP_SUMMARY: No such file or directory" in result.err) == (0, True)
+
+
+def test_a_summary_that_is_full_changes_nothing(world, step):
+    step.write_bytes(b"x" * MAX_SUMMARY_BYTES)
+    world.channel()
+    result = world.run()
+    assert (result.code, "GITHUB_STEP_SUMMARY: the summary is full" in result.err) == (0, True)
 
 
 def test_secrets_of_the_environment_are_not_printed_not_even_to_be_masked(world, step):
