@@ -411,18 +411,22 @@ class Program:
             for line in self._last_lines(stopped):
                 self._console.line(line)
         if not (self._options.check or self._options.set_token):
-            ending = Ending(
-                code=int(code),
-                tally=self._tally,
-                failures=tuple(self._console.failures),
-                stopped=stopped,
-                started_at=self._started_at,
-                finished_at=now(),
-                is_dry=self._options.dry_run,
-                undelivered=undelivered,
-            )
+            ending = self._ending(stopped, code, undelivered=undelivered)
             self._watchers.end(ending, self._database)  # type: ignore[arg-type] # until Database.fleet is there
         return int(code)
+
+    def _ending(self, stopped: Stopped | None, code: int, *, undelivered: bool) -> Ending:
+        """What those who watch are told."""
+        return Ending(
+            code=int(code),
+            tally=self._tally,
+            failures=tuple(self._console.failures),
+            stopped=stopped,
+            started_at=self._started_at,
+            finished_at=now(),
+            is_dry=self._options.dry_run,
+            undelivered=undelivered,
+        )
 
     def _last_lines(self, stopped: Stopped | None) -> list[str]:
         if self._options.dry_run:

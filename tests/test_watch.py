@@ -369,7 +369,7 @@ def test_secrets_of_the_environment_are_not_printed_not_even_to_be_masked(world,
     assert [secret for secret in secrets if secret in printed] == []
 
 
-def test_secrets_of_files_are_masked_before_anything_else_is_printed(world, step, tmp_path):
+def test_secrets_of_files_are_masked_before_the_run_begins(world, step, tmp_path):
     path = tmp_path / "key"
     path.write_text(f"{world.env.pop('TOKEN_ENCRYPTION_KEY')},{OTHER_KEY.hex()}\n")
     world.env["TOKEN_ENCRYPTION_KEY_FILE"] = str(path)
