@@ -21,7 +21,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from alerts import Ended, send_alerts
+from alerts import Ended, Style, send_alerts
 from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from console import Console
 from database import Database
@@ -33,7 +33,7 @@ from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
 from report import counts, label, preview_summary, summary, timestamp
 from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
-from words import EN
+from words import EN, Words
 
 VERSION: Final = "0.1.0"
 CONFIGURATION: Final = "configuration"
@@ -316,7 +316,8 @@ class Program:
         slack = Slack(settings.slack_webhook_url, sleep=self._doze)
         unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
         ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
-        errors = send_alerts(self._database, [slack], ended, now(), settings.reconnect_url)
+        style = Style(Words(settings.alert_language), settings.reconnect_url)
+        errors = send_alerts(self._database, [slack], ended, now(), style)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)
         return bool(errors)

@@ -24,6 +24,7 @@ from crypto import KeyRing
 from meta_client import MetaConfig
 from redact import Secret
 from tables import TableMap, parse_columns
+from words import Language
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class Settings:
     lease: timedelta
     slack_webhook_url: Secret | None
     reconnect_url: str | None
+    alert_language: Language
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -75,6 +77,7 @@ class Settings:
             "lease": timedelta(seconds=read.number("LEASE_SECONDS", 300, whole=True, least=1, most=86400)),
             "slack_webhook_url": read.secret("SLACK_WEBHOOK_URL", _secret_url, required=False),
             "reconnect_url": read.parsed("RECONNECT_URL", None, _reconnect_url),
+            "alert_language": read.parsed("ALERT_LANGUAGE", Language.EN, _language),
         }
         meta = {
             "app_id": read.parsed("META_APP_ID", None, _app_id, required=True),
@@ -267,6 +270,13 @@ def _reconnect_url(text: str) -> str:
     if not usable or re.search(r"\s", text):
         raise ValueError("it must be a link that begins with https://")
     return text
+
+
+def _language(text: str) -> Language:
+    try:
+        return Language(text.lower())
+    except ValueError:
+        raise ValueError(f"it must be one of {', '.join(Language)}") from None
 
 
 def _split_url(text: str) -> SplitResult:

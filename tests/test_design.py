@@ -12,7 +12,7 @@ import pytest
 
 from refresh_tokens import VERSION, Exit
 from renewal import Reason
-from words import ADVICE
+from words import ADVICE, CAUSES
 from world import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,9 +58,9 @@ MAY_IMPORT = {
     "words": {"renewal"},
     "fleet": {"models", "renewal"},
     "report": {"models", "notify", "redact", "renewal", "runner", "words"},
-    "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner"},
+    "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner", "words"},
     "console": {"redact", "renewal", "report"},
-    "settings": {"connection", "crypto", "meta_client", "redact", "tables"},
+    "settings": {"connection", "crypto", "meta_client", "redact", "tables", "words"},
     "refresh_tokens": set(MODULES),
 }
 
@@ -144,7 +144,7 @@ def test_the_readme_knows_every_reason_and_advice_knows_every_failure():
         Reason.CLAIMED_ELSEWHERE,
         Reason.WAITING_FOR_RECONNECT,
     }
-    assert set(ADVICE) == (set(Reason) - not_failures) | {"configuration", "internal_error"}
+    assert set(ADVICE) == set(CAUSES) == (set(Reason) - not_failures) | {"configuration", "internal_error"}
 
 
 def test_the_readme_is_short():
@@ -167,6 +167,12 @@ def test_every_requirement_is_pinned():
 
 def test_the_workflow_gives_the_program_the_required_settings_from_secrets():
     workflow = (ROOT / ".github/workflows/refresh-tokens.yml").read_text(encoding="utf-8")
-    for name in ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL"):
+    for name in (
+        "DATABASE_URL",
+        "META_APP_SECRET",
+        "TOKEN_ENCRYPTION_KEY",
+        "SLACK_WEBHOOK_URL",
+        "NOTIFY_URLS",
+    ):
         assert f"{name}: ${{{{ secrets.{name} }}}}" in workflow
     assert "cancel-in-progress: false" in workflow

@@ -22,6 +22,7 @@ from meta_client import MetaConfig
 from redact import RedactingFormatter, Secret, redact
 from settings import BadSettings, Settings, read_database, read_environment
 from tables import TableMap
+from words import Language
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef" * 4
@@ -84,6 +85,7 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         lease=timedelta(seconds=300),
         slack_webhook_url=None,
         reconnect_url=None,
+        alert_language=Language.EN,
     )
 
 
@@ -112,6 +114,8 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
             "http://intranet/{channel_id}#top",
         ),
         ("RECONNECT_URL", "", "reconnect_url", None),
+        ("ALERT_LANGUAGE", " ES ", "alert_language", Language.ES),
+        ("ALERT_LANGUAGE", "", "alert_language", Language.EN),
     ],
 )
 def test_each_variable_sets_its_field(name, text, field, value):
@@ -252,6 +256,7 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             "https://graph.example?",
             "it must be a plain address such as https://graph.facebook.com",
         ),
+        ("ALERT_LANGUAGE", "fr", "it must be one of en, es"),
         ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "javascript:alert(1)", "it must be a link that begins with https://"),
