@@ -22,12 +22,13 @@ from typing import Any, Final, TextIO
 import click
 
 from alerts import Ended, Style, send_alerts
+from apprise_target import open_targets
 from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from console import Console
 from database import Database
 from meta_client import Interrupted, MetaClient
 from models import ChannelId
-from notify import Slack
+from notify import Slack, Target
 from redact import RedactingFormatter, RedactingJsonFormatter
 from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
 from report import counts, label, preview_summary, summary, timestamp
@@ -311,13 +312,15 @@ class Program:
     def _alert(self, stopped: Stopped | None) -> bool:
         """Send what is to be said. Gives whether anybody did not get it."""
         settings = self._settings
-        if settings is None or self._options.dry_run or settings.slack_webhook_url is None:
+        if settings is None or self._options.dry_run:
             return False
-        slack = Slack(settings.slack_webhook_url, sleep=self._doze)
+        targets: list[Target] = [*open_targets(settings.notify_urls)]
+        if settings.slack_webhook_url is not None:
+            targets.insert(0, Slack(settings.slack_webhook_url, sleep=self._doze))
         unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
         ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
         style = Style(Words(settings.alert_language), settings.reconnect_url)
-        errors = send_alerts(self._database, [slack], ended, now(), style)
+        errors = send_alerts(self._database, targets, ended, now(), style)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)
         return bool(errors)

@@ -13,12 +13,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
+from apprise_target import parse_addresses, secret_parts
 from connection import BadDatabase, DatabaseUrl, parse_url
 from crypto import KeyRing
 from meta_client import MetaConfig
@@ -57,6 +59,7 @@ class Settings:
     workers: int
     lease: timedelta
     slack_webhook_url: Secret | None
+    notify_urls: tuple[Secret, ...]
     reconnect_url: str | None
     alert_language: Language
 
@@ -76,6 +79,7 @@ class Settings:
             "workers": workers,
             "lease": timedelta(seconds=read.number("LEASE_SECONDS", 300, whole=True, least=1, most=86400)),
             "slack_webhook_url": read.secret("SLACK_WEBHOOK_URL", _secret_url, required=False),
+            "notify_urls": read.secret("NOTIFY_URLS", parse_addresses, required=False) or (),
             "reconnect_url": read.parsed("RECONNECT_URL", None, _reconnect_url),
             "alert_language": read.parsed("ALERT_LANGUAGE", Language.EN, _language),
         }
@@ -96,6 +100,7 @@ class Settings:
             *read.secrets,
             *_passwords(settings["database"]),
             *_path_and_query(settings["slack_webhook_url"]),
+            *chain.from_iterable(map(secret_parts, settings["notify_urls"])),
         )
         return cls(**settings, meta=MetaConfig(**meta), secrets=held)
 

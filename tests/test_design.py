@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "rights": {"tables"},
     "database": {"connection", "models", "rights", "tables"},
     "notify": {"redact", "transport"},
+    "apprise_target": {"notify", "redact"},
     "renewal": {"crypto", "graph_errors", "layouts", "meta_client", "models", "redact"},
     "jury": {"models", "renewal"},
     "runner": {
@@ -60,7 +61,7 @@ MAY_IMPORT = {
     "report": {"models", "notify", "redact", "renewal", "runner", "words"},
     "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner", "words"},
     "console": {"redact", "renewal", "report"},
-    "settings": {"connection", "crypto", "meta_client", "redact", "tables", "words"},
+    "settings": {"apprise_target", "connection", "crypto", "meta_client", "redact", "tables", "words"},
     "refresh_tokens": set(MODULES),
 }
 
@@ -94,6 +95,7 @@ def test_imports_run_one_way(room):
         ("click", {"console", "refresh_tokens"}),
         ("dotenv", {"settings"}),
         ("babel", {"words"}),
+        ("apprise", {"apprise_target"}),
         ("sandbox", set()),
     ],
 )

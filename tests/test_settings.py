@@ -34,12 +34,16 @@ REQUIRED = {
     "TOKEN_ENCRYPTION_KEY": KEY,
 }
 WEBHOOK = "https://hooks.example/services/path-of-the-webhook"
-SECRETS = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL")
-GIVEN = REQUIRED | {"SLACK_WEBHOOK_URL": WEBHOOK}
+MAIL = "mailto://sender:pa55-w0rd-of-mail@mail.example?to=ops@shop.example,boss@shop.example"
+CHAT = "tgram://123456789:abcdefg_hijklmnop/987654321"
+SECRETS = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL", "NOTIFY_URLS")
+GIVEN = REQUIRED | {"SLACK_WEBHOOK_URL": WEBHOOK, "NOTIFY_URLS": f"{MAIL}, {CHAT}"}
 
 MISSING = "it is missing; set it in the environment or in .env (see .env.example)"
 EMPTY = "it is empty; give it a value (see .env.example)"
 KEY_FORMS = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
+ADDRESS = "mailto://user:password@example.com"
+APPRISE = "see https://appriseit.com/services/"
 NOT_HTTPS = "it must be an address that begins with https://"
 NOT_LOOPBACK = "plain http is accepted for a loopback address only; use https://"
 
@@ -84,6 +88,7 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         workers=16,
         lease=timedelta(seconds=300),
         slack_webhook_url=None,
+        notify_urls=(),
         reconnect_url=None,
         alert_language=Language.EN,
     )
@@ -101,6 +106,15 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         ("LEASE_SECONDS", "86400", "lease", timedelta(days=1)),
         ("SLACK_WEBHOOK_URL", f" {WEBHOOK}\n", "slack_webhook_url", Secret(WEBHOOK)),
         ("SLACK_WEBHOOK_URL", " ", "slack_webhook_url", None),
+        ("NOTIFY_URLS", MAIL, "notify_urls", (Secret(MAIL),)),
+        ("NOTIFY_URLS", f" {MAIL},{CHAT}, ", "notify_urls", (Secret(MAIL), Secret(CHAT))),
+        (
+            "NOTIFY_URLS",
+            f"{CHAT} {MAIL}\n{CHAT}\n",
+            "notify_urls",
+            (Secret(CHAT), Secret(MAIL), Secret(CHAT)),
+        ),
+        ("NOTIFY_URLS", " ", "notify_urls", ()),
         (
             "RECONNECT_URL",
             "https://x.example/?c={channel_id}",
@@ -257,6 +271,18 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             "it must be a plain address such as https://graph.facebook.com",
         ),
         ("ALERT_LANGUAGE", "fr", "it must be one of en, es"),
+        ("NOTIFY_URLS", "ops@shop.example", f"it must hold addresses such as {ADDRESS}; {APPRISE}"),
+        ("NOTIFY_URLS", f"nonsense {MAIL}", f"it must hold addresses such as {ADDRESS}; {APPRISE}"),
+        ("NOTIFY_URLS", "pigeon://shop.example", f"Apprise cannot make sense of it; {APPRISE}"),
+        ("NOTIFY_URLS", "file:///etc/passwd", f"Apprise cannot make sense of it; {APPRISE}"),
+        (
+            "NOTIFY_URLS",
+            f"pigeon://one {MAIL}&verify=no {CHAT}",
+            (
+                f"address 1 of 3: Apprise cannot make sense of it; {APPRISE}; address 2 of 3: certificates"
+                " are always verified here; take verify=no out of it"
+            ),
+        ),
         ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "javascript:alert(1)", "it must be a link that begins with https://"),
@@ -374,6 +400,7 @@ REFUSED = {
     "META_APP_SECRET": "leak leak",
     "TOKEN_ENCRYPTION_KEY": "leak,sha256:leak",
     "SLACK_WEBHOOK_URL": "http://leak\u2100/leak",
+    "NOTIFY_URLS": "tgram://leak:leak/leak?to=leak, mailto://leak:leak@leak.example?verify=no&to=leak",
     "META_GRAPH_URL": "http://leak@leak/leak",
     "RECONNECT_URL": "https://leak\u2100/leak",
 } | {f"{name}_FILE": "postgresql://leak:leak@leak/leak" for name in SECRETS}
@@ -434,6 +461,11 @@ def test_settings_that_are_printed_show_no_secret():
         "https://hooks.example/services/path-of-the-webhook?token=query-of-it",
         'https://hooks.example:443 "POST /services/path-of-the-webhook?token=query-of-it HTTP/1.1" 200 2',
         "?token=query-of-it",
+        "m%40il-word",
+        "m@il-word",
+        "json://user:m%40il-word@x.example/",
+        "/path/of/hidden-room",
+        "param-value",
     ],
 )
 def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text):
@@ -441,6 +473,7 @@ def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text)
         DATABASE_URL="postgresql://renewer:p%40ss%2Fw0rd%21@db.example/app?sslpassword=key%20pa55",
         TOKEN_ENCRYPTION_KEY=f"{KEY}, sha256:pass phrase",
         SLACK_WEBHOOK_URL="https://hooks.example/services/path-of-the-webhook?token=query-of-it",
+        NOTIFY_URLS="json://user:m%40il-word@x.example/ jsons://x.example/path/of/hidden-room?k=param-value",
     )
     leaks = (
         "p@ss",
@@ -452,13 +485,16 @@ def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text)
         "phrase",
         "path-of-the",
         "query-of-it",
+        "il-word",
+        "hidden-room",
+        "param-value",
     )
     cleaned = redact(f"before {text} after")
     assert ([leak for leak in leaks if leak in cleaned], "***" in cleaned) == ([], True)
 
 
 def test_a_database_without_a_password_and_no_webhook_hold_no_further_secret():
-    held = read(DATABASE_URL="postgresql://db.example/app", SLACK_WEBHOOK_URL=None).secrets
+    held = read(DATABASE_URL="postgresql://db.example/app", SLACK_WEBHOOK_URL=None, NOTIFY_URLS=None).secrets
     assert set(held) == {Secret("postgresql://db.example/app"), Secret("the-app-secret"), Secret(KEY)}
 
 
@@ -746,7 +782,7 @@ def test_the_optional_variables_of_the_example_show_the_defaults():
 
 def test_no_optional_number_or_address_of_the_example_is_left_without_its_default():
     blank = {name for name, text in example_lines() if not text}
-    assert blank == REQUIRED.keys() | {"CHANNEL_COLUMNS", "SLACK_WEBHOOK_URL", "RECONNECT_URL"}
+    assert blank == REQUIRED.keys() | {"CHANNEL_COLUMNS", "SLACK_WEBHOOK_URL", "NOTIFY_URLS", "RECONNECT_URL"}
 
 
 def test_every_variable_of_the_example_is_explained_in_the_line_before_it():
