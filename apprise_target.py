@@ -30,11 +30,11 @@ HELP: Final = "see https://appriseit.com/services/"
 
 
 class AppriseTarget:
-    """One address that Apprise delivers to. `name` is that of the service."""
+    """One address that Apprise delivers to, called by its service until somebody knows a better name."""
 
-    def __init__(self, address: Secret, name: str | None = None) -> None:
+    def __init__(self, address: Secret) -> None:
         self._service = _service(address.reveal())
-        self.name = name or str(self._service.service_name)
+        self.name = str(self._service.service_name)
 
     def deliver(self, message: Message) -> None:
         """Send it as HTML where the service prefers that, else as plain text, cut to what it takes.
@@ -69,10 +69,11 @@ def parse_addresses(text: str) -> tuple[Secret, ...]:
 def open_targets(addresses: Sequence[Secret]) -> list[AppriseTarget]:
     """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more."""
     targets: list[AppriseTarget] = []
-    for address in addresses:
-        target = AppriseTarget(address)
+    for target in map(AppriseTarget, addresses):
         alike = sum(other.name.partition(" (")[0] == target.name for other in targets)
-        targets.append(AppriseTarget(address, f"{target.name} ({alike + 1})") if alike else target)
+        if alike:
+            target.name = f"{target.name} ({alike + 1})"
+        targets.append(target)
     return targets
 
 
@@ -86,7 +87,7 @@ def secret_parts(address: Secret) -> Iterator[Secret]:
         pieces = re.split(r"[/?#&=;:@,]", f"{parts.netloc}/{parts.path}/{parts.query}/{parts.fragment}")
         found |= {piece for piece in {*pieces, *map(unquote, pieces)} if len(piece) >= SHORTEST_PART}
         found |= {password for password in passwords if password}
-    return map(Secret, found - {"localhost", "127.0.0.1"})
+    return map(Secret, found - {"localhost", "127.0.0.1"})  # these would be missed in other lines
 
 
 def as_text(message: Message) -> str:
@@ -145,8 +146,11 @@ def _service(address: str) -> NotifyBase:
     """The service behind an address. Raises ValueError, which does not show it."""
     from apprise import Apprise, OverflowMode  # noqa: PLC0415
 
-    # Its log repeats addresses. What it says of a delivery that failed comes with the result, instead.
-    logging.getLogger("apprise").propagate = False
+    # Its log repeats addresses. What it says of a delivery that failed comes with the result instead,
+    # if this level lets it through.
+    its_logger = logging.getLogger("apprise")
+    its_logger.propagate = False
+    its_logger.setLevel(logging.WARNING)
     service = Apprise.instantiate(address, asset=_asset())
     if service is None:
         raise ValueError(f"Apprise cannot make sense of it; {HELP}")
