@@ -294,13 +294,12 @@ _HAS_RECOVERED: Final = (
 )
 _WHAT_IT_MEANS: Final = (
     phrase(
-        "Its token could not be renewed. When it ends, that customer's WhatsApp stops.",
-        "No se pudo renovar su token. Cuando caduque, el WhatsApp de ese cliente dejará de funcionar.",
+        "Its renewal failed. When its token ends, that customer's WhatsApp stops.",
+        "Falló su renovación. Cuando caduque su token, el WhatsApp de ese cliente dejará de funcionar.",
     ),
     phrase(
-        "Their tokens could not be renewed. When a token ends, that customer's WhatsApp stops.",
-        "No se pudieron renovar sus tokens. Cuando caduca un token, el WhatsApp de su cliente deja de"
-        " funcionar.",
+        "Their renewal failed. When a token ends, that customer's WhatsApp stops.",
+        "Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar.",
     ),
 )
 _NOTHING_TO_DO: Final = (

@@ -446,7 +446,7 @@ def busy():
 def test_an_alert_names_who_must_do_what_until_when_and_where():
     assert compose(busy(), EN) == Message(
         title="2 WhatsApp lines need attention",
-        summary="Their tokens could not be renewed. When a token ends, that customer's WhatsApp stops. "
+        summary="Their renewal failed. When a token ends, that customer's WhatsApp stops. "
         "Recovered: Garage (7).",
         cards=(
             Card(
@@ -475,8 +475,8 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
 def test_an_alert_says_all_of_it_in_spanish_too():
     assert compose(busy(), ES) == Message(
         title="2 líneas de WhatsApp necesitan atención",
-        summary="No se pudieron renovar sus tokens. Cuando caduca un token, el WhatsApp de su cliente deja de"
-        " funcionar. Recuperadas: Garage (7).",
+        summary="Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar."
+        " Recuperadas: Garage (7).",
         cards=(
             Card(
                 "Bakery North (1)",
@@ -576,8 +576,8 @@ def test_the_title_says_the_most_important_thing(of, english, spanish):
             situation(channel(), stopped=Stopped("database_lost", "timed\nout"), recovered=("Garage (7)",)),
             (
                 "The database cannot be reached (database_lost): timed out. To do: see whether the database"
-                " is up; the next run does the rest. 1 WhatsApp line needs attention. Its token could not be"
-                " renewed. When it ends, that customer's WhatsApp stops. Recovered: Garage (7)."
+                " is up; the next run does the rest. 1 WhatsApp line needs attention. Its renewal"
+                " failed. When its token ends, that customer's WhatsApp stops. Recovered: Garage (7)."
             ),
         ),
         (
@@ -589,7 +589,7 @@ def test_the_title_says_the_most_important_thing(of, english, spanish):
         ),
         (
             situation(channel()),
-            "Its token could not be renewed. When it ends, that customer's WhatsApp stops.",
+            "Its renewal failed. When its token ends, that customer's WhatsApp stops.",
         ),
         (
             situation(recovered=("Garage (7)",)),
