@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -254,9 +255,15 @@ def _card(channel: Channel, situation: Situation, words: Words) -> Card:
     return Card(
         label(channel),
         _lines(reason, detail, words.ends(channel.expires_at, situation.now), words),
-        url.replace("{channel_id}", quote(str(channel.id), safe="")) if url else None,
+        _link(url, channel.id) if url else None,
         words.say(_RECONNECT),
     )
+
+
+def _link(url: str, channel: ChannelId) -> str:
+    """The link to reconnect a channel, in characters that every reader of links takes."""
+    link = url.replace("{channel_id}", quote(str(channel), safe=""))
+    return re.sub(r"""[^!-~]|["<>\\^`{|}]""", lambda odd: quote(odd.group()), link)
 
 
 def _lines(reason: str, detail: str, ends: str, words: Words) -> tuple[str, ...]:

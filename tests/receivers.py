@@ -56,7 +56,7 @@ def wrong_with_block(block):
         case {"type": "header", "text": text}:
             return text_of(text, {"plain_text"}, 150)
         case {"type": "section", "text": text, "accessory": {"type": "button", "text": label, "url": url}}:
-            if not url.startswith("https://") or len(url) > 3000:
+            if not re.fullmatch(r"https?://[^\s\"<>\\^`{|}]+", url, re.ASCII) or len(url) > 3000:
                 return "invalid_blocks"
             return text_of(text, {"mrkdwn"}, 3000) or text_of(label, {"plain_text"}, 75)
         case {"type": "section", "text": text}:

@@ -193,7 +193,7 @@ def test_lines_of_any_name_are_told_of(world, slack, mail):
     titles = [card.splitlines()[0] for card in cards]
     assert titles == [f"*{shown} ({number})*" for number, (_, shown) in enumerate(HOSTILE, 1)] + ["*8*"]
     buttons = [block["accessory"]["url"] for block in slack.received[0]["blocks"] if "accessory" in block]
-    assert buttons[0] == "https://app.example/a?x='\"<>&id=1#ñ"
+    assert buttons[0] == "https://app.example/a?x='%22%3C%3E&id=1#%C3%B1"
     ((_, message),) = mail.mails
     rich = message.get_body(("html",)).get_content()
     assert set(re.findall(r"</?(\w+)", rich)) == {"p", "b", "br", "a"}

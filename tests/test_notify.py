@@ -6,6 +6,7 @@ import logging
 import re
 import traceback
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -199,7 +200,10 @@ def test_a_link_that_is_too_long_for_a_button_is_left_out(server, slack):
 
 words = st.text(min_size=1, max_size=4000)
 any_card = st.builds(
-    Card, words, st.lists(words, max_size=4).map(tuple), st.none() | words.map("https://app.example/".__add__)
+    Card,
+    words,
+    st.lists(words, max_size=4).map(tuple),
+    st.none() | words.map(quote).map("https://app.example/".__add__),
 )
 
 

@@ -707,8 +707,17 @@ def test_the_id_is_encoded_in_the_link(id_, link):
 
 
 @pytest.mark.parametrize(
-    ("url", "link"), [(None, None), ("https://app.example/channels", "https://app.example/channels")]
+    ("url", "link"),
+    [
+        (None, None),
+        ("https://app.example/channels", "https://app.example/channels"),
+        (
+            "https://app.example/ñ?a='(b)%20*&c=\"<>{}|\\^`#!$,;:@[]~",
+            "https://app.example/%C3%B1?a='(b)%20*&c=%22%3C%3E%7B%7D%7C%5C%5E%60#!$,;:@[]~",
+        ),
+        ("https://señal.example/", "https://se%C3%B1al.example/"),
+    ],
 )
-def test_a_link_may_be_missing_or_the_same_for_all(url, link):
+def test_a_link_may_be_missing_or_the_same_for_all_and_has_no_odd_characters(url, link):
     (card,) = compose(situation(channel(), url=url), EN).cards
     assert card.link == link
