@@ -18,6 +18,7 @@ from notify import DeliveryError, Target, broadcast
 from renewal import Failed
 from report import Situation, compose
 from runner import Stopped, Tally
+from words import EN, Words
 
 # A channel that people know about comes up again when this much of its time is left.
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
@@ -36,6 +37,14 @@ class Ended:
     unwritten: tuple[Failed, ...] = ()  # refused by the database: of these the table cannot tell
 
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How people are told: in which words, and with which link to reconnect (`{channel_id}` is replaced)."""
+
+    words: Words = EN
+    reconnect_url: str | None = None
+
+
 def is_news(channel: Channel, now: datetime) -> bool:
     """Whether there is something to say of a channel in `warning` that has not been said yet."""
     if channel.replaced:
@@ -51,7 +60,7 @@ def send_alerts(
     targets: Sequence[Target],
     ended: Ended,
     now: datetime,
-    reconnect_url: str | None,
+    style: Style,
 ) -> list[DeliveryError]:
     """Send one message if there is anything to say. Gives the errors of targets that did not take it.
 
@@ -64,9 +73,9 @@ def send_alerts(
     if not (claimed or ended.recovered or ended.stopped or ended.unwritten):
         return []
     situation = Situation(
-        claimed, ended.recovered, ended.stopped, ended.tally, now, reconnect_url, ended.unwritten
+        claimed, ended.recovered, ended.stopped, ended.tally, now, style.reconnect_url, ended.unwritten
     )
-    errors = broadcast(targets, compose(situation))
+    errors = broadcast(targets, compose(situation, style.words))
     _remember(database, claimed, now if len(errors) < len(targets) else None)
     return errors
 

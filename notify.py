@@ -55,13 +55,24 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What people are told, in plain text. `more` counts the cards that were left out."""
+    """What people are told, in plain text. `more` counts the cards that were left out, `and_more` says it."""
 
     title: str
     summary: str
     cards: tuple[Card, ...] = ()
     more: int = 0
     footer: str = ""
+    and_more: str = "… and {} more"
+
+    def shown(self, count: int) -> Message:
+        """The message with its first `count` cards only; the others are counted."""
+        left = len(self.cards[count:])
+        return replace(self, cards=self.cards[:count], more=self.more + left)
+
+    @property
+    def rest(self) -> str:
+        """What is said of the cards that were left out; nothing if there are none."""
+        return self.and_more.format(self.more) if self.more else ""
 
 
 class Target(Protocol):
@@ -172,8 +183,8 @@ def blocks(message: Message) -> list[dict[str, Any]]:
             section["accessory"] = {"type": "button", "text": label, "url": card.link}
         cards.append(section)
     rendered += cards
-    if more := message.more + len(message.cards) - len(cards):
-        rendered.append(_section(f"… and {more} more"))
+    if rest := message.shown(len(cards)).rest:
+        rendered.append(_section(escape(rest)))
     if message.footer:
         rendered.append({"type": "context", "elements": [_mrkdwn(escape(message.footer))]})
     return rendered

@@ -21,7 +21,8 @@ from typing import Any, Final, TextIO
 
 import click
 
-from alerts import Ended, send_alerts
+from alerts import Ended, Style, send_alerts
+from apprise_target import open_targets
 from by_hand import NotPossible, Store, find_slot, read_token
 from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from console import Console
@@ -38,7 +39,7 @@ from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
 from step_summary import Ending
 from watch import Watchers
-from words import EN
+from words import EN, Words
 
 VERSION: Final = "0.1.0"
 CONFIGURATION: Final = "configuration"
@@ -318,7 +319,8 @@ class Program:
     def _targets(self, settings: Settings) -> list[Target]:
         """Where alerts go."""
         url = settings.slack_webhook_url
-        return [] if url is None else [Slack(url, sleep=self._doze)]
+        slack: list[Target] = [] if url is None else [Slack(url, sleep=self._doze)]
+        return [*slack, *open_targets(settings.notify_urls)]
 
     def _read_settings(self) -> Settings:
         env_file = self._options.env_file or Path(__file__).resolve().parent / ".env"
@@ -438,13 +440,12 @@ class Program:
         settings = self._settings
         if settings is None or self._options.dry_run:
             return False
-        if (
-            self._options.set_token and not self._recovered
-        ):  # the person who sets a token sees what comes of it
+        if self._options.set_token and not self._recovered:  # whoever sets a token sees what comes of it
             return False
         unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
         ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
-        errors = send_alerts(self._database, self._targets(settings), ended, now(), settings.reconnect_url)
+        style = Style(Words(settings.alert_language), settings.reconnect_url)
+        errors = send_alerts(self._database, self._targets(settings), ended, now(), style)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)
         return bool(errors)

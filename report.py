@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from preflight import Finding
 from redact import one_line, redact
 from renewal import Due, Failed, Outcome, Reason, Renewed, Skipped
 from runner import Stopped, Tally
-from words import EN
+from words import EN, Words, phrase
 
 SHOWN_IN_SUMMARY: Final = 100
 SHOWN_IN_MESSAGE: Final = 45
+MAX_NAMES: Final = 1500  # characters of recovered channels' names: a section of Slack's takes 3000 in all
 NAME_WIDTH: Final = 34
 
 
@@ -32,6 +34,11 @@ class Situation:
     now: datetime
     reconnect_url: str | None = None
     unwritten: Sequence[Failed] = ()
+
+    @property
+    def needing(self) -> int:
+        """How many channels a person must do something about."""
+        return len(self.attention) + len(self.unwritten)
 
 
 class Named(Protocol):
@@ -183,55 +190,142 @@ def timestamp(time: datetime | None) -> str | None:
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-def compose(situation: Situation) -> Message:
+def compose(situation: Situation, words: Words) -> Message:
     """The one message of a run: what newly needs attention, who must do what, and why the run stopped."""
-    now, stopped, tally = situation.now, situation.stopped, situation.tally
-    count = len(situation.attention) + len(situation.unwritten)
-    if stopped:
-        title = "WhatsApp token renewal stopped early"
-        summary_line = f"{stopped.reason}: {stopped.detail}. What to do: {EN.advice(stopped.reason)}."
-    elif count:
-        title = f"{count} WhatsApp {'line needs' if count == 1 else 'lines need'} attention"
-        summary_line = "Their tokens could not be renewed. When a token ends, that customer's WhatsApp stops."
-    else:
-        count = len(situation.recovered)
-        title = f"{count} WhatsApp {'line has' if count == 1 else 'lines have'} recovered"
-        summary_line = "Nothing is to be done."
+    cards = [_card(channel, situation, words) for channel in situation.attention]
+    cards += [_unwritten_card(failure, situation.now, words) for failure in situation.unwritten]
+    message = Message(
+        _title(situation, words),
+        _summary(situation, words),
+        tuple(cards),
+        footer=_footer(situation, words),
+        and_more=words.say(_AND_MORE),
+    )
+    return message.shown(SHOWN_IN_MESSAGE)
+
+
+def _title(situation: Situation, words: Words) -> str:
+    """The most important thing, with its true total."""
+    if stopped := situation.stopped:
+        return words.say(_COULD_NOT_RUN if stopped.reason == "configuration" else _STOPPED_EARLY)
+    if situation.needing:
+        return words.count(situation.needing, *_NEEDS_ATTENTION)
+    return words.count(len(situation.recovered), *_HAS_RECOVERED)
+
+
+def _summary(situation: Situation, words: Words) -> str:
+    """What it means: why the run stopped, what happens to those in trouble, and which are well again."""
+    sentences = []
+    if stopped := situation.stopped:
+        why = f"{_capital(words.cause(stopped.reason))} ({stopped.reason})"
+        sentences += [f"{_with_detail(why, stopped.detail)}. {_to_do(stopped.reason, words)}."]
+    if situation.needing:
+        if stopped:
+            sentences += [words.count(situation.needing, *_NEEDS_ATTENTION) + "."]
+        sentences += [words.count(situation.needing, *_WHAT_IT_MEANS)]
     if situation.recovered:
-        names = ", ".join(situation.recovered[:SHOWN_IN_MESSAGE])
-        more = len(situation.recovered) - SHOWN_IN_MESSAGE
-        summary_line += f" Recovered: {names}" + (f" and {more} more." if more > 0 else ".")
-    footer = (
-        f"{tally.renewed} renewed · {tally.failed} failed · {tally.waiting} waiting for a reconnect · "
-        f"{tally.left} left · {now:%Y-%m-%d %H:%M} UTC"
-    )
-    cards = [_card(channel, now, situation.reconnect_url) for channel in situation.attention]
-    cards += [_unwritten_card(failure, now) for failure in situation.unwritten]
-    more = len(cards[SHOWN_IN_MESSAGE:])
-    return Message(title, summary_line, tuple(cards[:SHOWN_IN_MESSAGE]), more, footer)
+        sentences += [words.say(_RECOVERED).format(_enumerated(situation.recovered, words))]
+        if not (stopped or situation.needing):
+            sentences += [words.count(len(situation.recovered), *_NOTHING_TO_DO)]
+    return " ".join(sentences)
 
 
-def _unwritten_card(failure: Failed, now: datetime) -> Card:
+def _enumerated(names: Sequence[str], words: Words) -> str:
+    """As many names as have room, and how many more there are."""
+    shown, size = 0, 0
+    while shown < len(names) and (not shown or size + len(names[shown]) <= MAX_NAMES):
+        size += len(names[shown])
+        shown += 1
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (words.say(_AND_OTHERS).format(rest) if rest else "")
+
+
+def _footer(situation: Situation, words: Words) -> str:
+    """The counts of the run, and when it was."""
+    tally = situation.tally
+    numbers = (tally.renewed, tally.failed, tally.waiting, tally.left)
+    return f"{words.say(_COUNTS).format(*numbers)} · {situation.now:%Y-%m-%d %H:%M} UTC"
+
+
+def _unwritten_card(failure: Failed, now: datetime, words: Words) -> Card:
     """A channel whose row the database refused to write: nothing for its customer to do."""
-    lines = (
-        failure.detail,
-        _capital(EN.ends(failure.expires_at, now)),
-        f"To do: {EN.advice(failure.reason)}",
+    return Card(
+        label(failure), _lines(failure.reason, failure.detail, words.ends(failure.expires_at, now), words)
     )
-    return Card(label(failure), lines)
 
 
-def _card(channel: Channel, now: datetime, reconnect_url: str | None) -> Card:
+def _card(channel: Channel, situation: Situation, words: Words) -> Card:
     """A channel that needs attention: which, why, by when, who must do what, and where to click."""
-    reason, _, detail = (channel.error or "").partition(": ")
-    lines = (
-        one_line(detail or reason),
-        _capital(EN.ends(channel.expires_at, now)),
-        f"To do: {EN.advice(reason)}",
+    reason, _, detail = one_line(channel.error or "").partition(": ")
+    url = situation.reconnect_url
+    return Card(
+        label(channel),
+        _lines(reason, detail, words.ends(channel.expires_at, situation.now), words),
+        _link(url, channel.id) if url else None,
+        words.say(_RECONNECT),
     )
-    link = reconnect_url.replace("{channel_id}", quote(str(channel.id), safe="")) if reconnect_url else None
-    return Card(label(channel), lines, link)
+
+
+def _link(url: str, channel: ChannelId) -> str:
+    """The link to reconnect a channel, in characters that every reader of links takes."""
+    link = url.replace("{channel_id}", quote(str(channel), safe=""))
+    return re.sub(r"""[^!-~]|["<>\\^`{|}]""", lambda odd: quote(odd.group()), link)
+
+
+def _lines(reason: str, detail: str, ends: str, words: Words) -> tuple[str, ...]:
+    """What a card says: the cause in plain words and what more is known of it, the end, who must do what."""
+    cause = _with_detail(words.cause(reason), detail) or words.say(_UNKNOWN_CAUSE)
+    return _capital(cause), _capital(ends), _to_do(reason, words)
+
+
+def _with_detail(cause: str, detail: str) -> str:
+    return f"{cause}: {one_line(detail)}" if detail else cause
+
+
+def _to_do(reason: str, words: Words) -> str:
+    return words.say(_TO_DO).format(words.advice(reason))
 
 
 def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
+    return text[:1].upper() + text[1:]
+
+
+_STOPPED_EARLY: Final = phrase(
+    "WhatsApp token renewal stopped early", "La renovación de tokens de WhatsApp se detuvo antes de terminar"
+)
+_COULD_NOT_RUN: Final = phrase(
+    "WhatsApp token renewal could not run", "La renovación de tokens de WhatsApp no pudo ejecutarse"
+)
+# Of these, the first is for one line, the second for several.
+_NEEDS_ATTENTION: Final = (
+    phrase("{} WhatsApp line needs attention", "{} línea de WhatsApp necesita atención"),
+    phrase("{} WhatsApp lines need attention", "{} líneas de WhatsApp necesitan atención"),
+)
+_HAS_RECOVERED: Final = (
+    phrase("{} WhatsApp line has recovered", "{} línea de WhatsApp se ha recuperado"),
+    phrase("{} WhatsApp lines have recovered", "{} líneas de WhatsApp se han recuperado"),
+)
+_WHAT_IT_MEANS: Final = (
+    phrase(
+        "Its renewal failed. When its token ends, that customer's WhatsApp stops.",
+        "Falló su renovación. Cuando caduque su token, el WhatsApp de ese cliente dejará de funcionar.",
+    ),
+    phrase(
+        "Their renewal failed. When a token ends, that customer's WhatsApp stops.",
+        "Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar.",
+    ),
+)
+_NOTHING_TO_DO: Final = (
+    phrase("Nothing is to be done about it.", "No hay que hacer nada más con ella."),
+    phrase("Nothing is to be done about them.", "No hay que hacer nada más con ellas."),
+)
+_RECOVERED: Final = phrase("Recovered: {}.", "Recuperadas: {}.")
+_AND_OTHERS: Final = phrase(" and {} more", " y {} más")
+_AND_MORE: Final = phrase("… and {} more", "… y {} más")
+_RECONNECT: Final = phrase("Reconnect", "Reconectar")
+_TO_DO: Final = phrase("To do: {}", "Qué hacer: {}")
+_UNKNOWN_CAUSE: Final = phrase("its cause is not known", "no se sabe la causa")
+_COUNTS: Final = phrase(
+    "{} renewed · {} failed · {} waiting for a reconnect · {} left",
+    "{} renovadas · {} con fallo · {} a la espera de reconexión · {} sin procesar",
+)

@@ -13,17 +13,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
+from apprise_target import parse_addresses, secret_parts
 from connection import BadDatabase, DatabaseUrl, parse_url
 from crypto import KeyRing
 from meta_client import MetaConfig
 from redact import Secret
 from tables import TableMap, parse_columns
+from words import Language
 
 T = TypeVar("T")
 
@@ -56,7 +59,9 @@ class Settings:
     workers: int
     lease: timedelta
     slack_webhook_url: Secret | None
+    notify_urls: tuple[Secret, ...]
     reconnect_url: str | None
+    alert_language: Language
     healthcheck_url: Secret | None
     metrics_file: Path | None
 
@@ -76,7 +81,9 @@ class Settings:
             "workers": workers,
             "lease": timedelta(seconds=read.number("LEASE_SECONDS", 300, whole=True, least=1, most=86400)),
             "slack_webhook_url": read.secret("SLACK_WEBHOOK_URL", _secret_url, required=False),
+            "notify_urls": read.secret("NOTIFY_URLS", parse_addresses, required=False) or (),
             "reconnect_url": read.parsed("RECONNECT_URL", None, _reconnect_url),
+            "alert_language": read.parsed("ALERT_LANGUAGE", Language.EN, _language),
             "healthcheck_url": read.secret("HEALTHCHECK_URL", _secret_url, required=False),
             "metrics_file": read.parsed("METRICS_FILE", None, Path),
         }
@@ -98,6 +105,7 @@ class Settings:
             *_passwords(settings["database"]),
             *_path_and_query(settings["slack_webhook_url"]),
             *_path_and_query(settings["healthcheck_url"]),
+            *chain.from_iterable(map(secret_parts, settings["notify_urls"])),
         )
         return cls(**settings, meta=MetaConfig(**meta), secrets=held)
 
@@ -272,6 +280,13 @@ def _reconnect_url(text: str) -> str:
     if not usable or re.search(r"\s", text):
         raise ValueError("it must be a link that begins with https://")
     return text
+
+
+def _language(text: str) -> Language:
+    try:
+        return Language(text.lower())
+    except ValueError:
+        raise ValueError(f"it must be one of {', '.join(Language)}") from None
 
 
 def _split_url(text: str) -> SplitResult:

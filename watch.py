@@ -23,9 +23,17 @@ from report import summary
 from runner import Tally
 from settings import Settings
 from step_summary import Ending, markdown, notes
-from words import CAUSES
 
-# Why a channel may be skipped. Why one may fail is what there are words for in `CAUSES`.
+# Why a channel may fail, and why it may be skipped.
+FAILURES: Final = (
+    Reason.RECONNECT_REQUIRED,
+    Reason.MISSING_PERMISSION,
+    Reason.NOT_EXTENDED,
+    Reason.UNDECRYPTABLE,
+    Reason.UNAVAILABLE,
+    Reason.UNEXPECTED_ANSWER,
+    Reason.WRITE_FAILED,
+)
 SKIPS: Final = (
     Reason.NEVER_EXPIRES,
     Reason.CLOCK_CORRECTED,
@@ -108,7 +116,7 @@ class Watchers:
 def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
     """How many channels had each outcome for each reason; all there are, also those that none had."""
     counted = {("renewed", ""): tally.renewed}
-    counted |= {("failed", reason): 0 for reason in CAUSES} | {("skipped", reason): 0 for reason in SKIPS}
+    counted |= {("failed", reason): 0 for reason in FAILURES} | {("skipped", reason): 0 for reason in SKIPS}
     counted |= {("failed", reason): count for reason, count in tally.causes.items()}
     counted |= {("skipped", reason): count for reason, count in tally.reasons.items()}
     return counted | {("skipped", Reason.WAITING_FOR_RECONNECT): tally.waiting}

@@ -1,7 +1,7 @@
 """What people are told about a token, in their language: dates, causes, and who must do what.
 
 The command itself and its logs speak English; alerts and the status page speak `ALERT_LANGUAGE`. A further
-language is one more member of `Language` and one more column in each table here.
+language is one more member of `Language` and one more parameter of `phrase`: mypy then names what is missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def phrase(en: str, es: str) -> Phrase:
     return {Language.EN: en, Language.ES: es}
 
 
-# What has happened, in plain words.
+# What has happened to a channel or, from `app_rejected` on, to the run, in plain words.
 CAUSES: Final[Mapping[str, Phrase]] = {
     Reason.RECONNECT_REQUIRED: phrase("Meta no longer accepts the token", "Meta ya no acepta el token"),
     Reason.MISSING_PERMISSION: phrase(
@@ -51,6 +51,18 @@ CAUSES: Final[Mapping[str, Phrase]] = {
         "Meta dio una respuesta desconocida",
     ),
     Reason.WRITE_FAILED: phrase("the database refused the row", "la base de datos rechazó la fila"),
+    Reason.APP_REJECTED: phrase("Meta refuses the app", "Meta rechaza la app"),
+    Reason.RATE_LIMITED: phrase(
+        "Meta limits the whole app, and went on doing so",
+        "Meta limita a toda la app, y siguió haciéndolo",
+    ),
+    Reason.SYSTEMIC: phrase(
+        "many lines newly failed in the same way, and none succeeded",
+        "muchas líneas empezaron a fallar de la misma manera, y ninguna tuvo éxito",
+    ),
+    Reason.DATABASE_LOST: phrase("the database cannot be reached", "no se puede acceder a la base de datos"),
+    "configuration": phrase("the configuration is wrong", "la configuración no es correcta"),
+    "internal_error": phrase("the program itself failed", "falló el propio programa"),
 }
 
 # What a person does about it.
@@ -108,7 +120,7 @@ ADVICE: Final[Mapping[str, Phrase]] = {
 }
 
 _UNKNOWN_REASON: Final = phrase("look at the detail", "mire el detalle")
-_ONE_DAY: Final = phrase("1 day", "1 día")
+_ONE_DAY: Final = phrase("{} day", "{} día")
 _DAYS: Final = phrase("{} days", "{} días")
 _LESS: Final = phrase("less than a day", "menos de un día")
 _UNKNOWN: Final = phrase("unknown", "desconocido")
@@ -129,8 +141,12 @@ class Words:
         """A phrase in this language."""
         return text[self.language]
 
+    def count(self, number: int, one: Phrase, many: Phrase) -> str:
+        """A phrase for one thing, or for several, with their number in it."""
+        return self.say(one if number == 1 else many).format(number)
+
     def cause(self, reason: str) -> str:
-        """What has happened to a channel, as part of a sentence; the reason itself where it is not known."""
+        """What has happened, as part of a sentence; the reason itself where it is not known."""
         found = CAUSES.get(reason)
         return self.say(found) if found else reason
 
@@ -144,7 +160,7 @@ class Words:
 
     def days(self, count: int) -> str:
         """Such as `1 day` or `9 days`."""
-        return self.say(_ONE_DAY) if count == 1 else self.say(_DAYS).format(count)
+        return self.count(count, _ONE_DAY, _DAYS)
 
     def left(self, expires_at: datetime | None, now: datetime) -> str:
         """How long a token still lives: `9 days`, `less than a day`, `ended 3 days ago`, `unknown`."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import alerts
-from alerts import Ended, is_news, send_alerts
+from alerts import Ended, Style, is_news, send_alerts
 from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
 from notify import DeliveryError
@@ -177,7 +177,7 @@ def tell(database, target):
     """One run's alert, some days from now."""
 
     def tell_(day=0, ended=NOTHING):
-        return send_alerts(database, [target], ended, NOW + days(day), None)
+        return send_alerts(database, [target], ended, NOW + days(day), Style())
 
     return tell_
 
@@ -196,7 +196,7 @@ def test_what_is_said_of_a_channel_is_read_from_its_row(insert, tell, target):
     tell()
     (card,) = target.messages[0].cards
     assert card.lines == (
-        "the session was invalidated",
+        "Meta no longer accepts the token: the session was invalidated",
         "Ends on 11 Dec 2026 (10 days)",
         "To do: the customer must connect WhatsApp again",
     )
@@ -270,14 +270,16 @@ def test_an_alert_that_somebody_received_is_not_sent_again(insert, database, tar
     id_ = insert("North")
     broken = Recorder()
     broken.is_broken = True
-    errors = send_alerts(database, [broken, target], NOTHING, NOW, None)
+    errors = send_alerts(database, [broken, target], NOTHING, NOW, Style())
     assert ([str(error) for error in errors], target.told) == (["out of order"], [["North (1)"]])
     assert rows.get(id_)["token_alerted_at"] == NOW
 
 
 def test_the_link_to_reconnect_is_on_each_card(insert, database, target):
     insert("North")
-    send_alerts(database, [target], NOTHING, NOW, "https://app.example/reconnect?id={channel_id}")
+    send_alerts(
+        database, [target], NOTHING, NOW, Style(reconnect_url="https://app.example/reconnect?id={channel_id}")
+    )
     assert [card.link for card in target.messages[0].cards] == ["https://app.example/reconnect?id=1"]
 
 
@@ -289,7 +291,9 @@ def test_ids_may_be_text(insert, open_database, target, rows):
     )
     insert("North", id="cl/1 ü")
     for _ in range(2):
-        send_alerts(open_database(), [target], NOTHING, NOW, "https://app.example/{channel_id}")
+        send_alerts(
+            open_database(), [target], NOTHING, NOW, Style(reconnect_url="https://app.example/{channel_id}")
+        )
     (card,) = target.messages[0].cards
     assert (target.told, card.link) == ([["North (cl/1 ü)"]], "https://app.example/cl%2F1%20%C3%BC")
 
@@ -301,7 +305,7 @@ def test_a_channel_that_another_run_is_telling_of_is_left_to_it(insert, open_dat
     id_ = insert("North")
     other = open_database()
     other.claim_to_alert([id_])
-    send_alerts(open_database(), [target], NOTHING, NOW, None)
+    send_alerts(open_database(), [target], NOTHING, NOW, Style())
     assert target.messages == []
     assert rows.get(id_)["token_lease_until"] is not None
 
@@ -315,11 +319,11 @@ def test_a_channel_that_another_run_has_told_of_meanwhile_is_not_told_of_again(
 
     def look_slowly(soon):
         found = look(soon)
-        send_alerts(first, [target], NOTHING, NOW, None)
+        send_alerts(first, [target], NOTHING, NOW, Style())
         return found
 
     monkeypatch.setattr(second, "needing_attention", look_slowly)
-    send_alerts(second, [target], NOTHING, NOW, None)
+    send_alerts(second, [target], NOTHING, NOW, Style())
     assert target.told == [["North (1)", "South (2)"]]
     assert [rows.get(id_)["token_lease_until"] for id_ in ids] == [None, None]
 
@@ -332,7 +336,7 @@ def test_runs_in_parallel_tell_of_each_channel_once(insert, open_database):
 
     def run(database, target):
         barrier.wait()
-        send_alerts(database, [target], NOTHING, NOW, None)
+        send_alerts(database, [target], NOTHING, NOW, Style())
 
     threads = [threading.Thread(target=run, args=(open_database(), target)) for target in targets]
     for thread in threads:
@@ -377,7 +381,7 @@ def test_a_run_with_nothing_to_say_is_silent(tell, target):
 
 def test_without_a_target_nothing_is_marked_as_told(insert, database, rows):
     id_ = insert("North")
-    assert send_alerts(database, [], Ended(Tally(), stopped=STOPPED), NOW, None) == []
+    assert send_alerts(database, [], Ended(Tally(), stopped=STOPPED), NOW, Style()) == []
     assert rows.get(id_)["token_alerted_at"] is None
 
 
@@ -392,13 +396,13 @@ def test_without_a_target_nothing_is_marked_as_told(insert, database, rows):
     ],
 )
 def test_without_a_database_only_the_end_of_the_run_is_told(target, ended, titles):
-    assert send_alerts(None, [target], ended, NOW, None) == []
+    assert send_alerts(None, [target], ended, NOW, Style()) == []
     assert [message.title for message in target.messages] == titles
 
 
 def test_without_a_database_an_alert_that_is_not_delivered_is_an_error(target):
     target.is_broken = True
-    errors = send_alerts(None, [target], Ended(Tally(), stopped=STOPPED), NOW, None)
+    errors = send_alerts(None, [target], Ended(Tally(), stopped=STOPPED), NOW, Style())
     assert [str(error) for error in errors] == ["out of order"]
 
 
@@ -432,14 +436,14 @@ class Failing:
 @pytest.mark.parametrize("method", ["needing_attention", "claim_to_alert"])
 def test_a_database_that_cannot_be_read_does_not_keep_the_rest_from_being_told(target, method, error):
     ended = Ended(Tally(), stopped=STOPPED)
-    assert send_alerts(Failing(method, error), [target], ended, NOW, None) == []
+    assert send_alerts(Failing(method, error), [target], ended, NOW, Style()) == []
     assert target.told == [[]]
 
 
 @pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
 def test_a_database_that_is_lost_after_an_alert_is_no_error(target, error):
     database = Failing("mark_alerted", error)
-    assert send_alerts(database, [target], NOTHING, NOW, None) == []
+    assert send_alerts(database, [target], NOTHING, NOW, Style()) == []
     assert (target.told, database.calls[-1]) == ([["Bakery (1)"]], "mark_alerted")
 
 
@@ -447,7 +451,7 @@ def test_a_database_that_is_lost_after_an_alert_is_no_error(target, error):
 def test_a_database_that_is_lost_after_a_failed_alert_is_no_further_error(target, error):
     target.is_broken = True
     database = Failing("release", error)
-    errors = send_alerts(database, [target], NOTHING, NOW, None)
+    errors = send_alerts(database, [target], NOTHING, NOW, Style())
     assert ([str(error) for error in errors], database.calls[-1]) == (["out of order"], "release")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from refresh_tokens import VERSION, Exit
 from renewal import Reason
-from words import ADVICE
+from words import ADVICE, CAUSES
 from world import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "rights": {"tables"},
     "database": {"connection", "models", "rights", "tables"},
     "notify": {"redact", "transport"},
+    "apprise_target": {"notify", "redact"},
     "renewal": {"crypto", "graph_errors", "layouts", "meta_client", "models", "redact"},
     "jury": {"models", "renewal"},
     "runner": {
@@ -68,7 +69,7 @@ MAY_IMPORT = {
         "settings",
     },
     "report": {"models", "notify", "preflight", "redact", "renewal", "runner", "words"},
-    "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner"},
+    "alerts": {"connection", "database", "models", "notify", "renewal", "report", "runner", "words"},
     "console": {"github_actions", "redact", "renewal", "report"},
     "heartbeat": {"redact", "transport"},
     "metrics": {"fleet"},
@@ -85,9 +86,8 @@ MAY_IMPORT = {
         "runner",
         "settings",
         "step_summary",
-        "words",
     },
-    "settings": {"connection", "crypto", "meta_client", "redact", "tables"},
+    "settings": {"apprise_target", "connection", "crypto", "meta_client", "redact", "tables", "words"},
     "refresh_tokens": set(MODULES),
 }
 
@@ -122,6 +122,7 @@ def test_imports_run_one_way(room):
         ("dotenv", {"settings"}),
         ("babel", {"words"}),
         ("prometheus_client", {"metrics"}),
+        ("apprise", {"apprise_target"}),
         ("sandbox", set()),
     ],
 )
@@ -173,7 +174,7 @@ def test_the_readme_knows_every_reason_and_advice_knows_every_failure():
         Reason.CLAIMED_ELSEWHERE,
         Reason.WAITING_FOR_RECONNECT,
     }
-    assert set(ADVICE) == (set(Reason) - not_failures) | {"configuration", "internal_error"}
+    assert set(ADVICE) == set(CAUSES) == (set(Reason) - not_failures) | {"configuration", "internal_error"}
 
 
 def test_the_readme_is_short():
@@ -197,6 +198,6 @@ def test_every_requirement_is_pinned():
 def test_the_workflow_gives_the_program_the_required_settings_from_secrets():
     workflow = (ROOT / ".github/workflows/refresh-tokens.yml").read_text(encoding="utf-8")
     required = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY")
-    for name in (*required, "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL"):
+    for name in (*required, "SLACK_WEBHOOK_URL", "NOTIFY_URLS", "HEALTHCHECK_URL"):
         assert f"{name}: ${{{{ secrets.{name} }}}}" in workflow
     assert "cancel-in-progress: false" in workflow

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import socket
-import threading
 import traceback
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -19,134 +15,11 @@ from hypothesis import strategies as st
 import notify
 from models import Channel
 from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape
+from receivers import PATH, Cut, Drip, Hang, Reply, SlackServer, closed_port, running, wrong_with
 from redact import RedactingFormatter, Secret
 from report import label
 
-PATH = "/services/T0AAAAAAA/B0BBBBBBB/cccCCCddd123"
 MESSAGE = Message("1 WhatsApp line needs attention", "Its token could not be renewed.", (Card("Bakery (1)"),))
-
-
-# A look-alike of Slack's incoming webhooks
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer that is given whatever was posted."""
-
-    status: int
-    body: str | bytes = ""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-class Hang:
-    """No answer at all."""
-
-
-class Cut:
-    """An answer that breaks off."""
-
-
-class Drip:
-    """An answer of which a byte comes now and then."""
-
-
-def text_of(text, kinds, longest):
-    """What is wrong with a text object, or None."""
-    if text.get("type") not in kinds or not 1 <= len(text.get("text", "")) <= longest:
-        return "invalid_blocks"
-    # What Slack would take for markup: https://docs.slack.dev/messaging/formatting-message-text
-    if text["type"] == "mrkdwn" and re.search(r"[<>]|&(?!(amp|lt|gt);)", text["text"]):
-        return "unescaped"
-    return None
-
-
-def wrong_with_block(block):
-    """What is wrong with one of the kinds of blocks that we send, or None."""
-    match block:
-        case {"type": "header", "text": text}:
-            return text_of(text, {"plain_text"}, 150)
-        case {"type": "section", "text": text, "accessory": {"type": "button", "text": label, "url": url}}:
-            if not url.startswith("https://") or len(url) > 3000:
-                return "invalid_blocks"
-            return text_of(text, {"mrkdwn"}, 3000) or text_of(label, {"plain_text"}, 75)
-        case {"type": "section", "text": text}:
-            return text_of(text, {"mrkdwn"}, 3000)
-        case {"type": "context", "elements": elements} if 1 <= len(elements) <= 10:
-            return next(filter(None, (text_of(element, {"mrkdwn"}, 3000) for element in elements)), None)
-        case _:
-            return "invalid_blocks"
-
-
-def wrong_with(payload):
-    """Slack's word for what is wrong with a payload, or None."""
-    if not isinstance(payload, dict):
-        return "invalid_payload"
-    if not payload.get("text"):
-        return "no_text"
-    if not 1 <= len(payload["blocks"]) <= 50:
-        return "invalid_blocks"
-    return next(filter(None, map(wrong_with_block, payload["blocks"])), None)
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        slack = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        slack.paths.append(self.path)
-        match slack.script.pop(0) if slack.script else None:
-            case Reply(status, said, headers):
-                self.answer(status, said, headers)
-            case Hang():
-                slack.closing.wait()
-            case Cut():
-                self.answer(200, "ok", {"Content-Length": "100"})
-            case Drip():
-                self.answer(200, "", {"Content-Length": "1000"})
-                while not slack.closing.wait(0.02):
-                    self.wfile.write(b"o")
-            case None:
-                self.receive(body)
-
-    def receive(self, body):
-        try:
-            payload = json.loads(body)
-        except ValueError:
-            payload = None
-        if self.path != PATH:
-            self.answer(404, "no_service")
-        elif error := wrong_with(payload):
-            self.answer(400, error)
-        else:
-            self.server.received.append(payload)
-            self.answer(200, "ok")
-
-    def answer(self, status, body, headers=None):
-        raw = body if isinstance(body, bytes) else body.encode()
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(raw))} | (headers or {})).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_):
-        pass
-
-
-class SlackServer(ThreadingHTTPServer):
-    """What is in `script` is answered first; `received` are the payloads that were taken."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script = []
-        self.paths = []
-        self.received = []
-        self.closing = threading.Event()
-        self.url = Secret(f"http://127.0.0.1:{self.server_port}{PATH}")
-
-    def handle_error(self, *_):
-        pass  # a client that goes away is what some tests are about
 
 
 @pytest.fixture(autouse=True)
@@ -156,13 +29,8 @@ def no_proxy(monkeypatch):
 
 @pytest.fixture
 def server():
-    with SlackServer() as slack:
-        thread = threading.Thread(target=slack.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(SlackServer()) as slack:
         yield slack
-        slack.closing.set()
-        slack.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -332,7 +200,10 @@ def test_a_link_that_is_too_long_for_a_button_is_left_out(server, slack):
 
 words = st.text(min_size=1, max_size=4000)
 any_card = st.builds(
-    Card, words, st.lists(words, max_size=4).map(tuple), st.none() | words.map("https://app.example/".__add__)
+    Card,
+    words,
+    st.lists(words, max_size=4).map(tuple),
+    st.none() | words.map(quote).map("https://app.example/".__add__),
 )
 
 
@@ -454,12 +325,6 @@ def test_what_hangs_once_may_go_through_the_next_time(server, slack, impatient):
     server.script = [Hang()]
     slack.deliver(MESSAGE)
     assert len(server.received) == 1
-
-
-def closed_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_nobody_at_the_address_is_an_error(slept):

@@ -88,6 +88,9 @@ def test_every_missing_setting_is_named_at_once(world):
         ("META_RETRIES", "1.5"),
         ("META_TIMEOUT_SECONDS", "nan"),
         ("SLACK_WEBHOOK_URL", "http://example.com/very-secret-hook"),
+        ("NOTIFY_URLS", "pigeon://very-secret-hook"),
+        ("NOTIFY_URLS", "json://127.0.0.1/a mailtos://u:hunter22secret@mail.example?verify=no"),
+        ("ALERT_LANGUAGE", "french"),
         ("RECONNECT_URL", "javascript:alert(1)"),
     ],
 )

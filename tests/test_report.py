@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from uuid import UUID
@@ -28,7 +29,7 @@ from report import (
     timestamp,
 )
 from runner import Stopped, Tally
-from words import ADVICE, EN
+from words import ADVICE, EN, Language, Words
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 SOON = datetime(2026, 12, 10, 20, 30, 15, 999_999, tzinfo=UTC)
@@ -36,6 +37,7 @@ LATER = datetime(2027, 1, 30, 8, 0, tzinfo=UTC)
 PAST = datetime(2026, 11, 28, 7, 0, tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 FIRST = datetime.min.replace(tzinfo=UTC)
+ES = Words(Language.ES)
 
 HOSTILE = "two\nlines\r\n\x1b[31mred\x1b[0m \x07bell\x00 \u202eright to left\u2028 end"
 CLEAN = "two lines [31mred [0m bell right to left end"
@@ -423,19 +425,34 @@ def situation(*attention, recovered=(), stopped=None, tally=None, url=None, unwr
     return Situation(attention, recovered, stopped, tally or Tally(), NOW, url, unwritten)
 
 
-def test_an_alert_names_who_must_do_what_until_when_and_where():
+REFUSED = Failed(
+    id=13,
+    name="Corner Shop",
+    expires_at=SOON,
+    reason=Reason.WRITE_FAILED,
+    detail="disk full; the old stays",
+)
+STOPPED = Stopped(Reason.APP_REJECTED, "Meta says that META_APP_SECRET is wrong")
+
+
+def busy():
+    """A run that had everything to tell of."""
     tally = Tally(candidates=900, due=20, renewed=17, failed=2, waiting=4, left=1)
     channels = (channel(), channel("cl 9", "Corner Shop", error="undecryptable: no key opens it", end=PAST))
     url = "https://app.example/channels/{channel_id}/reconnect?c={channel_id}"
-    assert compose(situation(*channels, recovered=("Garage (7)",), tally=tally, url=url)) == Message(
+    return situation(*channels, recovered=("Garage (7)",), tally=tally, url=url)
+
+
+def test_an_alert_names_who_must_do_what_until_when_and_where():
+    assert compose(busy(), EN) == Message(
         title="2 WhatsApp lines need attention",
-        summary="Their tokens could not be renewed. When a token ends, that customer's WhatsApp stops. "
+        summary="Their renewal failed. When a token ends, that customer's WhatsApp stops. "
         "Recovered: Garage (7).",
         cards=(
             Card(
                 "Bakery North (1)",
                 (
-                    "the session was invalidated",
+                    "Meta no longer accepts the token: the session was invalidated",
                     "Ends on 10 Dec 2026 (9 days)",
                     "To do: the customer must connect WhatsApp again",
                 ),
@@ -444,7 +461,7 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
             Card(
                 "Corner Shop (cl 9)",
                 (
-                    "no key opens it",
+                    "The stored token cannot be decrypted: no key opens it",
                     "Ended on 28 Nov 2026",
                     "To do: add its key to TOKEN_ENCRYPTION_KEY, or have the customer connect WhatsApp again",
                 ),
@@ -455,72 +472,180 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
     )
 
 
-@pytest.mark.parametrize(
-    ("of", "title"),
-    [
-        (situation(channel()), "1 WhatsApp line needs attention"),
-        (situation(channel(1), channel(2)), "2 WhatsApp lines need attention"),
-        (situation(unwritten=(FAILED,)), "1 WhatsApp line needs attention"),
-        (situation(channel(), unwritten=(FAILED,)), "2 WhatsApp lines need attention"),
-        (situation(recovered=("a",)), "1 WhatsApp line has recovered"),
-        (situation(recovered=("a", "b")), "2 WhatsApp lines have recovered"),
-        (situation(channel(), recovered=("a", "b")), "1 WhatsApp line needs attention"),
-        (
-            situation(channel(), stopped=Stopped("systemic", "10 failed")),
-            "WhatsApp token renewal stopped early",
+def test_an_alert_says_all_of_it_in_spanish_too():
+    assert compose(busy(), ES) == Message(
+        title="2 líneas de WhatsApp necesitan atención",
+        summary="Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar."
+        " Recuperadas: Garage (7).",
+        cards=(
+            Card(
+                "Bakery North (1)",
+                (
+                    "Meta ya no acepta el token: the session was invalidated",
+                    "Caduca el 10 dic 2026 (9 días)",
+                    "Qué hacer: el cliente debe volver a conectar WhatsApp",
+                ),
+                "https://app.example/channels/1/reconnect?c=1",
+                "Reconectar",
+            ),
+            Card(
+                "Corner Shop (cl 9)",
+                (
+                    "El token guardado no se puede descifrar: no key opens it",
+                    "Caducó el 28 nov 2026",
+                    (
+                        "Qué hacer: añada su clave a TOKEN_ENCRYPTION_KEY, o pida al cliente que vuelva"
+                        " a conectar WhatsApp"
+                    ),
+                ),
+                "https://app.example/channels/cl%209/reconnect?c=cl%209",
+                "Reconectar",
+            ),
         ),
-    ],
-)
-def test_the_title_says_the_most_important_thing(of, title):
-    assert compose(of).title == title
-
-
-def test_a_run_that_stopped_says_why_and_what_to_do():
-    stopped = Stopped(Reason.APP_REJECTED, "Meta refuses the app secret")
-    assert compose(situation(stopped=stopped, tally=Tally(left=12))) == Message(
-        "WhatsApp token renewal stopped early",
-        "app_rejected: Meta refuses the app secret. What to do: check META_APP_ID, META_APP_SECRET and the"
-        " app's state in Meta's App Dashboard.",
-        footer="0 renewed · 0 failed · 0 waiting for a reconnect · 12 left · 2026-12-01 08:00 UTC",
+        footer="17 renovadas · 2 con fallo · 4 a la espera de reconexión · 1 sin procesar"
+        " · 2026-12-01 08:00 UTC",
+        and_more="… y {} más",
     )
 
 
-def test_a_recovery_needs_nothing_to_be_done():
-    message = compose(situation(recovered=("Garage (7)", "Kiosk (8)")))
-    assert message.summary == "Nothing is to be done. Recovered: Garage (7), Kiosk (8)."
+@pytest.mark.parametrize(
+    ("of", "english", "spanish"),
+    [
+        (
+            situation(channel()),
+            "1 WhatsApp line needs attention",
+            "1 línea de WhatsApp necesita atención",
+        ),
+        (
+            situation(channel(1), channel(2)),
+            "2 WhatsApp lines need attention",
+            "2 líneas de WhatsApp necesitan atención",
+        ),
+        (
+            situation(unwritten=(FAILED,)),
+            "1 WhatsApp line needs attention",
+            "1 línea de WhatsApp necesita atención",
+        ),
+        (
+            situation(channel(), unwritten=(FAILED,)),
+            "2 WhatsApp lines need attention",
+            "2 líneas de WhatsApp necesitan atención",
+        ),
+        (
+            situation(recovered=("a",)),
+            "1 WhatsApp line has recovered",
+            "1 línea de WhatsApp se ha recuperado",
+        ),
+        (
+            situation(recovered=("a", "b")),
+            "2 WhatsApp lines have recovered",
+            "2 líneas de WhatsApp se han recuperado",
+        ),
+        (
+            situation(channel(), recovered=("a", "b")),
+            "1 WhatsApp line needs attention",
+            "1 línea de WhatsApp necesita atención",
+        ),
+        (
+            situation(channel(), stopped=Stopped("systemic", "10 failed")),
+            "WhatsApp token renewal stopped early",
+            "La renovación de tokens de WhatsApp se detuvo antes de terminar",
+        ),
+        (
+            situation(stopped=Stopped("configuration", "META_APP_ID: it is missing")),
+            "WhatsApp token renewal could not run",
+            "La renovación de tokens de WhatsApp no pudo ejecutarse",
+        ),
+    ],
+)
+def test_the_title_says_the_most_important_thing(of, english, spanish):
+    assert (compose(of, EN).title, compose(of, ES).title) == (english, spanish)
 
 
 @pytest.mark.parametrize(
-    ("count", "end"), [(45, ", 43, 44."), (46, ", 43, 44 and 1 more."), (312, ", 43, 44 and 267 more.")]
+    ("of", "summary"),
+    [
+        (
+            situation(stopped=STOPPED),
+            (
+                "Meta refuses the app (app_rejected): Meta says that META_APP_SECRET is wrong. To do: check"
+                " META_APP_ID, META_APP_SECRET and the app's state in Meta's App Dashboard."
+            ),
+        ),
+        (
+            situation(channel(), stopped=Stopped("database_lost", "timed\nout"), recovered=("Garage (7)",)),
+            (
+                "The database cannot be reached (database_lost): timed out. To do: see whether the database"
+                " is up; the next run does the rest. 1 WhatsApp line needs attention. Its renewal"
+                " failed. When its token ends, that customer's WhatsApp stops. Recovered: Garage (7)."
+            ),
+        ),
+        (
+            situation(stopped=Stopped("internal_error", "")),
+            (
+                "The program itself failed (internal_error). To do: this is a mistake in the program: report"
+                " it with the log."
+            ),
+        ),
+        (
+            situation(channel()),
+            "Its renewal failed. When its token ends, that customer's WhatsApp stops.",
+        ),
+        (
+            situation(recovered=("Garage (7)",)),
+            "Recovered: Garage (7). Nothing is to be done about it.",
+        ),
+        (
+            situation(recovered=("Garage (7)", "Kiosk (8)")),
+            "Recovered: Garage (7), Kiosk (8). Nothing is to be done about them.",
+        ),
+    ],
 )
-def test_of_many_recoveries_the_rest_is_counted(count, end):
-    message = compose(situation(recovered=tuple(str(number) for number in range(count))))
-    assert message.summary.endswith(end)
+def test_the_summary_says_what_it_means(of, summary):
+    assert compose(of, EN).summary == summary
+
+
+def test_a_run_that_stopped_says_why_in_spanish():
+    assert compose(situation(stopped=STOPPED), ES).summary == (
+        "Meta rechaza la app (app_rejected): Meta says that META_APP_SECRET is wrong. Qué hacer: revise"
+        " META_APP_ID, META_APP_SECRET y el estado de la app en el panel de apps de Meta."
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "end"),
+    [
+        (15, 100, "x, " + "x" * 100 + "."),
+        (16, 100, "x and 1 more."),
+        (312, 100, "x and 297 more."),
+        (2, 300, "x."),
+        (1, 2000, "x."),
+        (2, 2000, "x and 1 more."),
+    ],
+)
+def test_of_many_recoveries_the_rest_is_counted(count, length, end):
+    recovered = compose(situation(channel(), recovered=("x" * length,) * count), EN).summary
+    assert recovered.endswith(end)
+    assert len(recovered) < 3000
 
 
 @pytest.mark.parametrize(
     ("count", "unwritten", "shown", "more"),
-    [(45, 0, 45, 0), (46, 0, 45, 1), (312, 0, 45, 267), (44, 1, 45, 0), (45, 1, 45, 1), (0, 50, 45, 5)],
+    [(45, 0, 45, 0), (46, 0, 45, 1), (357, 0, 45, 312), (44, 1, 45, 0), (45, 1, 45, 1), (0, 50, 45, 5)],
 )
 def test_of_many_channels_the_rest_is_counted(count, unwritten, shown, more):
-    message = compose(situation(*map(channel, range(count)), unwritten=(FAILED,) * unwritten))
+    message = compose(situation(*map(channel, range(count)), unwritten=(FAILED,) * unwritten), EN)
     assert (len(message.cards), message.more) == (shown, more)
+    assert message.rest == (f"… and {more} more" if more else "")
 
 
 def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
-    refused = Failed(
-        id=13,
-        name="Corner Shop",
-        expires_at=SOON,
-        reason=Reason.WRITE_FAILED,
-        detail="disk full; the old stays",
-    )
-    message = compose(situation(channel(), unwritten=(refused,), url="https://app.example/{channel_id}"))
+    message = compose(situation(channel(), unwritten=(REFUSED,), url="https://app.example/{channel_id}"), EN)
     assert message.cards[1:] == (
         Card(
             "Corner Shop (13)",
             (
-                "disk full; the old stays",
+                "The database refused the row: disk full; the old stays",
                 "Ends on 10 Dec 2026 (9 days)",
                 "To do: see why the database refuses the row; the old token is untouched",
             ),
@@ -534,7 +659,7 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
         (
             "unexpected_answer: two\nlines: and \x1b[31ma colon",
             (
-                "two lines: and [31ma colon",
+                "Meta gave an answer that fits nothing known: two lines: and [31ma colon",
                 "Its end is not known",
                 "To do: look at the detail; it is tried again at the next run",
             ),
@@ -542,23 +667,29 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
         (
             "reconnect_required",
             (
-                "reconnect_required",
+                "Meta no longer accepts the token",
                 "Its end is not known",
                 "To do: the customer must connect WhatsApp again",
             ),
         ),
-        ("two\nlines", ("two lines", "Its end is not known", "To do: look at the detail")),
-        (None, ("", "Its end is not known", "To do: look at the detail")),
+        ("two\nlines", ("Two lines", "Its end is not known", "To do: look at the detail")),
+        (None, ("Its cause is not known", "Its end is not known", "To do: look at the detail")),
     ],
 )
 def test_whatever_the_row_says_a_card_has_three_clean_lines(error, lines):
-    (card,) = compose(situation(channel(error=error, end=None))).cards
+    (card,) = compose(situation(channel(error=error, end=None)), EN).cards
     assert card.lines == lines
 
 
 def test_the_name_on_a_card_is_one_clean_line():
-    (card,) = compose(situation(channel(name=HOSTILE))).cards
+    (card,) = compose(situation(channel(name=HOSTILE)), EN).cards
     assert card.title == f"{CLEAN} (1)"
+
+
+def test_a_card_shows_the_number_of_its_line():
+    one = replace(channel(), phone_number="+34 600 000 000")
+    (card,) = compose(situation(one), EN).cards
+    assert card.title == "Bakery North (1, +34 600 000 000)"
 
 
 @pytest.mark.parametrize(
@@ -571,13 +702,22 @@ def test_the_name_on_a_card_is_one_clean_line():
     ],
 )
 def test_the_id_is_encoded_in_the_link(id_, link):
-    (card,) = compose(situation(channel(id_), url="https://app.example/?c={channel_id}")).cards
+    (card,) = compose(situation(channel(id_), url="https://app.example/?c={channel_id}"), EN).cards
     assert card.link == link
 
 
 @pytest.mark.parametrize(
-    ("url", "link"), [(None, None), ("https://app.example/channels", "https://app.example/channels")]
+    ("url", "link"),
+    [
+        (None, None),
+        ("https://app.example/channels", "https://app.example/channels"),
+        (
+            "https://app.example/ñ?a='(b)%20*&c=\"<>{}|\\^`#!$,;:@[]~",
+            "https://app.example/%C3%B1?a='(b)%20*&c=%22%3C%3E%7B%7D%7C%5C%5E%60#!$,;:@[]~",
+        ),
+        ("https://señal.example/", "https://se%C3%B1al.example/"),
+    ],
 )
-def test_a_link_may_be_missing_or_the_same_for_all(url, link):
-    (card,) = compose(situation(channel(), url=url)).cards
+def test_a_link_may_be_missing_or_the_same_for_all_and_has_no_odd_characters(url, link):
+    (card,) = compose(situation(channel(), url=url), EN).cards
     assert card.link == link

@@ -22,6 +22,7 @@ from meta_client import MetaConfig
 from redact import RedactingFormatter, Secret, redact
 from settings import BadSettings, Settings, read_database, read_environment
 from tables import TableMap
+from words import Language
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef" * 4
@@ -34,13 +35,28 @@ REQUIRED = {
 }
 WEBHOOK = "https://hooks.example/services/path-of-the-webhook"
 HEARTBEAT = "https://hc.example/uuid-of-the-check"
-SECRETS = ("DATABASE_URL", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY", "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL")
+MAIL = "mailto://sender:pa55-w0rd-of-mail@mail.example?to=ops@shop.example,boss@shop.example"
+CHAT = "tgram://123456789:abcdefg_hijklmnop/987654321"
+SECRETS = (
+    "DATABASE_URL",
+    "META_APP_SECRET",
+    "TOKEN_ENCRYPTION_KEY",
+    "SLACK_WEBHOOK_URL",
+    "NOTIFY_URLS",
+    "HEALTHCHECK_URL",
+)
 SECRET_FILES = {f"{name}_FILE" for name in SECRETS}
-GIVEN = REQUIRED | {"SLACK_WEBHOOK_URL": WEBHOOK, "HEALTHCHECK_URL": HEARTBEAT}
+GIVEN = REQUIRED | {
+    "SLACK_WEBHOOK_URL": WEBHOOK,
+    "NOTIFY_URLS": f"{MAIL}, {CHAT}",
+    "HEALTHCHECK_URL": HEARTBEAT,
+}
 
 MISSING = "it is missing; set it in the environment or in .env (see .env.example)"
 EMPTY = "it is empty; give it a value (see .env.example)"
 KEY_FORMS = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
+ADDRESS = "mailto://user:password@example.com"
+APPRISE = "see https://appriseit.com/services/"
 NOT_HTTPS = "it must be an address that begins with https://"
 NOT_LOOPBACK = "plain http is accepted for a loopback address only; use https://"
 
@@ -85,7 +101,9 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         workers=16,
         lease=timedelta(seconds=300),
         slack_webhook_url=None,
+        notify_urls=(),
         reconnect_url=None,
+        alert_language=Language.EN,
         healthcheck_url=None,
         metrics_file=None,
     )
@@ -106,6 +124,15 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         ("HEALTHCHECK_URL", f" {HEARTBEAT}\n", "healthcheck_url", Secret(HEARTBEAT)),
         ("METRICS_FILE", "/var/lib/x/tokens.prom", "metrics_file", Path("/var/lib/x/tokens.prom")),
         ("METRICS_FILE", " ", "metrics_file", None),
+        ("NOTIFY_URLS", MAIL, "notify_urls", (Secret(MAIL),)),
+        ("NOTIFY_URLS", f" {MAIL},{CHAT}, ", "notify_urls", (Secret(MAIL), Secret(CHAT))),
+        (
+            "NOTIFY_URLS",
+            f"{CHAT} {MAIL}\n{CHAT}\n",
+            "notify_urls",
+            (Secret(CHAT), Secret(MAIL), Secret(CHAT)),
+        ),
+        ("NOTIFY_URLS", " ", "notify_urls", ()),
         (
             "RECONNECT_URL",
             "https://x.example/?c={channel_id}",
@@ -119,6 +146,8 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
             "http://intranet/{channel_id}#top",
         ),
         ("RECONNECT_URL", "", "reconnect_url", None),
+        ("ALERT_LANGUAGE", " ES ", "alert_language", Language.ES),
+        ("ALERT_LANGUAGE", "", "alert_language", Language.EN),
     ],
 )
 def test_each_variable_sets_its_field(name, text, field, value):
@@ -259,6 +288,19 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             "https://graph.example?",
             "it must be a plain address such as https://graph.facebook.com",
         ),
+        ("ALERT_LANGUAGE", "fr", "it must be one of en, es"),
+        ("NOTIFY_URLS", "ops@shop.example", f"it must hold addresses such as {ADDRESS}; {APPRISE}"),
+        ("NOTIFY_URLS", f"nonsense {MAIL}", f"it must hold addresses such as {ADDRESS}; {APPRISE}"),
+        ("NOTIFY_URLS", "pigeon://shop.example", f"Apprise cannot make sense of it; {APPRISE}"),
+        ("NOTIFY_URLS", "file:///etc/passwd", f"Apprise cannot make sense of it; {APPRISE}"),
+        (
+            "NOTIFY_URLS",
+            f"pigeon://one {MAIL}&verify=no {CHAT}",
+            (
+                f"address 1 of 3: Apprise cannot make sense of it; {APPRISE}; address 2 of 3: certificates"
+                " are always verified here; take verify=no out of it"
+            ),
+        ),
         ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "javascript:alert(1)", "it must be a link that begins with https://"),
@@ -381,6 +423,7 @@ REFUSED = {
     "TOKEN_ENCRYPTION_KEY": "leak,sha256:leak",
     "SLACK_WEBHOOK_URL": "http://leak\u2100/leak",
     "HEALTHCHECK_URL": "http://leak/leak",
+    "NOTIFY_URLS": "tgram://leak:leak/leak?to=leak, mailto://leak:leak@leak.example?verify=no&to=leak",
     "META_GRAPH_URL": "http://leak@leak/leak",
     "RECONNECT_URL": "https://leak\u2100/leak",
 } | {f"{name}_FILE": "postgresql://leak:leak@leak/leak" for name in SECRETS}
@@ -441,6 +484,11 @@ def test_settings_that_are_printed_show_no_secret():
         "https://hooks.example/services/path-of-the-webhook?token=query-of-it",
         'https://hooks.example:443 "POST /services/path-of-the-webhook?token=query-of-it HTTP/1.1" 200 2',
         "?token=query-of-it",
+        "m%40il-word",
+        "m@il-word",
+        "json://user:m%40il-word@x.example/",
+        "/path/of/hidden-room",
+        "param-value",
     ],
 )
 def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text):
@@ -448,6 +496,7 @@ def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text)
         DATABASE_URL="postgresql://renewer:p%40ss%2Fw0rd%21@db.example/app?sslpassword=key%20pa55",
         TOKEN_ENCRYPTION_KEY=f"{KEY}, sha256:pass phrase",
         SLACK_WEBHOOK_URL="https://hooks.example/services/path-of-the-webhook?token=query-of-it",
+        NOTIFY_URLS="json://user:m%40il-word@x.example/ jsons://x.example/path/of/hidden-room?k=param-value",
     )
     leaks = (
         "p@ss",
@@ -459,6 +508,9 @@ def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text)
         "phrase",
         "path-of-the",
         "query-of-it",
+        "il-word",
+        "hidden-room",
+        "param-value",
     )
     cleaned = redact(f"before {text} after")
     assert ([leak for leak in leaks if leak in cleaned], "***" in cleaned) == ([], True)
@@ -756,6 +808,7 @@ def test_no_optional_number_or_address_of_the_example_is_left_without_its_defaul
     assert blank == REQUIRED.keys() | {
         "CHANNEL_COLUMNS",
         "SLACK_WEBHOOK_URL",
+        "NOTIFY_URLS",
         "RECONNECT_URL",
         "HEALTHCHECK_URL",
         "METRICS_FILE",

@@ -22,8 +22,7 @@ from metrics import CHANNELS, DURATION, LAST_RUN, LAST_SUCCESS, OUTCOMES, SOONES
 from renewal import Reason
 from runner import Tally
 from sandbox.graph import Reply
-from watch import SKIPS, outcomes
-from words import CAUSES
+from watch import FAILURES, SKIPS, outcomes
 from world import KEY, OTHER_KEY, ROOT, days
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
@@ -266,10 +265,10 @@ def test_a_file_that_cannot_be_written_is_a_warning(world, counted, tmp_path):
 
 def test_every_reason_has_its_series_whether_any_channel_has_it_or_not():
     stops = {Reason.APP_REJECTED, Reason.RATE_LIMITED, Reason.SYSTEMIC, Reason.DATABASE_LOST}
-    assert set(CAUSES) | set(SKIPS) == set(Reason) - stops
+    assert set(FAILURES) | set(SKIPS) == set(Reason) - stops
     assert outcomes(Tally()) == {
         ("renewed", ""): 0,
-        **{("failed", reason): 0 for reason in CAUSES},
+        **{("failed", reason): 0 for reason in FAILURES},
         **{("skipped", reason): 0 for reason in SKIPS},
     }
 

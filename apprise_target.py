@@ -1,0 +1,216 @@
+"""Everything but Slack, by Apprise: e-mail, Telegram, Teams, and what else it knows. The only room that does.
+
+Apprise takes addresses such as `mailto://user:password@example.com`, nearly every part of which may be a
+secret. It is imported only where there is such an address.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from notify import TRIES, Card, DeliveryError, Message
+from redact import Secret, quote_foreign
+
+if TYPE_CHECKING:
+    from apprise import Apprise, AppriseAsset, AppriseResult, NotifyBase
+
+APP_NAME: Final = "WhatsApp token refresh"  # as senders of e-mail and chat messages are called
+DEADLINE_SECONDS: Final = 60  # for one address, its retries included
+RETRY_WAIT_SECONDS: Final = 1.0
+SHORTEST_PART: Final = 8  # shorter parts of an address are words such as `html` or `alerts`, not secrets
+HELP: Final = "see https://appriseit.com/services/"
+
+
+class AppriseTarget:
+    """One address that Apprise delivers to, called by its service until somebody knows a better name."""
+
+    def __init__(self, address: Secret) -> None:
+        self._service = _service(address.reveal())
+        self.name = str(self._service.service_name)
+
+    def deliver(self, message: Message) -> None:
+        """Send it as HTML where the service prefers that, else as plain text, cut to what it takes.
+
+        A service that has trouble is tried again, without sending twice to those who got it.
+        """
+        title, text, kind = message.title, *_body(message, self._service)
+        with _without_netrc():
+            result = _within(
+                DEADLINE_SECONDS,
+                lambda: _sender(self._service).notify(text, title, notify_type="warning", body_format=kind),
+            )
+        if not result:
+            raise DeliveryError(f"{self.name} did not take the alert: {_said(result)}")
+
+
+def parse_addresses(text: str) -> tuple[Secret, ...]:
+    """The addresses in `NOTIFY_URLS`. Raises ValueError, which says which are wrong and shows none."""
+    addresses = _split(text)
+    problems = []
+    for number, address in enumerate(addresses, start=1):
+        try:
+            _service(address)
+        except ValueError as error:
+            which = f"address {number} of {len(addresses)}: " if len(addresses) > 1 else ""
+            problems.append(f"{which}{error}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return tuple(map(Secret, addresses))
+
+
+def open_targets(addresses: Sequence[Secret]) -> list[AppriseTarget]:
+    """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more."""
+    targets: list[AppriseTarget] = []
+    for target in map(AppriseTarget, addresses):
+        alike = sum(other.name.partition(" (")[0] == target.name for other in targets)
+        if alike:
+            target.name = f"{target.name} ({alike + 1})"
+        targets.append(target)
+    return targets
+
+
+def secret_parts(address: Secret) -> Iterator[Secret]:
+    """What is secret of an address: in one service it is the host, in another a part of the path."""
+    text = address.reveal()
+    found = {text, text.partition("://")[2]}
+    with suppress(ValueError):  # an IPv6 address that is none; Apprise may still make something of it
+        parts = urlsplit(text)
+        passwords = {parts.password or "", unquote(parts.password or "")}
+        pieces = re.split(r"[/?#&=;:@,]", f"{parts.netloc}/{parts.path}/{parts.query}/{parts.fragment}")
+        found |= {piece for piece in {*pieces, *map(unquote, pieces)} if len(piece) >= SHORTEST_PART}
+        found |= {password for password in passwords if password}
+    return map(Secret, found - {"localhost", "127.0.0.1"})  # these would be missed in other lines
+
+
+def as_text(message: Message) -> str:
+    """A message as plain text, without its title."""
+    parts = [message.summary, *map(_card_as_text, message.cards), message.rest, message.footer]
+    return "\n\n".join(filter(None, parts))
+
+
+def as_html(message: Message) -> str:
+    """A message as HTML paragraphs, without its title; everything in it is escaped."""
+    parts = [
+        html.escape(message.summary),
+        *map(_card_as_html, message.cards),
+        html.escape(message.rest),
+        html.escape(message.footer),
+    ]
+    return "\n".join(f"<p>{part}</p>" for part in parts if part)
+
+
+def _card_as_text(card: Card) -> str:
+    link = (f"{card.link_label}: {card.link}",) if card.link else ()
+    return "\n  ".join((f"• {card.title}", *card.lines, *link))
+
+
+def _card_as_html(card: Card) -> str:
+    link = f'<a href="{html.escape(card.link)}">{html.escape(card.link_label)}</a>' if card.link else ""
+    return "<br>\n".join(
+        filter(None, (f"<b>{html.escape(card.title)}</b>", *map(html.escape, card.lines), link))
+    )
+
+
+def _body(message: Message, service: NotifyBase) -> tuple[str, str]:
+    """What the service is sent and in which format: as many cards as it has room for, the others counted."""
+    room = service.body_maxlen - len(message.title) - 2  # services without titles put it before the text
+    renderers = {"text": as_text}
+    if service.resolve_format().value == "html":
+        renderers = {"html": as_html} | renderers
+    for kind, render in renderers.items():
+        for count in range(len(message.cards), -1, -1):
+            if len(text := render(message.shown(count))) <= room:
+                return text, kind
+    return text, kind  # plain, and for services such as SMS still too long: Apprise cuts it
+
+
+def _split(text: str) -> list[str]:
+    """The addresses in a text, which commas or white space keep apart; both may occur in an address, too."""
+    from apprise.utils.parse import parse_urls  # noqa: PLC0415 - see the module's docstring
+
+    text = text.strip(" \t\r\n,;")
+    if not re.match(r"[A-Za-z0-9]+://", text):
+        raise ValueError(f"it must hold addresses such as mailto://user:password@example.com; {HELP}")
+    return list(parse_urls(text))  # type: ignore[no-untyped-call]
+
+
+def _service(address: str) -> NotifyBase:
+    """The service behind an address. Raises ValueError, which does not show it."""
+    from apprise import Apprise, OverflowMode  # noqa: PLC0415
+
+    # Its log repeats addresses. What it says of a delivery that failed comes with the result instead,
+    # if this level lets it through.
+    its_logger = logging.getLogger("apprise")
+    its_logger.propagate = False
+    its_logger.setLevel(logging.WARNING)
+    service = Apprise.instantiate(address, asset=_asset())
+    if service is None:
+        raise ValueError(f"Apprise cannot make sense of it; {HELP}")
+    if not service.verify_certificate:
+        raise ValueError("certificates are always verified here; take verify=no out of it")
+    service.redirects = False  # whatever the address says
+    service.optional = False  # else a failure would count as a success
+    service.overflow_mode = OverflowMode.TRUNCATE
+    return service
+
+
+def _asset() -> AppriseAsset:
+    """How Apprise shall work: from memory, without redirects, and without threads that outlive us."""
+    from apprise import AppriseAsset  # noqa: PLC0415
+
+    return AppriseAsset(
+        app_id=APP_NAME,
+        http_redirects=False,
+        storage_mode="memory",
+        service_timeout=0,
+        default_service_retry=TRIES - 1,
+        default_service_wait=RETRY_WAIT_SECONDS,
+    )
+
+
+def _sender(service: NotifyBase) -> Apprise:
+    from apprise import Apprise  # noqa: PLC0415
+
+    return Apprise(service, asset=service.asset)
+
+
+def _within(seconds: float, send: Callable[[], AppriseResult]) -> AppriseResult | None:
+    """What `send` gives, or None if it takes longer. Not even a server that drips can keep the run.
+
+    A thread of our own, because those of a pool are waited for when the program ends.
+    """
+    results: list[AppriseResult] = []
+    thread = threading.Thread(target=lambda: results.append(send()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return results[0] if results else None
+
+
+def _said(result: AppriseResult | None) -> str:
+    """The last thing that Apprise said of a delivery, made fit to repeat."""
+    if result is None:
+        return f"no answer within {DEADLINE_SECONDS} seconds"
+    said = [entry.message for one in result for attempt in one.attempts for entry in attempt.logs]
+    return quote_foreign(said[-1]) if said else "no explanation"
+
+
+@contextmanager
+def _without_netrc() -> Iterator[None]:
+    """Keep `requests`, which Apprise calls in its own way, from reading anybody's `.netrc`."""
+    before = os.environ.get("NETRC")
+    os.environ["NETRC"] = os.devnull
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NETRC"]
+        else:
+            os.environ["NETRC"] = before

@@ -1,0 +1,237 @@
+"""Alerts from the command to people: a Slack with Slack's limits, a mail server, and either of them down."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from receivers import MailServer, Reply, SlackServer, closed_port, running
+from world import days
+
+SECRETS = ("cccCCCddd123", "mail-pass-word")
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(world):
+    world.env["NO_PROXY"] = "127.0.0.1"
+
+
+@pytest.fixture
+def slack(world):
+    with running(SlackServer()) as server:
+        world.env["SLACK_WEBHOOK_URL"] = server.url.reveal()
+        yield server
+
+
+@pytest.fixture
+def mail(world):
+    with MailServer() as server:
+        world.env["NOTIFY_URLS"] = server.address()
+        yield server
+
+
+def in_trouble(world, name="Bakery North", **columns):
+    """A line of which nobody was told, and about which nobody will be asked: only the alert decides."""
+    columns = {
+        "token_status": "warning",
+        "token_error": "not_extended: it ends when it ended before",
+        "token_expires_at": world.now + days(20),
+        "last_token_refresh_at": world.now - days(1),
+    } | columns
+    return world.channel(name=name, **columns)
+
+
+def told_at(world, channel):
+    return world.rows.get(channel)["token_alerted_at"]
+
+
+def texts(payload):
+    """The texts of the cards and of the summary, as Slack shows them."""
+    return [block["text"]["text"] for block in payload["blocks"] if block["type"] == "section"]
+
+
+def down():
+    """A mail server at which nobody listens."""
+    return (
+        f"mailto://sender:mail-pass-word@127.0.0.1:{closed_port()}"
+        "?from=a@shop.example&to=b@shop.example&retry=0"
+    )
+
+
+def clean(result):
+    return not any(secret in result.out + result.err for secret in SECRETS)
+
+
+def test_everybody_is_told_once_and_the_next_run_is_silent(world, slack, mail):
+    channel = in_trouble(world)
+    assert [world.run().code for _ in range(2)] == [0, 0]
+    (payload,), ((receivers, message),) = slack.received, mail.mails
+    assert payload["text"] == message["Subject"] == "1 WhatsApp line needs attention"
+    assert receivers == ["ops@shop.example"]
+    assert told_at(world, channel) is not None
+
+
+def test_people_are_told_in_their_language_and_the_log_stays_in_ours(world, slack, mail):
+    world.env |= {"ALERT_LANGUAGE": "es", "RECONNECT_URL": "https://app.example/{channel_id}"}
+    channel = in_trouble(world)
+    slack.script = [Reply(410, "channel_is_archived")]
+    result = world.run()
+    ((_, message),) = mail.mails
+    rich = message.get_body(("html",)).get_content()
+    assert message["Subject"] == "1 línea de WhatsApp necesita atención"
+    assert f'<a href="https://app.example/{channel}">Reconectar</a>' in rich
+    assert "Meta respondió, pero no prolongó el token: it ends when it ended before" in rich
+    assert "an alert could not be delivered: Slack refused the alert: channel_is_archived" in result.err
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Reply(400, "invalid_payload"),
+        Reply(403, "action_prohibited"),
+        Reply(404, "no_service"),
+        Reply(410, "channel_is_archived"),
+        Reply(200, "invalid_payload"),
+        Reply(302, "", {"Location": "https://hooks.slack.com/services/elsewhere"}),
+    ],
+    ids=lambda refusal: f"{refusal.status}-{refusal.body}",
+)
+def test_what_slack_does_not_take_is_an_error_in_its_own_word_and_is_told_again(world, slack, refusal):
+    channel = in_trouble(world)
+    slack.script = [refusal]
+    result = world.run()
+    said = f"Slack refused the alert: {refusal.body or 'no explanation'} (HTTP {refusal.status})"
+    assert (result.code, said in result.err, clean(result)) == (1, True, True)
+    assert told_at(world, channel) is None
+    assert (world.run().code, len(slack.received)) == (0, 1)
+    assert told_at(world, channel) is not None
+
+
+def test_slack_is_waited_for_as_long_as_it_asks(world, slack):
+    in_trouble(world)
+    slack.script = [Reply(429, "rate_limited", {"Retry-After": "0"}), Reply(429, "", {"Retry-After": "0"})]
+    assert (world.run().code, len(slack.received)) == (0, 1)
+
+
+@pytest.mark.parametrize("is_slack_down", [True, False])
+def test_with_one_target_down_the_other_is_told_and_the_run_says_so_once(world, slack, mail, is_slack_down):
+    channel = in_trouble(world)
+    if is_slack_down:
+        slack.script = [Reply(403, "action_prohibited")]
+    else:
+        world.env["NOTIFY_URLS"] = down()
+    first = world.run("-v")
+    silent = "Slack refused the alert" if is_slack_down else "E-Mail did not take the alert"
+    assert (first.code, silent in first.err, clean(first)) == (1, True, True)
+    assert (len(slack.received), len(mail.mails)) == ((0, 1) if is_slack_down else (1, 0))
+    assert told_at(world, channel) is not None
+    assert (world.run().code, len(slack.received) + len(mail.mails)) == (0, 1)
+
+
+def test_with_everybody_down_nothing_is_marked_as_told(world, slack):
+    channel = in_trouble(world)
+    slack.script = [Reply(404, "no_service")]
+    world.env["NOTIFY_URLS"] = f"{down()} {down()}"
+    result = world.run()
+    assert (result.code, result.err.count("could not be delivered")) == (1, 3)
+    assert ("E-Mail (2) did not take" in result.err, clean(result)) == (True, True)
+    assert told_at(world, channel) is None
+
+
+def test_mail_alone_is_enough(world, mail):
+    channel = in_trouble(world)
+    assert (world.run().code, len(mail.mails)) == (0, 1)
+    assert told_at(world, channel) is not None
+
+
+def test_a_run_that_stops_and_one_that_cannot_begin_tell_everybody_each_time(world, slack, mail):
+    world.channel()
+    world.meta.app_secret = "another"
+    codes = [world.run().code for _ in range(2)]
+    world.rows.run('ALTER TABLE "Channel" RENAME COLUMN token_alerted_at TO told')
+    codes.append(world.run().code)
+    assert codes == [3, 3, 2]
+    stopped, could_not = "WhatsApp token renewal stopped early", "WhatsApp token renewal could not run"
+    assert [payload["text"] for payload in slack.received] == [stopped, stopped, could_not]
+    assert [message["Subject"] for _, message in mail.mails] == [stopped, stopped, could_not]
+    assert "alembic upgrade head" in texts(slack.received[2])[0]
+
+
+def test_a_dry_run_tells_nobody(world, slack, mail):
+    in_trouble(world)
+    world.run("--dry-run")
+    assert (slack.paths, mail.mails) == ([], [])
+
+
+def test_targets_may_stand_in_a_file(world, mail, tmp_path):
+    in_trouble(world)
+    path = tmp_path / "targets"
+    path.write_text(world.env.pop("NOTIFY_URLS") + "\n")
+    world.env["NOTIFY_URLS_FILE"] = str(path)
+    assert (world.run().code, len(mail.mails)) == (0, 1)
+
+
+HOSTILE = [
+    ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+    ("*bold* _it_ ~no~ `code`", "*bold* _it_ ~no~ `code`"),
+    ("<!channel> <@U012AB3CD> &amp;", "&lt;!channel&gt; &lt;@U012AB3CD&gt; &amp;amp;"),
+    ("::error::no", "::error::no"),
+    ("two\nlines\r\n\x1b[31m", "two lines [31m"),
+    ("مخبز الشمال \u202etxt", "مخبز الشمال txt"),
+    ("x" * 300, "x" * 300),
+]
+
+
+def test_lines_of_any_name_are_told_of(world, slack, mail):
+    world.env["RECONNECT_URL"] = "https://app.example/a?x='\"<>&id={channel_id}#ñ"
+    for name, _ in HOSTILE:
+        in_trouble(world, name)
+    in_trouble(world, None)
+    assert world.run().code == 0
+    _, *cards = texts(slack.received[0])
+    titles = [card.splitlines()[0] for card in cards]
+    assert titles == [f"*{shown} ({number})*" for number, (_, shown) in enumerate(HOSTILE, 1)] + ["*8*"]
+    buttons = [block["accessory"]["url"] for block in slack.received[0]["blocks"] if "accessory" in block]
+    assert buttons[0] == "https://app.example/a?x='%22%3C%3E&id=1#%C3%B1"
+    ((_, message),) = mail.mails
+    rich = message.get_body(("html",)).get_content()
+    assert set(re.findall(r"</?(\w+)", rich)) == {"p", "b", "br", "a"}
+
+
+def test_of_a_long_list_the_rest_is_counted_with_its_true_total(world, slack, mail):
+    for number in range(357):
+        in_trouble(world, f"Line {number}")
+    assert world.run().code == 0
+    (payload,), ((_, message),) = slack.received, mail.mails
+    *cards, rest = texts(payload)[1:]
+    assert (payload["text"], len(cards), rest) == (
+        "357 WhatsApp lines need attention",
+        45,
+        "… and 312 more",
+    )
+    assert "… and 312 more" in message.get_body(("html",)).get_content()
+    assert world.rows.scalar('SELECT count(*) FROM "Channel" WHERE token_alerted_at IS NULL') == 0
+
+
+def test_three_failures_and_a_recovery_are_one_message(world, slack):
+    world.env["RECONNECT_URL"] = "https://app.example/reconnect?channel={channel_id}"
+    ends = {"lives": 9.5}
+    world.channel(
+        world.token(**ends, error=(190, 460, "The password was changed.")),
+        name="Bakery North",
+        token_expires_at=world.now + days(9.5),
+    )
+    world.channel(
+        world.token(**ends, exchange_same=True), name="Corner Shop", token_expires_at=world.now + days(9.5)
+    )
+    world.channel(
+        world.token(lives=2.5, scopes=[]), name="Clinic East", token_expires_at=world.now + days(2.5)
+    )
+    trouble = {"token_status": "warning", "token_error": "unavailable: x", "token_alerted_at": world.now}
+    world.channel(name="Garage", **trouble)
+    assert world.run().code == 1
+    (payload,) = slack.received
+    assert payload["text"] == "3 WhatsApp lines need attention"
+    assert texts(payload)[0].endswith("Recovered: Garage (4).")
+    assert len(texts(payload)) == 4
