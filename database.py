@@ -15,13 +15,14 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from connection import BadDatabase, Connection, DatabaseUrl
+from fleet import HORIZON_DAYS, Fleet, State
 from models import (
     MAY_PASS,
     RECONNECT_REQUIRED,
@@ -260,7 +261,46 @@ class Database:
         self._connection.run(_execute(statement), immediate=True)
         self.release(ids)
 
+    def fleet(self, now: datetime, soon: datetime) -> Fleet:
+        """The totals of all candidates. `soon` is `now` and the window."""
+        expires_at = comparable(self._channel.c.token_expires_at)
+        state = self._state(Look(now, soon, now)).label("state")
+        states = sa.select(
+            state, sa.func.count(), sa.func.min(expires_at, type_=self._channel.c.token_expires_at.type)
+        )
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        kind: Any = expires_at.type
+        is_zoned = not self._connection.is_sqlite and kind.timezone
+        day = sa.func.date(sa.func.timezone("UTC", expires_at) if is_zoned else expires_at, type_=sa.Text())
+        days = sa.select(sa.cast(day, sa.Text()), sa.func.count()).where(
+            expires_at >= today, expires_at < today + timedelta(days=HORIZON_DAYS)
+        )
+
+        def look(connection: sa.Connection, _: int) -> Fleet:
+            found = connection.execute(states.where(self._is_candidate()).group_by(state)).all()
+            ends = connection.execute(days.where(self._is_candidate()).group_by(day)).all()
+            known = [end for name, _, end in found if end is not None and name != State.WAITING]
+            return Fleet(
+                states={State(name): count for name, count, _ in found},
+                soonest=min(known, default=None),
+                ends={date.fromisoformat(text): count for text, count in ends},
+            )
+
+        return self._connection.run(look)
+
     # -- conditions
+
+    def _state(self, look: Look) -> sa.ColumnElement[str]:
+        """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
+        status, expires_at = self._channel.c.token_status, comparable(self._channel.c.token_expires_at)
+        return sa.case(
+            (self._waiting(look), State.WAITING),
+            (status == Status.WARNING, State.WARNING),
+            (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
+            (expires_at.is_(None), State.UNKNOWN),
+            (expires_at < look.expires_before, State.ENDING),
+            else_=State.OK,
+        )
 
     def _is_candidate(self) -> sa.ColumnElement[bool]:
         c = self._channel.c

@@ -414,7 +414,7 @@ class Program:
                 self._console.line(line)
         if not (self._options.check or self._options.set_token):
             ending = self._ending(stopped, code, undelivered=undelivered)
-            self._watchers.end(ending, self._database)  # type: ignore[arg-type] # until Database.fleet is there
+            self._watchers.end(ending, self._database)
         return int(code)
 
     def _ending(self, stopped: Stopped | None, code: int, *, undelivered: bool) -> Ending:

@@ -115,8 +115,9 @@ class Watchers:
 
 def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
     """How many channels had each outcome for each reason; all there are, also those that none had."""
-    counted = {("renewed", ""): tally.renewed}
-    counted |= {("failed", reason): 0 for reason in FAILURES} | {("skipped", reason): 0 for reason in SKIPS}
+    counted: dict[tuple[str, str], int] = {("renewed", ""): tally.renewed}
+    counted.update({("failed", reason): 0 for reason in FAILURES})
+    counted.update({("skipped", reason): 0 for reason in SKIPS})
     counted |= {("failed", reason): count for reason, count in tally.causes.items()}
     counted |= {("skipped", reason): count for reason, count in tally.reasons.items()}
     return counted | {("skipped", Reason.WAITING_FOR_RECONNECT): tally.waiting}

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "models": set(),
     "tables": {"connection"},
     "rights": {"tables"},
-    "database": {"connection", "models", "rights", "tables"},
+    "database": {"connection", "fleet", "models", "rights", "tables"},
     "notify": {"redact", "transport"},
     "apprise_target": {"notify", "redact"},
     "renewal": {"crypto", "graph_errors", "layouts", "meta_client", "models", "redact"},

@@ -1,0 +1,113 @@
+"""The fleet as a whole: in what state each line is, said in Python and in SQL, and the totals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from fleet import Fleet, State, state_of
+from models import Channel, fingerprint
+from world import days
+
+NOW = datetime(2026, 12, 1, 23, 30, tzinfo=UTC)
+SOON = NOW + days(15)
+TEXT = "a ciphertext"
+
+
+def channel(**fields):
+    return Channel(1, "North", TEXT, **fields)
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        (State.UNKNOWN, {}),
+        (State.OK, {"status": "ok", "expires_at": NOW + days(15)}),
+        (State.ENDING, {"status": "ok", "expires_at": NOW + days(14.9)}),
+        (State.ENDING, {"status": "ok", "expires_at": NOW - days(1)}),
+        (State.NEVER_EXPIRES, {"status": "never_expires"}),
+        (State.ENDING, {"status": "never_expires", "expires_at": NOW}),
+        (State.WARNING, {"status": "warning", "error": "unavailable: x", "expires_at": NOW + days(3)}),
+        (State.WARNING, {"status": "warning", "error": "reconnect_required: x", "expires_at": NOW + days(3)}),
+        (
+            State.WAITING,
+            {
+                "status": "warning",
+                "error": "reconnect_required: x",
+                "expires_at": NOW,
+                "fingerprint": fingerprint(TEXT),
+            },
+        ),
+    ],
+)
+def test_a_line_is_in_one_state(state, fields):
+    assert state_of(channel(**fields), NOW, SOON) == state
+
+
+def test_the_database_counts_the_same_states_as_are_said_of_each_line(rows, database):
+    ends = [None, NOW - days(3), NOW, NOW + days(14), NOW + days(15), NOW + days(40)]
+    errors = [None, "reconnect_required: x", "unavailable: x"]
+    statuses = [None, "ok", "warning", "never_expires", "other"]
+    for end, error, status, mark in product(ends, errors, statuses, [None, fingerprint(TEXT), "another"]):
+        rows.insert(
+            wa_token_encrypted=TEXT,
+            token_expires_at=end,
+            token_error=error,
+            token_status=status,
+            token_fingerprint=mark,
+        )
+    found = [state_of(one, NOW, SOON) for one in database.candidates()]
+    assert database.fleet(NOW, SOON).states == {state: found.count(state) for state in State}
+
+
+def test_without_channels_there_is_nothing_to_count(database):
+    assert database.fleet(NOW, SOON) == Fleet()
+
+
+def test_only_candidates_count(rows, database):
+    rows.insert(wa_token_encrypted=None, token_expires_at=NOW)
+    rows.insert(wa_token_encrypted="", token_expires_at=NOW)
+    rows.insert(type="email", wa_token_encrypted=TEXT, token_expires_at=NOW)
+    assert database.fleet(NOW, SOON) == Fleet()
+
+
+def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):
+    waiting = {"token_status": "warning", "token_error": "reconnect_required: x"}
+    rows.insert(
+        wa_token_encrypted=TEXT,
+        token_fingerprint=fingerprint(TEXT),
+        token_expires_at=NOW - days(20),
+        **waiting,
+    )
+    for lives in (9, -2, 40):
+        rows.insert(wa_token_encrypted=TEXT, token_status="ok", token_expires_at=NOW + days(lives))
+    fleet = database.fleet(NOW, SOON)
+    assert (fleet.soonest, fleet.total, fleet.attention) == (NOW - days(2), 4, 1)
+
+
+def test_the_ends_of_sixty_days_are_counted_by_day_in_utc(rows, database):
+    midnight = datetime(2026, 12, 1, tzinfo=UTC)
+    moment = timedelta(microseconds=1)
+    ends = [midnight - moment, midnight, midnight + days(1) - moment, midnight + days(1)]
+    ends += [midnight + days(60) - moment, midnight + days(60)]
+    for end in ends:
+        rows.insert(wa_token_encrypted=TEXT, token_expires_at=end)
+    assert {str(day): count for day, count in database.fleet(NOW, SOON).ends.items()} == {
+        "2026-12-01": 2,
+        "2026-12-02": 1,
+        "2027-01-29": 1,
+    }
+
+
+def test_times_in_columns_without_zone_are_counted_the_same(rows, open_database):
+    if not rows.is_sqlite:
+        rows.run('ALTER TABLE "Channel" DROP token_expires_at, ADD token_expires_at timestamp(3)')
+    id_ = rows.insert(wa_token_encrypted=TEXT)
+    rows.run("UPDATE \"Channel\" SET token_expires_at = '2026-12-01 23:59:59' WHERE id = :id", id=id_)
+    fleet = open_database().fleet(NOW, SOON)
+    assert ([str(day) for day in fleet.ends], fleet.soonest) == (
+        ["2026-12-01"],
+        datetime(2026, 12, 1, 23, 59, 59, tzinfo=UTC),
+    )
