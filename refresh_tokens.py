@@ -309,18 +309,21 @@ class Program:
             return ["", preview_summary(self._tally)]
         return ["", *summary(self._tally, self._console.failures, stopped, self._started_at)]
 
+    def _targets(self, settings: Settings) -> list[Target]:
+        """Where alerts go."""
+        url = settings.slack_webhook_url
+        slack = [] if url is None else [Slack(url, sleep=self._doze)]
+        return [*slack, *open_targets(settings.notify_urls)]
+
     def _alert(self, stopped: Stopped | None) -> bool:
         """Send what is to be said. Gives whether anybody did not get it."""
         settings = self._settings
         if settings is None or self._options.dry_run:
             return False
-        targets: list[Target] = [*open_targets(settings.notify_urls)]
-        if settings.slack_webhook_url is not None:
-            targets.insert(0, Slack(settings.slack_webhook_url, sleep=self._doze))
         unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
         ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
         style = Style(Words(settings.alert_language), settings.reconnect_url)
-        errors = send_alerts(self._database, targets, ended, now(), style)
+        errors = send_alerts(self._database, self._targets(settings), ended, now(), style)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)
         return bool(errors)
