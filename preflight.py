@@ -119,7 +119,11 @@ def _look_at_meta(settings: Settings, sleep: Sleep) -> Finding:
 def _look_at_alerts(targets: Sequence[Target]) -> Finding:
     """Who would be told. Nothing is sent to find out whether it would arrive."""
     if not targets:
-        return Finding("alerts", ok=True, text="nobody is told when a channel fails: set SLACK_WEBHOOK_URL")
+        return Finding(
+            "alerts",
+            ok=True,
+            text="nobody is told when a channel fails: set SLACK_WEBHOOK_URL or NOTIFY_URLS",
+        )
     return Finding("alerts", ok=True, text=f"they go to {', '.join(target.name for target in targets)}")
 
 

@@ -15,7 +15,23 @@ from preflight import Finding
 from redact import one_line, redact
 from renewal import Due, Failed, Outcome, Reason, Renewed, Skipped
 from runner import Stopped, Tally
-from words import EN, Words, phrase
+from words import (
+    AND_MORE,
+    AND_OTHERS,
+    COULD_NOT_RUN,
+    COUNTS,
+    EN,
+    HAS_RECOVERED,
+    NEEDS_ATTENTION,
+    NOTHING_TO_DO,
+    RECONNECT,
+    RECOVERED,
+    STOPPED_EARLY,
+    TO_DO,
+    UNKNOWN_CAUSE,
+    WHAT_IT_MEANS,
+    Words,
+)
 
 SHOWN_IN_SUMMARY: Final = 100
 SHOWN_IN_MESSAGE: Final = 45
@@ -199,7 +215,7 @@ def compose(situation: Situation, words: Words) -> Message:
         _summary(situation, words),
         tuple(cards),
         footer=_footer(situation, words),
-        and_more=words.say(_AND_MORE),
+        and_more=words.say(AND_MORE),
     )
     return message.shown(SHOWN_IN_MESSAGE)
 
@@ -207,10 +223,10 @@ def compose(situation: Situation, words: Words) -> Message:
 def _title(situation: Situation, words: Words) -> str:
     """The most important thing, with its true total."""
     if stopped := situation.stopped:
-        return words.say(_COULD_NOT_RUN if stopped.reason == "configuration" else _STOPPED_EARLY)
+        return words.say(COULD_NOT_RUN if stopped.reason == "configuration" else STOPPED_EARLY)
     if situation.needing:
-        return words.count(situation.needing, *_NEEDS_ATTENTION)
-    return words.count(len(situation.recovered), *_HAS_RECOVERED)
+        return words.count(situation.needing, *NEEDS_ATTENTION)
+    return words.count(len(situation.recovered), *HAS_RECOVERED)
 
 
 def _summary(situation: Situation, words: Words) -> str:
@@ -221,12 +237,12 @@ def _summary(situation: Situation, words: Words) -> str:
         sentences += [f"{_with_detail(why, stopped.detail)}. {_to_do(stopped.reason, words)}."]
     if situation.needing:
         if stopped:
-            sentences += [words.count(situation.needing, *_NEEDS_ATTENTION) + "."]
-        sentences += [words.count(situation.needing, *_WHAT_IT_MEANS)]
+            sentences += [words.count(situation.needing, *NEEDS_ATTENTION) + "."]
+        sentences += [words.count(situation.needing, *WHAT_IT_MEANS)]
     if situation.recovered:
-        sentences += [words.say(_RECOVERED).format(_enumerated(situation.recovered, words))]
+        sentences += [words.say(RECOVERED).format(_enumerated(situation.recovered, words))]
         if not (stopped or situation.needing):
-            sentences += [words.count(len(situation.recovered), *_NOTHING_TO_DO)]
+            sentences += [words.count(len(situation.recovered), *NOTHING_TO_DO)]
     return " ".join(sentences)
 
 
@@ -237,14 +253,14 @@ def _enumerated(names: Sequence[str], words: Words) -> str:
         size += len(names[shown])
         shown += 1
     rest = len(names) - shown
-    return ", ".join(names[:shown]) + (words.say(_AND_OTHERS).format(rest) if rest else "")
+    return ", ".join(names[:shown]) + (words.say(AND_OTHERS).format(rest) if rest else "")
 
 
 def _footer(situation: Situation, words: Words) -> str:
     """The counts of the run, and when it was."""
     tally = situation.tally
     numbers = (tally.renewed, tally.failed, tally.waiting, tally.left)
-    return f"{words.say(_COUNTS).format(*numbers)} · {situation.now:%Y-%m-%d %H:%M} UTC"
+    return f"{words.say(COUNTS).format(*numbers)} · {situation.now:%Y-%m-%d %H:%M} UTC"
 
 
 def _unwritten_card(failure: Failed, now: datetime, words: Words) -> Card:
@@ -262,7 +278,7 @@ def _card(channel: Channel, situation: Situation, words: Words) -> Card:
         label(channel),
         _lines(reason, detail, words.ends(channel.expires_at, situation.now), words),
         _link(url, channel.id) if url else None,
-        words.say(_RECONNECT),
+        words.say(RECONNECT),
     )
 
 
@@ -274,7 +290,7 @@ def _link(url: str, channel: ChannelId) -> str:
 
 def _lines(reason: str, detail: str, ends: str, words: Words) -> tuple[str, ...]:
     """What a card says: the cause in plain words and what more is known of it, the end, who must do what."""
-    cause = _with_detail(words.cause(reason), detail) or words.say(_UNKNOWN_CAUSE)
+    cause = _with_detail(words.cause(reason), detail) or words.say(UNKNOWN_CAUSE)
     return _capital(cause), _capital(ends), _to_do(reason, words)
 
 
@@ -283,49 +299,8 @@ def _with_detail(cause: str, detail: str) -> str:
 
 
 def _to_do(reason: str, words: Words) -> str:
-    return words.say(_TO_DO).format(words.advice(reason))
+    return words.say(TO_DO).format(words.advice(reason))
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-_STOPPED_EARLY: Final = phrase(
-    "WhatsApp token renewal stopped early", "La renovación de tokens de WhatsApp se detuvo antes de terminar"
-)
-_COULD_NOT_RUN: Final = phrase(
-    "WhatsApp token renewal could not run", "La renovación de tokens de WhatsApp no pudo ejecutarse"
-)
-# Of these, the first is for one line, the second for several.
-_NEEDS_ATTENTION: Final = (
-    phrase("{} WhatsApp line needs attention", "{} línea de WhatsApp necesita atención"),
-    phrase("{} WhatsApp lines need attention", "{} líneas de WhatsApp necesitan atención"),
-)
-_HAS_RECOVERED: Final = (
-    phrase("{} WhatsApp line has recovered", "{} línea de WhatsApp se ha recuperado"),
-    phrase("{} WhatsApp lines have recovered", "{} líneas de WhatsApp se han recuperado"),
-)
-_WHAT_IT_MEANS: Final = (
-    phrase(
-        "Its renewal failed. When its token ends, that customer's WhatsApp stops.",
-        "Falló su renovación. Cuando caduque su token, el WhatsApp de ese cliente dejará de funcionar.",
-    ),
-    phrase(
-        "Their renewal failed. When a token ends, that customer's WhatsApp stops.",
-        "Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar.",
-    ),
-)
-_NOTHING_TO_DO: Final = (
-    phrase("Nothing is to be done about it.", "No hay que hacer nada más con ella."),
-    phrase("Nothing is to be done about them.", "No hay que hacer nada más con ellas."),
-)
-_RECOVERED: Final = phrase("Recovered: {}.", "Recuperadas: {}.")
-_AND_OTHERS: Final = phrase(" and {} more", " y {} más")
-_AND_MORE: Final = phrase("… and {} more", "… y {} más")
-_RECONNECT: Final = phrase("Reconnect", "Reconectar")
-_TO_DO: Final = phrase("To do: {}", "Qué hacer: {}")
-_UNKNOWN_CAUSE: Final = phrase("its cause is not known", "no se sabe la causa")
-_COUNTS: Final = phrase(
-    "{} renewed · {} failed · {} waiting for a reconnect · {} left",
-    "{} renovadas · {} con fallo · {} a la espera de reconexión · {} sin procesar",
-)

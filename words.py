@@ -119,6 +119,46 @@ ADVICE: Final[Mapping[str, Phrase]] = {
     ),
 }
 
+# The alert's own phrases. Of two, the first is for one line, the second for several.
+STOPPED_EARLY: Final = phrase(
+    "WhatsApp token renewal stopped early", "La renovación de tokens de WhatsApp se detuvo antes de terminar"
+)
+COULD_NOT_RUN: Final = phrase(
+    "WhatsApp token renewal could not run", "La renovación de tokens de WhatsApp no pudo ejecutarse"
+)
+NEEDS_ATTENTION: Final = (
+    phrase("{} WhatsApp line needs attention", "{} línea de WhatsApp necesita atención"),
+    phrase("{} WhatsApp lines need attention", "{} líneas de WhatsApp necesitan atención"),
+)
+HAS_RECOVERED: Final = (
+    phrase("{} WhatsApp line has recovered", "{} línea de WhatsApp se ha recuperado"),
+    phrase("{} WhatsApp lines have recovered", "{} líneas de WhatsApp se han recuperado"),
+)
+WHAT_IT_MEANS: Final = (
+    phrase(
+        "Its renewal failed. When its token ends, that customer's WhatsApp stops.",
+        "Falló su renovación. Cuando caduque su token, el WhatsApp de ese cliente dejará de funcionar.",
+    ),
+    phrase(
+        "Their renewal failed. When a token ends, that customer's WhatsApp stops.",
+        "Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar.",
+    ),
+)
+NOTHING_TO_DO: Final = (
+    phrase("Nothing is to be done about it.", "No hay que hacer nada más con ella."),
+    phrase("Nothing is to be done about them.", "No hay que hacer nada más con ellas."),
+)
+RECOVERED: Final = phrase("Recovered: {}.", "Recuperadas: {}.")
+AND_OTHERS: Final = phrase(" and {} more", " y {} más")
+AND_MORE: Final = phrase("… and {} more", "… y {} más")
+RECONNECT: Final = phrase("Reconnect", "Reconectar")
+TO_DO: Final = phrase("To do: {}", "Qué hacer: {}")
+UNKNOWN_CAUSE: Final = phrase("its cause is not known", "no se sabe la causa")
+COUNTS: Final = phrase(
+    "{} renewed · {} failed · {} waiting for a reconnect · {} left",
+    "{} renovadas · {} con fallo · {} a la espera de reconexión · {} sin procesar",
+)
+
 _UNKNOWN_REASON: Final = phrase("look at the detail", "mire el detalle")
 _ONE_DAY: Final = phrase("{} day", "{} día")
 _DAYS: Final = phrase("{} days", "{} días")

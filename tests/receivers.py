@@ -180,14 +180,19 @@ class HookHandler(Handler):
 
 
 class MailServer:
-    """A real SMTP server. `mails` are those that it took; it takes none for addresses in `refused`."""
+    """A real SMTP server. `mails` are those that it took, `asked` the receivers that it was asked for.
+
+    It takes none for addresses in `refused`.
+    """
 
     def __init__(self):
         self.mails = []
+        self.asked = []
         self.refused = set()
         self._controller = Controller(self, hostname="127.0.0.1", port=closed_port())
 
     async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802 - aiosmtpd's name
+        self.asked.append(address)
         if address in self.refused:
             return "550 no such mailbox"
         envelope.rcpt_tos.append(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pytest
 
@@ -58,10 +59,11 @@ def test_a_reason_that_is_not_known_is_its_own_cause():
 
 def every_phrase():
     """All texts that there are."""
-    tables = [*CAUSES.values(), *ADVICE.values()]
-    return tables + [
-        value for name, value in vars(words).items() if name.startswith("_") and is_phrase(value)
+    singles = [value for value in vars(words).values() if is_phrase(value)]
+    pairs = [
+        value for value in vars(words).values() if isinstance(value, tuple) and all(map(is_phrase, value))
     ]
+    return [*CAUSES.values(), *ADVICE.values(), *singles, *chain.from_iterable(pairs)]
 
 
 def is_phrase(value):
