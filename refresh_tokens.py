@@ -435,12 +435,6 @@ class Program:
             return ["", preview_summary(self._tally)]
         return ["", *summary(self._tally, self._console.failures, stopped, self._started_at)]
 
-    def _targets(self, settings: Settings) -> list[Target]:
-        """Where alerts go."""
-        url = settings.slack_webhook_url
-        slack = [] if url is None else [Slack(url, sleep=self._doze)]
-        return [*slack, *open_targets(settings.notify_urls)]
-
     def _alert(self, stopped: Stopped | None) -> bool:
         """Send what is to be said. Gives whether anybody did not get it."""
         settings = self._settings
