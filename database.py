@@ -261,6 +261,19 @@ class Database:
         self._connection.run(_execute(statement), immediate=True)
         self.release(ids)
 
+    def in_trouble(self, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+        """The next page of candidates in `warning`, the most urgent first."""
+        query = self._ordered(sa.select(*self._columns), after, limit)
+        query = query.where(self._is_candidate(), self._channel.c.token_status == Status.WARNING)
+        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+
+    def not_in_trouble(self, limit: int) -> list[Channel]:
+        """Up to `limit` other candidates, the most urgent first, and last those that never expire."""
+        status = sa.func.coalesce(self._channel.c.token_status, "")
+        query = sa.select(*self._columns).where(self._is_candidate(), status != Status.WARNING)
+        query = self._ordered(query.order_by(status == Status.NEVER_EXPIRES), None, limit)
+        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+
     def fleet(self, now: datetime, soon: datetime) -> Fleet:
         """The totals of all candidates. `soon` is `now` and the window."""
         expires_at = comparable(self._channel.c.token_expires_at)

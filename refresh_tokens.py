@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TextIO
@@ -31,11 +32,12 @@ from graph_errors import AppRejected, RateLimited
 from meta_client import Interrupted, MetaClient
 from models import ChannelId
 from notify import Slack, Target
+from page import SUFFIXES, View, write
 from preflight import Finding, bad_settings, preflight
 from redact import RedactingFormatter, RedactingJsonFormatter
 from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
 from report import counts, finding_line, label, preview_summary, summary, timestamp
-from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
+from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview, whole_fleet
 from settings import MAX_WORKERS, BadSettings, Settings, read_environment
 from step_summary import Ending
 from watch import Watchers
@@ -76,6 +78,7 @@ class Options:
     channel: tuple[str, ...]
     limit: int | None
     workers: int | None
+    report: tuple[Path, ...]
     as_json: bool
     env_file: Path | None
     verbose: bool
@@ -90,6 +93,7 @@ class Options:
             "--audit": self.audit,
             "--channel": bool(self.channel),
             "--limit": self.limit is not None,
+            "--report": bool(self.report),
         }
         alone = {"--check": self.check, "--set-token": self.set_token is not None}
         modes = [name for name, given in alone.items() if given]
@@ -97,6 +101,8 @@ class Options:
             return f"{modes[0]} stands alone: leave out {', '.join(others)}."
         if self.name is not None and self.set_token is None:
             return "--name goes with --set-token."
+        if strange := [str(path) for path in self.report if path.suffix.lower() not in SUFFIXES]:
+            return f"--report {strange[0]}: its name must end in {' or '.join(SUFFIXES)}."
         return None
 
 
@@ -129,6 +135,13 @@ class Options:
     type=click.IntRange(1, MAX_WORKERS),
     metavar="N",
     help="Channels at once; or set WORKERS.  [default: 16]",
+)
+@click.option(
+    "--report",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the status page, .html or .json. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, and nothing else there.")
 @click.option(
@@ -393,7 +406,8 @@ class Program:
         """Tell people, print the end, and give the exit code."""
         self._console.end()
         undelivered = self._alert(stopped)
-        if undelivered and code == Exit.OK:
+        unwritten = self._write_reports(stopped, code)
+        if (undelivered or unwritten) and code == Exit.OK:
             code = Exit.FAILED
         if self._signal is not None:
             code = 128 + self._signal
@@ -429,6 +443,35 @@ class Program:
             is_dry=self._options.dry_run,
             undelivered=undelivered,
         )
+
+    def _write_reports(self, stopped: Stopped | None, code: int) -> bool:
+        """Write the status pages, if a run has begun that can be shown. Gives whether one is missing."""
+        settings, database = self._settings, self._database
+        if not (self._options.report and self._has_begun and settings and database):
+            return False
+        view_of = partial(
+            View,
+            now=now(),
+            window=settings.refresh_before_expiry,
+            lifetime=settings.token_lifetime,
+            exit_code=int(code) if self._signal is None else 128 + self._signal,
+            stopped=stopped.reason if stopped else None,
+            is_dry=self._options.dry_run,
+            words=Words(settings.alert_language),
+            reconnect_url=settings.reconnect_url,
+        )
+        missing = False
+        for path in self._options.report:
+            try:
+                view = view_of(fleet=database.fleet(now(), now() + settings.refresh_before_expiry))
+                write(path, view, whole_fleet(database))
+            except OSError as error:
+                missing = True
+                logger.error("--report %s could not be written: %s", path, error.strerror)  # noqa: TRY400
+            except (BadDatabase, DatabaseLost) as error:
+                missing = True
+                logger.error("--report %s could not be written: %s", path, error)  # noqa: TRY400
+        return missing
 
     def _last_lines(self, stopped: Stopped | None) -> list[str]:
         if self._options.dry_run:

@@ -277,12 +277,12 @@ def _card(channel: Channel, situation: Situation, words: Words) -> Card:
     return Card(
         label(channel),
         _lines(reason, detail, words.ends(channel.expires_at, situation.now), words),
-        _link(url, channel.id) if url else None,
+        reconnect_link(url, channel.id) if url else None,
         words.say(RECONNECT),
     )
 
 
-def _link(url: str, channel: ChannelId) -> str:
+def reconnect_link(url: str, channel: ChannelId) -> str:
     """The link to reconnect a channel, in characters that every reader of links takes."""
     link = url.replace("{channel_id}", quote(str(channel), safe=""))
     return re.sub(r"""[^!-~]|["<>\\^`{|}]""", lambda odd: quote(odd.group()), link)

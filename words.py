@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from babel.dates import format_date
+from babel.dates import format_date, format_datetime
 
 from renewal import Reason
 
@@ -197,6 +197,14 @@ class Words:
     def day(self, time: datetime) -> str:
         """A day such as `3 Dec 2026`."""
         return format_date(time, "d MMM y", locale=self.language.value)
+
+    def day_of_year(self, day: date) -> str:
+        """The same without its year."""
+        return format_date(day, "d MMM", locale=self.language.value)
+
+    def moment(self, time: datetime) -> str:
+        """Day and time such as `3 Dec 2026, 08:00 UTC`."""
+        return format_datetime(time, "d MMM y, HH:mm", locale=self.language.value) + " UTC"
 
     def days(self, count: int) -> str:
         """Such as `1 day` or `9 days`."""

@@ -110,6 +110,9 @@ def _set_up(directory: Path, meta: GraphServer) -> Stage:
     return stage
 
 
+PAGE: Final = "demo-status.html"
+
+
 def _play(stage: Stage) -> None:
     meta = stage.meta
     _say("A database, and a channel of every kind in it")
@@ -129,8 +132,8 @@ def _play(stage: Stage) -> None:
     first = list(meta.exchanges)
     after = stage.rows()
 
-    _say("The same again: what was renewed is left alone")
-    stage.run(expected=1)
+    _say("The same again, with a status page: what was renewed is left alone")
+    stage.run("--report", PAGE, expected=1)
     again = {old for old, _ in meta.exchanges[len(first) :]}
     renewed = [channel for channel in channels if channel.condition in RENEWED]
     done = {channel.token for channel in renewed} | {new for old, new in first if new != old}
@@ -146,6 +149,7 @@ def _play(stage: Stage) -> None:
     print(f"and {meta.count('exchange')} times for a new one (oauth/access_token).")
     number = _check_rows(stage, channels, before, final)
     print(f"Checked: {len(renewed)} renewed channels decrypt to {number} new tokens, which Meta calls valid.")
+    print(f"The status page of the last run: open {ROOT / PAGE} in a browser.")
 
 
 def _check_rows(

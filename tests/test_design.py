@@ -58,6 +58,8 @@ MAY_IMPORT = {
     },
     "words": {"renewal"},
     "fleet": {"models", "renewal"},
+    "page_texts": {"fleet", "words"},
+    "page": {"fleet", "models", "page_texts", "redact", "report", "words"},
     "preflight": {
         "connection",
         "crypto",
@@ -122,6 +124,7 @@ def test_imports_run_one_way(room):
         ("dotenv", {"settings"}),
         ("babel", {"words"}),
         ("prometheus_client", {"metrics"}),
+        ("jinja2", {"page"}),
         ("apprise", {"apprise_target"}),
         ("sandbox", set()),
     ],

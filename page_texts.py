@@ -1,0 +1,69 @@
+"""What the status page says, in every language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from fleet import State
+from words import Phrase, phrase
+
+STATES: Final[Mapping[State, Phrase]] = {
+    State.WARNING: phrase("Needs attention", "Necesita atención"),
+    State.WAITING: phrase("Disconnected", "Desconectada"),
+    State.ENDING: phrase("Ending soon", "Caduca pronto"),
+    State.UNKNOWN: phrase("Not known yet", "Sin datos aún"),
+    State.OK: phrase("Working", "Funciona"),
+    State.NEVER_EXPIRES: phrase("Never expires", "No caduca"),
+}
+
+TEXTS: Final[Mapping[str, Phrase]] = {
+    "title": phrase("WhatsApp lines", "Líneas de WhatsApp"),
+    "skip": phrase("Skip to the lines", "Ir a las líneas"),
+    "summary": phrase("Summary", "Resumen"),
+    "attention": phrase("need attention", "necesitan atención"),
+    "attention_one": phrase("needs attention", "necesita atención"),
+    "of_lines": phrase("of {} lines", "de {} líneas"),
+    "of_one_line": phrase("of 1 line", "de 1 línea"),
+    "all_well": phrase("all lines are well", "todas las líneas están bien"),
+    "no_lines": phrase("no line has a token", "ninguna línea tiene token"),
+    "soonest": phrase("Soonest end", "Próxima caducidad"),
+    "none_ends": phrase("No token has a known end", "No se conoce la caducidad de ningún token"),
+    "last_run": phrase("Last run", "Última ejecución"),
+    "looked_at": phrase("Looked at, without a run", "Consultado, sin ejecución"),
+    "went_well": phrase("finished; nothing failed", "terminó; nada falló"),
+    "with_failures": phrase("finished; some lines failed", "terminó; algunas líneas fallaron"),
+    "was_interrupted": phrase("was interrupted", "fue interrumpida"),
+    "stopped": phrase("stopped early", "se detuvo antes de terminar"),
+    "stale": phrase(
+        "This page is older than 36 hours: the job that renews the tokens has stopped. "
+        "Look at its schedule and its log.",
+        "Esta página tiene más de 36 horas: la tarea que renueva los tokens se ha detenido. "
+        "Revise su programación y su registro.",
+    ),
+    "timeline": phrase("Tokens that end in the next 60 days", "Tokens que caducan en los próximos 60 días"),
+    "timeline_text": phrase(
+        "{total} in all; at most {most} on one day.", "{total} en total; como máximo {most} en un día."
+    ),
+    "timeline_none": phrase("None.", "Ninguno."),
+    "as_table": phrase("As a table", "Como tabla"),
+    "day": phrase("Day", "Día"),
+    "tokens": phrase("Tokens", "Tokens"),
+    "find": phrase("Find a line", "Buscar una línea"),
+    "find_hint": phrase("Name, number or id", "Nombre, número o id"),
+    "state": phrase("State", "Estado"),
+    "every_state": phrase("All", "Todos"),
+    "shown": phrase("{shown} of {all} lines shown", "{shown} de {all} líneas a la vista"),
+    "nothing_found": phrase("No line fits. Clear the search.", "Ninguna línea coincide. Borre la búsqueda."),
+    "end": phrase("End", "Caducidad"),
+    "renewed": phrase("Last renewal", "Última renovación"),
+    "never": phrase("never", "nunca"),
+    "unknown": phrase("not known", "se desconoce"),
+    "cause": phrase("Cause", "Causa"),
+    "to_do": phrase("To do", "Qué hacer"),
+    "reconnect": phrase("Reconnect WhatsApp", "Reconectar WhatsApp"),
+    "left_out": phrase(
+        "… and {} more that are well, and end later.", "… y {} más que están bien y caducan más tarde."
+    ),
+    "made": phrase("Made on {}", "Creada el {}"),
+}

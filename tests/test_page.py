@@ -1,0 +1,388 @@
+"""The status page and its JSON twin, as text: what is in them, what cannot get in, how they are replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import stat
+from base64 import b64encode
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from html.parser import HTMLParser
+from itertools import chain
+
+import pytest
+
+from fleet import Fleet, State
+from models import Channel, fingerprint
+from page import View, document, html, lines_of, timeline, write
+from redact import Secret
+from words import Language, Words
+from world import OTHER_KEY, days, fernet
+
+NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
+DEAD = "reconnect_required: the customer's password was changed"
+VIEW = View(
+    NOW,
+    days(15),
+    days(60),
+    Fleet(
+        {State.WARNING: 1, State.OK: 1},
+        soonest=NOW + days(9),
+        ends={date(2026, 12, 10): 1, date(2027, 1, 20): 4},
+    ),
+    exit_code=1,
+    reconnect_url="https://app.example.com/reconnect?channel={channel_id}&from=page",
+)
+SPANISH = replace(VIEW, words=Words(Language.ES))
+CHANNELS = [
+    Channel("a/7", "North", "x", NOW + days(9), NOW - days(51), "warning", DEAD, phone_number="+34 600"),
+    Channel(8, "South", "x", NOW + days(50), NOW - days(10), "ok"),
+]
+
+
+def shown(view=VIEW, channels=CHANNELS):
+    return "".join(html(view, lines_of(channels, view)))
+
+
+def read(view=VIEW, channels=CHANNELS):
+    return json.loads("".join(document(view, lines_of(channels, view))))
+
+
+class Reader(HTMLParser):
+    """What a browser would find: the texts, and every attribute of every element."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+# -- what is in it
+
+
+def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
+    text = Reader(shown()).text
+    parts = [
+        *("North", "a/7", "+34 600", "Needs attention", "10 Dec 2026 (9 days)", "11 Oct 2026"),
+        "Meta no longer accepts the token : the customer's password was changed",
+        "The customer must connect WhatsApp again",
+    ]
+    assert [part for part in parts if part not in text and part.replace(" :", ":") not in text] == []
+
+
+def test_what_matters_stands_at_the_top():
+    text = Reader(shown()).text
+    before_the_lines = text.partition("Find a line")[0]
+    assert all(
+        part in before_the_lines for part in ("1 needs attention", "of 2 lines", "10 Dec 2026", "9 days")
+    )
+    assert "1 Dec 2026, 08:00 UTC" in before_the_lines
+
+
+def test_the_page_speaks_spanish_with_spanish_dates():
+    page = shown(SPANISH)
+    text = Reader(page).text
+    assert 'lang="es"' in page
+    assert all(
+        part in text
+        for part in (
+            "1 necesita atención",
+            "10 dic 2026 (9 días)",
+            "El cliente debe volver a conectar WhatsApp",
+        )
+    )
+
+
+def test_the_button_leads_to_the_channel():
+    links = [
+        found["href"] for tag, found in Reader(shown()).elements if tag == "a" and found["class"] == "button"
+    ]
+    assert links == [
+        "https://app.example.com/reconnect?channel=a%2F7&from=page",
+        "https://app.example.com/reconnect?channel=8&from=page",
+    ]
+
+
+def test_without_a_link_to_reconnect_there_is_no_button():
+    assert 'class="button"' not in shown(replace(VIEW, reconnect_url=None))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"exit_code": 0}, "finished; nothing failed"),
+        ({"exit_code": 1}, "finished; some lines failed"),
+        ({"exit_code": 143}, "was interrupted"),
+        ({"exit_code": 3, "stopped": "app_rejected"}, "stopped early: Meta refuses the app"),
+        ({"is_dry": True, "exit_code": 0}, "Looked at, without a run"),
+    ],
+)
+def test_how_the_run_ended_is_said(fields, said):
+    assert said in Reader(shown(replace(VIEW, **fields))).text
+
+
+@pytest.mark.parametrize(
+    ("fleet", "said"),
+    [
+        (Fleet(), "no line has a token"),
+        (Fleet({State.OK: 1}), "of 1 line all lines are well"),
+        (Fleet({State.OK: 3, State.WARNING: 1, State.WAITING: 1}), "of 5 lines 2 need attention"),
+    ],
+)
+def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
+    assert said in Reader(shown(replace(VIEW, fleet=fleet), [])).text
+
+
+def test_the_timeline_has_sixty_days_and_the_highest_is_the_most():
+    bars = timeline(VIEW)
+    assert (len(bars), [(bar.day, bar.count, bar.is_near) for bar in bars if bar.count], bars[50].height) == (
+        60,
+        [("10 Dec", 1, True), ("20 Jan", 4, False)],
+        95,
+    )
+
+
+def test_what_is_left_out_is_counted():
+    fleet = Fleet({State.WARNING: 1, State.OK: 4000})
+    assert "… and 3999 more" in Reader(shown(replace(VIEW, fleet=fleet))).text
+    assert read(replace(VIEW, fleet=fleet))["left_out"] == 3999
+
+
+def test_the_json_says_the_same():
+    found = read()
+    assert found | {"lines": len(found["lines"])} == {
+        "version": 1,
+        "generated_at": "2026-12-01T08:00:00Z",
+        "dry_run": False,
+        "exit_code": 1,
+        "stopped": None,
+        "total": 2,
+        "attention": 1,
+        "states": {"warning": 1, "waiting": 0, "ending": 0, "unknown": 0, "ok": 1, "never_expires": 0},
+        "soonest_expiry": "2026-12-10T08:00:00Z",
+        "ends": [{"date": "2026-12-10", "count": 1}, {"date": "2027-01-20", "count": 4}],
+        "lines": 2,
+        "left_out": 0,
+    }
+    assert found["lines"][0] == {
+        "id": "a/7",
+        "name": "North",
+        "phone_number": "+34 600",
+        "state": "warning",
+        "expires_at": "2026-12-10T08:00:00Z",
+        "refreshed_at": "2026-10-11T08:00:00Z",
+        "reason": "reconnect_required",
+        "cause": "Meta no longer accepts the token",
+        "detail": "the customer's password was changed",
+        "advice": "The customer must connect WhatsApp again",
+        "reconnect_url": "https://app.example.com/reconnect?channel=a%2F7&from=page",
+    }
+
+
+def test_the_json_without_lines_is_json():
+    assert read(channels=[])["lines"] == []
+
+
+# -- what cannot get in
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "*bold* <!channel> ::error::boom",
+    "two\nlines\r\n\x1b[31mred",
+    "\u202eright to left\u2066",
+    "{{ 7 * 7 }} {% raw %}",
+    "</style></title><b>",
+    "x" * 300,
+    "\x1f\x1f",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_text_and_nothing_else(name):
+    def tags(page):
+        return [tag for tag, _ in Reader(page).elements]
+
+    odd = [replace(channel, name=name, error=f"unavailable: x{name}") for channel in CHANNELS]
+    plain = [replace(channel, name="plain", error="unavailable: x") for channel in CHANNELS]
+    assert tags(shown(channels=odd)) == tags(shown(channels=plain))
+    assert [line["id"] for line in read(channels=odd)["lines"]] == ["a/7", 8]
+
+
+def test_no_script_or_style_but_ours_is_let_in():
+    page = shown()
+    (policy,) = (f["content"] for t, f in Reader(page).elements if t == "meta" and "http-equiv" in f)
+    inside = [re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL).group(1) for tag in ("style", "script")]
+    style, script = (b64encode(sha256(text.encode()).digest()).decode() for text in inside)
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_nothing_is_loaded_from_anywhere():
+    elements = Reader(shown(replace(VIEW, reconnect_url=None))).elements
+    addresses = chain.from_iterable(
+        (found.get(name) for name in ("src", "href", "srcset", "action", "data")) for _, found in elements
+    )
+    assert {address[0] for address in addresses if address} == {"#", "d"}  # in the page, and the empty icon
+
+
+def test_no_handler_or_style_stands_in_an_attribute():
+    names = {name for _, found in Reader(shown()).elements for name in found}
+    assert [name for name in names if name.startswith("on") or name == "style"] == []
+
+
+@pytest.mark.parametrize("form", [shown, lambda **more: json.dumps(read(**more))])
+def test_a_secret_in_a_row_is_not_shown(form):
+    secret = Secret("correct-horse-battery-staple")
+    text = f"x {secret.reveal()} EAAtokentokentoken1"
+    odd = [
+        replace(channel, name=text, phone_number=text, error=f"unavailable: {text}") for channel in CHANNELS
+    ]
+    page = form(channels=odd)
+    assert ("battery" in page, "EAAtoken" in page, page.count("***") >= 6) == (False, False, True)
+
+
+# -- through the command
+
+
+@pytest.fixture
+def fleet(world):
+    """Channels of several kinds, of which one fails."""
+    world.channel()
+    world.channel(key=OTHER_KEY, name="Broken")
+    world.channel(token_expires_at=world.now + days(40), last_token_refresh_at=world.now)
+    return world
+
+
+def test_a_run_writes_every_report_that_is_asked_for(fleet, tmp_path):
+    paths = [tmp_path / "status.html", tmp_path / "status.json", tmp_path / "again.JSON"]
+    result = fleet.run(*chain.from_iterable(("--report", str(path)) for path in paths))
+    found = json.loads(paths[1].read_text())
+    assert (result.code, found["exit_code"], found["states"]["warning"], found["total"]) == (1, 1, 1, 3)
+    assert "Broken" in Reader(paths[0].read_text()).text
+    assert json.loads(paths[2].read_text())["lines"] == found["lines"]
+
+
+def test_the_page_shows_the_fleet_as_it_is_after_the_run(fleet, tmp_path):
+    fleet.run("--report", str(tmp_path / "a.json"))
+    lines = json.loads((tmp_path / "a.json").read_text())["lines"]
+    assert [line["state"] for line in lines] == ["warning", "ok", "ok"]
+
+
+def test_a_dry_run_looks_without_touching(fleet, tmp_path):
+    before = fleet.rows.get(1)
+    result = fleet.run("--dry-run", "--report", str(tmp_path / "a.json"))
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert (result.code, found["dry_run"], fleet.rows.get(1), fleet.meta.count()) == (1, True, before, 0)
+
+
+def test_a_run_that_stops_early_shows_why(fleet, tmp_path):
+    fleet.env["META_APP_SECRET"] = "0" * 32
+    result = fleet.run("--report", str(tmp_path / "a.json"))
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert (result.code, found["stopped"], found["exit_code"]) == (3, "app_rejected", 3)
+
+
+@pytest.mark.parametrize("name", ["status", "status.htm", "status.txt", ".html"])
+def test_another_suffix_is_a_usage_error(fleet, tmp_path, name):
+    result = fleet.run("--report", str(tmp_path / name))
+    assert (result.code, "must end in .html or .json" in result.err, fleet.meta.count()) == (2, True, 0)
+
+
+def test_a_configuration_error_leaves_the_old_page(fleet, tmp_path):
+    path = tmp_path / "a.html"
+    path.write_text("old")
+    fleet.rows.run("UPDATE \"Channel\" SET wa_token_encrypted = 'rubbish'")
+    assert (fleet.run("--report", str(path)).code, path.read_text()) == (2, "old")
+
+
+def test_the_page_speaks_the_language_of_the_alerts(fleet, tmp_path):
+    fleet.env["ALERT_LANGUAGE"] = "es"
+    fleet.run("--report", str(tmp_path / "a.html"))
+    assert "Líneas de WhatsApp" in (tmp_path / "a.html").read_text()
+
+
+def test_a_folder_that_is_not_there_is_an_error_after_the_work_is_done(world, tmp_path):
+    id_ = world.channel()
+    result = world.run("--report", str(tmp_path / "nowhere" / "a.html"))
+    assert (result.code, world.events(id_), "No such file or directory" in result.err) == (
+        1,
+        ["refreshed"],
+        True,
+    )
+
+
+def test_the_others_are_written_all_the_same(world, tmp_path):
+    world.channel()
+    result = world.run("--report", str(tmp_path / "no" / "a.html"), "--report", str(tmp_path / "a.html"))
+    assert (result.code, (tmp_path / "a.html").exists()) == (1, True)
+
+
+def test_on_a_full_disk_the_old_page_stays_and_the_exit_code_tells(world, tmp_path):
+    for _ in range(30):
+        world.channel()
+    path = tmp_path / "a.html"
+    path.write_text("old")
+
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    world.env["PYTHONDONTWRITEBYTECODE"] = "1"  # it would find no room, either
+    if world.rows.is_sqlite:  # whose own file is larger than that: only the page is to have no room
+        result = world.start("--dry-run", "--report", str(path), preexec_fn=little_room)
+    else:
+        result = world.start("--report", str(path), preexec_fn=little_room)
+    _, err = result.communicate(timeout=60)
+    assert (result.returncode, "could not be written: File too large" in err) == (1, True)
+    assert (path.read_text(), [found.name for found in tmp_path.glob(".status-*")]) == ("old", [])
+
+
+def test_the_page_is_readable_for_a_web_server_and_keeps_the_mode_that_it_has(tmp_path):
+    path = tmp_path / "a.html"
+    mask = os.umask(0o022)
+    try:
+        write(path, VIEW, CHANNELS)
+        first = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(0o640)
+        write(path, VIEW, CHANNELS)
+    finally:
+        os.umask(mask)
+    assert (first, stat.S_IMODE(path.stat().st_mode)) == (0o644, 0o640)
+
+
+def test_all_in_trouble_are_shown_and_a_thousand_of_the_others(world, tmp_path):
+    def rows(count, **columns):
+        world.rows.insert_many(
+            {"type": "whatsapp", "name": "x", "wa_token_encrypted": TEXT} | columns for _ in range(count)
+        )
+
+    fine = {"token_status": "ok", "last_token_refresh_at": world.now}
+    waiting = {"token_status": "warning", "token_error": DEAD, "token_fingerprint": fingerprint(TEXT)}
+    rows(1200, token_status="never_expires", last_token_refresh_at=world.now)
+    rows(300, token_expires_at=world.now + days(40), **fine)
+    rows(2100, token_expires_at=world.now - days(1), **waiting)
+    world.run("-q", "--report", str(tmp_path / "a.json"))
+    found = json.loads((tmp_path / "a.json").read_text())
+    states = [line["state"] for line in found["lines"]]
+    assert (found["total"], found["attention"], found["left_out"]) == (3600, 2100, 500)
+    assert states == ["waiting"] * 2100 + ["ok"] * 300 + ["never_expires"] * 700
+
+
+TEXT = fernet().encrypt(b"a token").decode()
