@@ -21,9 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from fleet import HORIZON_DAYS, Fleet, State, state_of
 from models import Channel, ChannelId
 from page_texts import STATES, TEXTS
@@ -169,6 +166,9 @@ class Bar:
 
 def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
     """The page, a piece at a time."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - few runs write a page
+    from markupsafe import Markup  # noqa: PLC0415 - the same
+
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -1,0 +1,234 @@
+"""The status page in a real browser: Chromium, with axe-core to look for what shuts people out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from fleet import Fleet, State
+from models import Channel, fingerprint
+from page import View, write
+from words import Language, Words
+from world import days
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = "axe-core@4.14.1"
+NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
+TEXT = "a ciphertext"
+DEAD = "reconnect_required: the customer's password was changed"
+LINK = "https://app.example.com/reconnect?a=1&channel={channel_id}#\"><'`x"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
+
+CHANNELS = [
+    Channel("a/7 & b", "Panadería Norte", TEXT, NOW - days(3), None, "warning", DEAD, fingerprint(TEXT)),
+    Channel(2, "<script>alert(1)</script>", TEXT, NOW + days(2), NOW - days(58), "warning", DEAD),
+    Channel(
+        3,
+        "*bold* ::error:: <!channel>",
+        TEXT,
+        NOW + days(9),
+        NOW - days(51),
+        "warning",
+        f"unavailable: {'y' * 400}",
+    ),
+    Channel(
+        4,
+        "\u202eright to left\u202c שלום",
+        TEXT,
+        NOW + days(10),
+        NOW - days(50),
+        "ok",
+        phone_number="+34 600 000 000",
+    ),
+    Channel(5, "5", TEXT, None, None, None),
+    Channel(6, "x" * 300, TEXT, NOW + days(30), NOW - days(30), "ok"),
+    Channel(7, "Two\nlines\tof text", TEXT, NOW + days(55), NOW - days(5), "ok"),
+    Channel(8, "South", TEXT, None, NOW - days(5), "never_expires"),
+]
+FLEET = Fleet(
+    {
+        State.WAITING: 1,
+        State.WARNING: 2,
+        State.ENDING: 1,
+        State.UNKNOWN: 1,
+        State.OK: 2,
+        State.NEVER_EXPIRES: 1,
+    },
+    NOW + days(2),
+    {date(2026, 12, 3): 1, date(2026, 12, 10): 1, date(2026, 12, 31): 7},
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    """The source of axe-core, from npm."""
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
+    if shutil.which("npm") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("npm cannot bring axe-core here")
+    return (folder / "node_modules/axe-core/axe.min.js").read_text()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a page of the fleet; at the end nothing has been complained of and nothing was asked for."""
+    trouble, asked = [], []
+
+    @contextmanager
+    def opened(language=Language.EN, scheme="light", width=1100, later=timedelta(0), channels=CHANNELS):
+        path = tmp_path / "status.html"
+        write(
+            path, View(NOW, days(15), days(60), FLEET, 1, words=Words(language), reconnect_url=LINK), channels
+        )
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: trouble.append(dialog.message))
+        page.clock.install(time=NOW + later)
+        page.goto(path.as_uri())
+        yield page
+        context.close()
+
+    yield opened
+    assert (trouble, [url for url in asked if not url.startswith(("file://", "data:,"))]) == ([], [])
+
+
+each_look = pytest.mark.parametrize(
+    ("language", "scheme"), [(language, scheme) for language in Language for scheme in ("light", "dark")]
+)
+
+
+def names(page):
+    """The names of the lines that can be seen."""
+    return [found.strip() for found in page.locator("#lines > li:visible h3").all_inner_texts()]
+
+
+@each_look
+def test_the_page_is_in_the_language_and_the_colours_that_were_asked_for(show, language, scheme):
+    with show(language, scheme) as page:
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        dark = sum(map(int, ground.removeprefix("rgb(").rstrip(")").split(","))) < 3 * 128
+        heading = page.get_by_role("heading", level=1).inner_text()
+    titles = {Language.EN: "WhatsApp lines", Language.ES: "Líneas de WhatsApp"}
+    assert (heading, dark) == (titles[language], scheme == "dark")
+
+
+@each_look
+def test_search_finds_by_name_without_accents_by_number_and_by_id(show, language, scheme):
+    with show(language, scheme) as page:
+        found = {}
+        for asked in ("panaderia", "600 000", "a/7", "norte PANADERÍA", "no such line"):
+            page.get_by_role("searchbox").fill(asked)
+            found[asked] = len(names(page))
+        nothing = page.locator("#nothing").is_visible()
+    assert (list(found.values()), nothing) == ([1, 1, 1, 1, 0], True)
+
+
+@each_look
+def test_the_filter_shows_one_state_and_says_how_many(show, language, scheme):
+    with show(language, scheme) as page:
+        page.get_by_role("combobox").select_option("warning")
+        shown, said = names(page), page.get_by_role("status").inner_text()
+        page.get_by_role("searchbox").fill("bold")
+        both = names(page)
+        page.get_by_role("combobox").select_option("")
+        page.get_by_role("searchbox").fill("")
+        every = names(page)
+    counts = {Language.EN: "2 of 8 lines shown", Language.ES: "2 de 8 líneas a la vista"}
+    assert (len(shown), said, len(both), len(every)) == (2, counts[language], 1, 8)
+
+
+def test_filter_and_search_can_be_used_with_the_keyboard_alone(show):
+    with show() as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        while page.evaluate("document.activeElement.id") != "find":
+            page.keyboard.press("Tab")
+        page.keyboard.type("panaderia")
+        first = names(page)
+        page.keyboard.press("Tab")
+        focused = page.evaluate("document.activeElement.id")
+    assert (first, focused) == (["Panadería Norte"], "state")
+
+
+def test_a_button_leads_to_its_own_channel_and_says_which(show):
+    with show() as page:
+        links = page.locator("a.button")
+        first, count = links.nth(0), links.count()
+        said = " ".join(first.inner_text().split()), first.get_attribute("target"), first.get_attribute("rel")
+        address = first.get_attribute("href")
+    assert (count, said) == (
+        8,
+        ("Reconnect WhatsApp : Panadería Norte", "_blank", "noopener noreferrer"),
+    )
+    assert address == "https://app.example.com/reconnect?a=1&channel=a%2F7%20%26%20b#%22%3E%3C'%60x"
+
+
+@each_look
+@pytest.mark.parametrize(("hours", "is_stale"), [(0, False), (35.9, False), (36.1, True), (24 * 30, True)])
+def test_a_page_that_is_older_than_36_hours_says_that_the_job_has_stopped(
+    show, language, scheme, hours, is_stale
+):
+    with show(language, scheme, later=timedelta(hours=hours)) as page:
+        assert page.get_by_role("alert").is_visible() is is_stale
+
+
+def test_the_banner_appears_by_itself_on_a_page_that_stays_open(show):
+    with show(later=timedelta(hours=35.9)) as page:
+        before = page.locator("#stale").is_visible()
+        page.clock.run_for(timedelta(minutes=20).total_seconds() * 1000)
+        assert (before, page.locator("#stale").is_visible()) == (False, True)
+
+
+@each_look
+@pytest.mark.parametrize("width", [320, 360, 768])
+def test_nothing_scrolls_sideways(show, language, scheme, width):
+    with show(language, scheme, width) as page:
+        page.locator("summary").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@each_look
+def test_axe_finds_no_serious_violation(show, axe, language, scheme):
+    with show(language, scheme) as page:
+        page.locator("summary").click()
+        page.clock.resume()
+        page.evaluate(axe)
+        found = page.evaluate("axe.run()")
+    serious = [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
+    assert (serious, len(found["passes"]) > 20) == ([], True)
+
+
+def test_names_are_text_and_no_script_of_theirs_runs(show):
+    with show() as page:
+        shown = names(page)
+        scripts = page.locator("script").count()
+    assert (shown[1], shown[2], scripts) == ("<script>alert(1)</script>", "*bold* ::error:: <!channel>", 1)
+
+
+def test_without_javascript_every_line_is_there(browser, tmp_path):
+    path = tmp_path / "status.html"
+    write(path, View(NOW, days(15), days(60), FLEET), CHANNELS)
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    lines, controls = page.locator("#lines > li").count(), page.locator("#controls").is_visible()
+    context.close()
+    assert (lines, controls) == (8, False)
