@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ class View:
     now: datetime
     window: timedelta
     lifetime: timedelta
-    fleet: Fleet
+    fleet: Fleet = field(default_factory=Fleet)
     exit_code: int = 0
     stopped: str | None = None
     is_dry: bool = False

@@ -25,6 +25,7 @@ TEXTS: Final[Mapping[str, Phrase]] = {
     "attention_one": phrase("needs attention", "necesita atención"),
     "of_lines": phrase("of {} lines", "de {} líneas"),
     "of_one_line": phrase("of 1 line", "de 1 línea"),
+    "lines": phrase("Lines", "Líneas"),
     "all_well": phrase("all lines are well", "todas las líneas están bien"),
     "no_lines": phrase("no line has a token", "ninguna línea tiene token"),
     "soonest": phrase("Soonest end", "Próxima caducidad"),

@@ -1,109 +1,27 @@
 """Renew WhatsApp access tokens before they die: the one command, meant for cron.
 
-This is the door: options → settings → wiring → run → print → exit code. What a run does stands in
-`runner` and `renewal`; here the clock is read, signals are caught, and errors become exit codes.
+This is the door: options in, exit code out. What is done with them stands in `program`, what a run does in
+`runner` and `renewal`. Here the one clock is read.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import IntEnum
-from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, TextIO
 
 import click
 
-from alerts import Ended, Style, send_alerts
-from apprise_target import open_targets
-from by_hand import NotPossible, Store, find_slot, read_token
-from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
-from console import Console
-from database import Database
-from graph_errors import AppRejected, RateLimited
-from meta_client import Interrupted, MetaClient
-from models import ChannelId
-from notify import Slack, Target
-from page import SUFFIXES, View, write
-from preflight import Finding, bad_settings, preflight
+from program import MANY, Exit, Options, Program
 from redact import RedactingFormatter, RedactingJsonFormatter
-from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
-from report import counts, finding_line, label, preview_summary, summary, timestamp
-from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview, whole_fleet
-from settings import MAX_WORKERS, BadSettings, Settings, read_environment
-from step_summary import Ending
-from watch import Watchers
-from words import EN, Words
+from settings import MAX_WORKERS
 
 VERSION: Final = "0.1.0"
-CONFIGURATION: Final = "configuration"
-MANY: Final = 100  # channels that --force does not touch without being asked twice
 logger = logging.getLogger("refresh_tokens")
-
-
-class Exit(IntEnum):
-    """The exit codes, for scripts that look at them."""
-
-    OK = 0
-    FAILED = 1
-    CONFIGURATION = 2
-    STOPPED = 3
-    INTERRUPTED = 128 + signal.SIGINT
-    TERMINATED = 128 + signal.SIGTERM
-
-
-class UsageProblem(Exception):
-    """The options do not fit the database. One line: what is wrong and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line."""
-
-    dry_run: bool
-    force: bool
-    audit: bool
-    yes: bool
-    check: bool
-    set_token: str | None
-    name: str | None
-    channel: tuple[str, ...]
-    limit: int | None
-    workers: int | None
-    report: tuple[Path, ...]
-    as_json: bool
-    env_file: Path | None
-    verbose: bool
-    quiet: bool
-    log_format: str
-
-    def clash(self) -> str | None:
-        """Which options do not go together, in a sentence, or None."""
-        run = {
-            "--dry-run": self.dry_run,
-            "--force": self.force,
-            "--audit": self.audit,
-            "--channel": bool(self.channel),
-            "--limit": self.limit is not None,
-            "--report": bool(self.report),
-        }
-        alone = {"--check": self.check, "--set-token": self.set_token is not None}
-        modes = [name for name, given in alone.items() if given]
-        if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
-            return f"{modes[0]} stands alone: leave out {', '.join(others)}."
-        if self.name is not None and self.set_token is None:
-            return "--name goes with --set-token."
-        if strange := [str(path) for path in self.report if path.suffix.lower() not in SUFFIXES]:
-            return f"--report {strange[0]}: its name must end in {' or '.join(SUFFIXES)}."
-        return None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -170,7 +88,8 @@ def cli(context: click.Context, /, **given: Any) -> None:
         raise click.UsageError("--verbose and --quiet exclude each other.")
     if clash := options.clash():
         raise click.UsageError(clash)
-    context.exit(Program(options).run())
+    set_up_logging(options)
+    context.exit(Program(options, version=VERSION, clock=now).run())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,343 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush_or_forget(stream)
 
 
-class Program:
-    """One start of the program, from its options to its exit code."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._started_at = now()
-        self._stop = Stop()
-        self._signal: int | None = None
-        self._console = Console(
-            as_json=options.as_json, quiet=options.quiet, dry_run=options.dry_run, now=self._started_at
-        )
-        self._settings: Settings | None = None
-        self._database: Database | None = None
-        self._tally = Tally()
-        self._has_begun = False
-        self._recovered: list[str] = []
-        self._findings: list[Finding] = []
-        self._watchers = Watchers(os.environ)
-
-    def run(self) -> int:
-        """Do what the options ask for. Never raises."""
-        set_up_logging(self._options)
-        with ExitStack() as stack:
-            stack.callback(self._console.close)
-            stack.enter_context(caught_signals(self._on_signal))
-            return self._finish(*self._attempt(stack))
-
-    def _attempt(self, stack: ExitStack) -> tuple[Stopped | None, int]:
-        """Why the work stopped early, if it did, and the exit code so far."""
-        options = self._options
-        work = self._check if options.check else self._set_token if options.set_token else self._renew
-        try:
-            stopped = work(stack)
-        except Interrupted:  # the signal decides what the exit code is
-            stopped = None
-        except BadSettings as error:
-            return misconfigured(error.problems), Exit.CONFIGURATION
-        except BadDatabase as error:
-            hint = "" if UPGRADE in str(error) else "; check DATABASE_URL"
-            return misconfigured([f"{error}{hint}"]), Exit.CONFIGURATION
-        except (WrongKeys, UsageProblem, NotPossible) as error:
-            return misconfigured([str(error)]), Exit.CONFIGURATION
-        except DatabaseLost as error:
-            stopped = Stopped(Reason.DATABASE_LOST, str(error))
-        except Exception as error:
-            name = type(error).__name__
-            logger.error("unexpected error (%s)", name, exc_info=self._options.verbose)  # noqa: TRY400
-            return Stopped("internal_error", name), Exit.STOPPED
-        if stopped:
-            if self._options.as_json or not self._has_begun:  # else the summary says it
-                logger.error(
-                    "stopped early: %s: %s; %s",
-                    stopped.reason,
-                    stopped.detail,
-                    EN.advice(stopped.reason),
-                )
-            return stopped, Exit.STOPPED
-        return None, self._code()
-
-    def _code(self) -> Exit:
-        """How work ended that was not stopped."""
-        if not all(finding.ok for finding in self._findings):
-            return Exit.CONFIGURATION
-        return Exit.FAILED if self._tally.failed else Exit.OK
-
-    def _renew(self, stack: ExitStack) -> Stopped | None:
-        """Wire everything up and run. Gives why the run stopped early, or None."""
-        options = self._options
-        settings = self._settings = self._read_settings()
-        self._watchers.begin(settings, self._doze, is_dry=options.dry_run)
-        database = self._open_database(stack, settings)
-        policy = self._policy(settings)
-        scope = Scope(policy.look(self._started_at, self._ids(database)), options.limit, settings.workers)
-        ledger = Ledger(self._begin, self._on_outcome)
-        if options.dry_run:
-            preview(database, settings.keys, scope, ledger)
-            return None
-        run = Run(database, self._renewer(stack, settings, policy), settings.keys, now, self._stop)
-        return run.execute(scope, ledger)
-
-    def _set_token(self, stack: ExitStack) -> Stopped | None:
-        """Store the one token that comes in. Gives why Meta could not be asked about it, or None."""
-        options = self._options
-        settings = self._settings = self._read_settings()
-        database = self._open_database(stack, settings)
-        slot = find_slot(database, options.set_token or "", options.name)
-        with caught_signals(self._interrupt):
-            token = read_token()
-        policy = self._policy(settings)
-        renewer = self._renewer(stack, settings, policy)
-        store = Store(database, renewer, settings.keys, policy, now, anyway=options.yes)
-        self._tally = Tally(candidates=1, due=1)
-        try:
-            outcome = store.store(slot, token)
-        except (AppRejected, RateLimited) as error:
-            reason = Reason.RATE_LIMITED if isinstance(error, RateLimited) else Reason.APP_REJECTED
-            return Stopped(reason, f"{error}; nothing was stored")
-        self._tally.add(outcome)
-        self._on_outcome(outcome)
-        return None
-
-    def _check(self, _stack: ExitStack) -> Stopped | None:
-        """Look at everything that a run needs, and show what was found."""
-        try:
-            settings = self._read_settings()
-        except BadSettings as error:
-            findings: Iterable[Finding] = bad_settings(error.problems)
-        else:
-            findings = preflight(settings, self._targets(settings), self._sleep)
-        for finding in findings:
-            self._findings.append(finding)
-            if not (finding.ok and self._options.quiet):
-                self._console.line(finding_line(finding))
-        return None
-
-    def _open_database(self, stack: ExitStack, settings: Settings) -> Database:
-        """The database, if we may do there what is asked for. Raises `UsageProblem` if we may not."""
-        database = self._database = Database(settings.database, settings.table, lease=settings.lease)
-        stack.callback(database.close)
-        lacking = [] if self._options.dry_run else database.missing_rights()
-        if lacking:  # a token that could not be stored is not fetched
-            raise UsageProblem(f"the database role may not {'; nor '.join(lacking)}; grant it")
-        return database
-
-    def _renewer(self, stack: ExitStack, settings: Settings, policy: Policy) -> Renewer:
-        meta = MetaClient(settings.meta, sleep=self._sleep)
-        stack.callback(meta.close)
-        return Renewer(meta, policy, now, self._sleep)
-
-    def _policy(self, settings: Settings) -> Policy:
-        return Policy(
-            refresh_after=settings.refresh_after,
-            refresh_before_expiry=settings.refresh_before_expiry,
-            token_lifetime=settings.token_lifetime,
-            required_scopes=settings.required_scopes,
-            force=self._options.force,
-            audit=self._options.audit,
-        )
-
-    def _targets(self, settings: Settings) -> list[Target]:
-        """Where alerts go."""
-        url = settings.slack_webhook_url
-        slack: list[Target] = [] if url is None else [Slack(url, sleep=self._doze)]
-        return [*slack, *open_targets(settings.notify_urls)]
-
-    def _read_settings(self) -> Settings:
-        env_file = self._options.env_file or Path(__file__).resolve().parent / ".env"
-        environment, warnings = read_environment(os.environ, env_file)
-        for warning in warnings:
-            logger.warning(warning)
-        if self._options.workers is not None:
-            environment["WORKERS"] = str(self._options.workers)
-        settings = Settings.from_env(environment)
-        if ignored := warning_of(settings.database):
-            logger.warning(ignored)
-        return settings
-
-    def _ids(self, database: Database) -> tuple[ChannelId, ...] | None:
-        """The channels asked for, as their ids are in the table; None for all of them."""
-        if not self._options.channel:
-            return None
-        found = {text: database.find_id(text) for text in self._options.channel}
-        if unknown := [text for text, id_ in found.items() if id_ is None]:
-            raise UsageProblem(f"--channel {', '.join(unknown)}: there is no channel with this id")
-        return tuple(id_ for id_ in found.values() if id_ is not None)
-
-    def _begin(self, tally: Tally) -> None:
-        """Take note of the counts before the first channel is touched; the last moment to say no."""
-        self._tally = tally
-        options = self._options
-        if 0 < tally.candidates < len(set(options.channel)):
-            missing = len(set(options.channel)) - tally.candidates
-            logger.warning(
-                "%d of the channels asked for cannot be renewed: no active WhatsApp token", missing
-            )
-        if options.force and not options.dry_run and not options.yes and tally.candidates > MANY:
-            question = f"--force renews all {tally.candidates} channels"
-            if sys.stdin is None or not sys.stdin.isatty():
-                raise UsageProblem(f"{question}; add --yes if that is meant")
-            with caught_signals(self._interrupt):
-                meant = is_meant(question)
-            if not meant:
-                raise UsageProblem(f"{question}; the answer was no")
-        if not tally.candidates:
-            logger.warning("no channel has an active WhatsApp token: there is nothing to do")
-        self._has_begun = True
-        if not options.dry_run:
-            self._console.begin(tally.due)
-
-    def _on_outcome(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Renewed | Skipped) and outcome.recovered:
-            self._recovered.append(label(outcome))
-        self._console.outcome(outcome)
-
-    def _on_signal(self, number: int) -> None:
-        self._signal = number
-        self._stop.set()
-
-    def _interrupt(self, number: int) -> None:
-        """What a signal does while a person is asked: nothing has begun, so nothing is finished first."""
-        self._on_signal(number)
-        raise Interrupted
-
-    def _sleep(self, seconds: float) -> None:
-        """Wait, unless the run was told to stop: then nothing goes on."""
-        if self._stop.wait(seconds):
-            raise Interrupted
-
-    def _doze(self, seconds: float) -> None:
-        """Wait, but for no longer than until the run is told to stop."""
-        self._stop.wait(seconds)
-
-    def _finish(self, stopped: Stopped | None, code: int) -> int:
-        """Tell people, print the end, and give the exit code."""
-        self._console.end()
-        undelivered = self._alert(stopped)
-        unwritten = self._write_reports(stopped, code)
-        if (undelivered or unwritten) and code == Exit.OK:
-            code = Exit.FAILED
-        if self._signal is not None:
-            code = 128 + self._signal
-        self._console.document(
-            {
-                "version": VERSION,
-                "started_at": timestamp(self._started_at),
-                "finished_at": timestamp(now()),
-                "dry_run": self._options.dry_run,
-                "exit_code": int(code),
-                "stopped": {"reason": stopped.reason, "detail": stopped.detail} if stopped else None,
-                "counts": counts(self._tally),
-            }
-            | ({"checks": [asdict(finding) for finding in self._findings]} if self._options.check else {})
-        )
-        if self._has_begun and (code != Exit.OK or not self._options.quiet):
-            for line in self._last_lines(stopped):
-                self._console.line(line)
-        if not (self._options.check or self._options.set_token):
-            ending = self._ending(stopped, code, undelivered=undelivered)
-            self._watchers.end(ending, self._database)
-        return int(code)
-
-    def _ending(self, stopped: Stopped | None, code: int, *, undelivered: bool) -> Ending:
-        """What those who watch are told."""
-        return Ending(
-            code=int(code),
-            tally=self._tally,
-            failures=tuple(self._console.failures),
-            stopped=stopped,
-            started_at=self._started_at,
-            finished_at=now(),
-            is_dry=self._options.dry_run,
-            undelivered=undelivered,
-        )
-
-    def _write_reports(self, stopped: Stopped | None, code: int) -> bool:
-        """Write the status pages, if a run has begun that can be shown. Gives whether one is missing."""
-        settings, database = self._settings, self._database
-        if not (self._options.report and self._has_begun and settings and database):
-            return False
-        view_of = partial(
-            View,
-            now=now(),
-            window=settings.refresh_before_expiry,
-            lifetime=settings.token_lifetime,
-            exit_code=int(code) if self._signal is None else 128 + self._signal,
-            stopped=stopped.reason if stopped else None,
-            is_dry=self._options.dry_run,
-            words=Words(settings.alert_language),
-            reconnect_url=settings.reconnect_url,
-        )
-        missing = False
-        for path in self._options.report:
-            try:
-                view = view_of(fleet=database.fleet(now(), now() + settings.refresh_before_expiry))
-                write(path, view, whole_fleet(database))
-            except OSError as error:
-                missing = True
-                logger.error("--report %s could not be written: %s", path, error.strerror)  # noqa: TRY400
-            except (BadDatabase, DatabaseLost) as error:
-                missing = True
-                logger.error("--report %s could not be written: %s", path, error)  # noqa: TRY400
-        return missing
-
-    def _last_lines(self, stopped: Stopped | None) -> list[str]:
-        if self._options.dry_run:
-            return ["", preview_summary(self._tally)]
-        return ["", *summary(self._tally, self._console.failures, stopped, self._started_at)]
-
-    def _alert(self, stopped: Stopped | None) -> bool:
-        """Send what is to be said. Gives whether anybody did not get it."""
-        settings = self._settings
-        if settings is None or self._options.dry_run:
-            return False
-        if self._options.set_token and not self._recovered:  # whoever sets a token sees what comes of it
-            return False
-        unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
-        ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
-        style = Style(Words(settings.alert_language), settings.reconnect_url)
-        errors = send_alerts(self._database, self._targets(settings), ended, now(), style)
-        for error in errors:
-            logger.error("an alert could not be delivered: %s", error)
-        return bool(errors)
-
-
 def now() -> datetime:
     """The one clock of the program."""
     return datetime.now(UTC)
-
-
-def misconfigured(problems: Sequence[str]) -> Stopped:
-    """Log what is wrong, without tracebacks: they say nothing to whoever mistyped a setting."""
-    for problem in problems:
-        logger.error(problem)
-    return Stopped(CONFIGURATION, "; ".join(problems))
-
-
-def is_meant(question: str) -> bool:
-    """Ask the person at the terminal; no answer is a no."""
-    try:
-        return click.confirm(f"{question}. Go on?", err=True)
-    except click.Abort:
-        return False
-
-
-@contextmanager
-def caught_signals(tell: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM are passed on to `tell` instead of ending the process."""
-
-    def handler(number: int, _frame: FrameType | None) -> None:
-        tell(number)
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def set_up_logging(options: Options) -> None:

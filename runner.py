@@ -49,7 +49,6 @@ from renewal import (
 logger = logging.getLogger(__name__)
 
 OTHERS_TRIED: Final = 1000
-OTHERS_SHOWN: Final = 1000
 BATCH: Final = 64
 WAKE_SECONDS: Final = 0.2
 REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and are claimed later
@@ -513,15 +512,6 @@ def _pages(look_up: Callable[[Look, Cursor | None], list[Channel]], look: Look) 
     while page := look_up(look, after):
         yield from page
         after = Cursor(page[-1].expires_at, page[-1].id)
-
-
-def whole_fleet(database: Database) -> Iterator[Channel]:
-    """All channels that need attention, and then some of the others; in both, the most urgent first."""
-    after: Cursor | None = None
-    while page := database.in_trouble(after):
-        yield from page
-        after = Cursor(page[-1].expires_at, page[-1].id)
-    yield from database.not_in_trouble(OTHERS_SHOWN)
 
 
 def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:

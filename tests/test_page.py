@@ -139,8 +139,8 @@ def test_how_the_run_ended_is_said(fields, said):
     ("fleet", "said"),
     [
         (Fleet(), "no line has a token"),
-        (Fleet({State.OK: 1}), "of 1 line all lines are well"),
-        (Fleet({State.OK: 3, State.WARNING: 1, State.WAITING: 1}), "of 5 lines 2 need attention"),
+        (Fleet({State.OK: 1}), "all lines are well of 1 line"),
+        (Fleet({State.OK: 3, State.WARNING: 1, State.WAITING: 1}), "2 need attention of 5 lines"),
     ],
 )
 def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-import refresh_tokens
+import program
 from rows import Rows
 from sandbox.graph import graph_error
 from world import KEY, OTHER_KEY, ROOT, World, days
@@ -336,7 +336,7 @@ def test_an_unexpected_error_is_one_line_and_a_stop(world, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(refresh_tokens, "Run", broken)
+    monkeypatch.setattr(program, "Run", broken)
     result, verbose = world.json(), world.json("-v")
     assert (result.code, result.document["stopped"]["reason"]) == (3, "internal_error")
     assert ("unexpected error (ZeroDivisionError)" in result.err, clean(result)) == (True, True)

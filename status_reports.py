@@ -1,0 +1,38 @@
+"""The reports of a run: which lines the status page shows, and where it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from connection import BadDatabase, DatabaseLost
+from database import Database
+from models import Channel, Cursor
+from page import View, write
+
+OTHERS_SHOWN: Final = 1000
+
+
+def write_reports(database: Database, paths: Iterable[Path], view: View) -> list[str]:
+    """Write each report; `view` has no fleet yet. Gives a line for each that could not be written."""
+    problems = []
+    for path in paths:
+        try:
+            fleet = database.fleet(view.now, view.now + view.window)
+            write(path, replace(view, fleet=fleet), whole_fleet(database))
+        except OSError as error:
+            problems.append(f"--report {path} could not be written: {error.strerror}")
+        except (BadDatabase, DatabaseLost) as error:
+            problems.append(f"--report {path} could not be written: {error}")
+    return problems
+
+
+def whole_fleet(database: Database) -> Iterator[Channel]:
+    """All channels that need attention, and then some of the others; in both, the most urgent first."""
+    after: Cursor | None = None
+    while page := database.in_trouble(after):
+        yield from page
+        after = Cursor(page[-1].expires_at, page[-1].id)
+    yield from database.not_in_trouble(OTHERS_SHOWN)
