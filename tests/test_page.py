@@ -329,6 +329,13 @@ def test_a_folder_that_is_not_there_is_an_error_after_the_work_is_done(world, tm
     )
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/dev/null"])
+def test_a_folder_that_cannot_be_written_to_is_an_error_too(world, folder):
+    world.channel()
+    result = world.run("--report", f"{folder}/status.html")
+    assert (result.code, f"--report {folder}/status.html could not be written: " in result.err) == (1, True)
+
+
 def test_the_others_are_written_all_the_same(world, tmp_path):
     world.channel()
     result = world.run("--report", str(tmp_path / "no" / "a.html"), "--report", str(tmp_path / "a.html"))
