@@ -111,6 +111,8 @@ def parse_url(text: str) -> DatabaseUrl:
         driver = "sqlite"
     else:
         raise BadDatabase("it must begin with postgresql:// or sqlite:///")
+    if "\0" in text or "%00" in text:
+        raise BadDatabase("it holds a null character (%00), which no part of it can have")
     try:
         url = make_url(text).set(drivername=driver)
     except (ArgumentError, ValueError):
@@ -145,7 +147,12 @@ def _postgresql(url: URL) -> DatabaseUrl:
         query["sslmode"] = SSL_MODES.get(mode, mode)
     schema = query.pop("schema", None)
     known = {name: value for name, value in query.items() if name in LIBPQ_OPTIONS}
-    return DatabaseUrl(url.set(query=known), schema, _unknown(url.set(query=query)))
+    target = DatabaseUrl(url.set(query=known), schema, _unknown(url.set(query=query)))
+    try:
+        target.url.get_dialect()().create_connect_args(target.url)  # as later, when nobody expects an error
+    except (ArgumentError, ValueError):
+        raise BadDatabase("one of its hosts or ports cannot be one; a port is a number") from None
+    return target
 
 
 def _unknown(url: URL) -> tuple[str, ...]:

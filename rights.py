@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -18,6 +18,20 @@ _LACKING: Final = sa.text(
     "SELECT wanted FROM unnest(CAST(:columns AS text[])) AS wanted "
     "WHERE NOT has_column_privilege(CAST(:table AS text), wanted, CAST(:right AS text))"
 )
+# Columns that nobody can write: those of a view that PostgreSQL cannot trace to its table.
+_COMPUTED: Final = sa.text(
+    "SELECT attname FROM pg_attribute "
+    "WHERE attrelid = CAST(:table AS regclass) AND attname = ANY(CAST(:columns AS text[])) "
+    "AND NOT pg_column_is_updatable(attrelid, attnum, true) ORDER BY attnum"
+)
+# Whether row-level security keeps the role from every row: it then hides them, and reports no error.
+# https://www.postgresql.org/docs/current/ddl-rowsecurity.html
+_BARRED: Final = sa.text(
+    "SELECT row_security_active(CAST(:table AS regclass)) AND NOT EXISTS (SELECT 1 FROM pg_policy "
+    "WHERE polrelid = CAST(:table AS regclass) AND polpermissive AND polcmd IN ('*', :command) "
+    "AND EXISTS (SELECT 1 FROM unnest(polroles) AS role WHERE role = 0 OR pg_has_role(role, 'USAGE')))"
+)
+_POLICY_COMMANDS: Final = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}  # pg_policy.polcmd
 # The sequence behind a column, and whether it is one of an identity column, which needs no right of its own.
 _SEQUENCE: Final = sa.text(
     "SELECT pg_get_serial_sequence(:table, attname), attidentity <> '' FROM pg_attribute "
@@ -49,6 +63,10 @@ def missing_rights(connection: sa.Connection, tables: Tables) -> list[str]:
         *_lacking(connection, channel, "UPDATE", written),
         *_lacking(connection, audit, "INSERT", [column.name for column in audit.c if column.key != "id"]),
         *_lacking_sequence(connection, audit),
+        *_computed(connection, channel, written),
+        *_barred(connection, channel, "SELECT"),
+        *_barred(connection, channel, "UPDATE"),
+        *_barred(connection, audit, "INSERT"),
     ]
 
 
@@ -95,3 +113,20 @@ def _lacking_sequence(connection: sa.Connection, audit: sa.Table) -> list[str]:
         return []
     usable = sa.select(sa.func.has_sequence_privilege(sequence, "USAGE"))
     return [] if connection.execute(usable).scalar() else [f"USE the sequence {sequence}"]
+
+
+def _computed(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) -> list[str]:
+    values = {"columns": columns, "table": quoted(connection, table)}
+    computed = connection.execute(_COMPUTED, values).scalars().all()
+    if len(computed) == len(columns):
+        return [f"write to {quoted(connection, table)}, which is a view that nobody can write to"]
+    if not computed:
+        return []
+    return [f"write {', '.join(computed)} of {quoted(connection, table)}, which PostgreSQL computes"]
+
+
+def _barred(connection: sa.Connection, table: sa.Table, right: str) -> list[str]:
+    values = {"table": quoted(connection, table), "command": _POLICY_COMMANDS[right]}
+    if not connection.execute(_BARRED, values).scalar():
+        return []
+    return [f"{right} any row of {quoted(connection, table)}, as no policy of its row-level security lets it"]

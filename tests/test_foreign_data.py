@@ -9,12 +9,22 @@ import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from receivers import SlackServer, running
 from sandbox.graph import graph_error
 from shop import STATE, TIMES, TOKEN, real_channel
 from world import KEY, OTHER_KEY, days, fernet
 
+DEAD = (190, 460, "Error validating access token: the session was invalidated.")
+
 only_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 only_sqlite = pytest.mark.parametrize("empty_database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def slack(shop):
+    with running(SlackServer()) as server:
+        shop.world.env["SLACK_WEBHOOK_URL"] = server.url.reveal()
+        yield server
 
 
 # -- times
@@ -47,6 +57,62 @@ def test_claims_and_alerts_are_right_in_any_zone(shop, kind):
     free = shop.channel(token_lease_until=shop.world.now - days(0.01))
     result = shop.json()
     assert (result.told(held), result.told(free)) == (("skipped", "claimed_elsewhere"), ("renewed", None))
+
+
+@only_postgresql
+@pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMPTZ"])
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+def test_the_time_of_an_alert_is_right_in_any_zone(shop, slack, kind, zone):
+    name = sa.engine.make_url(shop.url).database
+    shop.sql(f"ALTER DATABASE \"{name}\" SET timezone = '{zone}'")
+    shop.make(time=kind)
+    dead = shop.channel(token=shop.world.token(error=DEAD))
+    shop.json()
+    shop.json()  # has nothing new to say
+    row = shop.row(dead)
+    assert abs(row["token_alerted_at"] - shop.world.now) < days(0.01)
+    assert (len(slack.received), row["token_lease_until"]) == (1, None)
+
+
+@only_postgresql
+@pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMPTZ"])
+def test_times_are_right_whatever_zone_the_role_or_the_url_sets(shop, kind):
+    shop.make(time=kind)
+    mark = "&" if "?" in shop.url else "?"
+    shop.world.env["DATABASE_URL"] = f"{shop.url}{mark}options=-ctimezone%3DAsia/Kathmandu"
+    by_url, by_role = shop.channel(), shop.channel()
+    first = shop.json("--channel", by_url)
+    role = f"role_{uuid.uuid4().hex[:12]}"
+    shop.sql(
+        f"CREATE ROLE {role} LOGIN PASSWORD '{role}' SUPERUSER",
+        f"ALTER ROLE {role} SET timezone = 'America/St_Johns'",
+    )
+    url = sa.engine.make_url(shop.url).set(username=role, password=role)
+    shop.world.env["DATABASE_URL"] = url.render_as_string(hide_password=False)
+    try:
+        second = shop.json()
+    finally:
+        shop.sql(f"DROP ROLE {role}")
+    assert (first.counts["renewed"], second.counts["renewed"]) == (1, 1)
+    assert (shop.is_renewed(by_url), shop.is_renewed(by_role)) == (True, True)
+
+
+@only_postgresql
+def test_no_write_at_all_leaves_the_time_of_the_last_one_as_it_was(shop, slack):
+    shop.make({"updated_at": "TIMESTAMP(3) NOT NULL"}, names={"updated_at": "updatedAt"})
+    shop.sql(
+        "CREATE TABLE stale (what TEXT)",
+        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        """IF NEW."updatedAt" <= OLD."updatedAt" THEN INSERT INTO stale VALUES (row_to_json(NEW)); END IF; """
+        "RETURN NEW; END $$",
+        'CREATE TRIGGER look BEFORE UPDATE ON "Channel" FOR EACH ROW EXECUTE FUNCTION look()',
+    )
+    columns = {"updated_at": shop.world.now - days(400)}
+    shop.channel(**columns)  # is claimed, then written
+    shop.channel(token=shop.world.token(error=DEAD), **columns)  # and claimed again for its alert
+    assert shop.json().counts == {"candidates": 2, "due": 2, "renewed": 1, "failed": 1}
+    with shop.engine.begin() as connection:
+        assert connection.execute(sa.text("SELECT what FROM stale")).scalars().all() == []
 
 
 def test_a_required_time_of_the_last_write_is_set_by_every_write(shop):
@@ -109,7 +175,45 @@ def test_a_view_that_cannot_be_written_is_a_clear_error(shop):
         'ALTER TABLE "Channel" RENAME TO channels',
         'CREATE VIEW "Channel" AS SELECT DISTINCT * FROM channels',
     )
-    assert "the database refused: cannot update view" in shop.trouble()
+    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.trouble()
+    assert shop.world.meta.count() == 0
+
+
+@only_postgresql
+def test_a_materialized_view_is_a_clear_error(shop):
+    shop.make()
+    shop.channel()
+    shop.sql(
+        'ALTER TABLE "Channel" RENAME TO channels',
+        'CREATE MATERIALIZED VIEW "Channel" AS SELECT * FROM channels',
+    )
+    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.trouble()
+
+
+@only_postgresql
+def test_a_view_that_computes_what_is_written_is_found_out_before_meta_is_asked(shop):
+    shop.make()
+    shop.channel()
+    columns = ", ".join(f"upper({name}) AS {name}" if name == "token_status" else name for name in STATE)
+    shop.sql(
+        'ALTER TABLE "Channel" RENAME TO channels',
+        f'CREATE VIEW "Channel" AS SELECT id, name, type, {TOKEN}, {columns} FROM channels',
+    )
+    assert 'may not write token_status of "Channel", which PostgreSQL computes' in shop.trouble()
+    assert shop.world.meta.count() == 0
+
+
+@only_postgresql
+def test_a_view_that_lacks_columns_is_named_with_those_that_it_has(shop):
+    shop.make()
+    shop.channel()
+    shop.sql(
+        'ALTER TABLE "Channel" RENAME TO channels',
+        f'CREATE VIEW "Channel" AS SELECT id, type, {TOKEN} FROM channels',
+    )
+    detail = shop.trouble()
+    assert detail.startswith('table "Channel" lacks token_expires_at, last_token_refresh_at, token_status, ')
+    assert f"(it has id, type, {TOKEN})" in detail
 
 
 @only_sqlite
@@ -144,11 +248,19 @@ def test_a_table_without_a_primary_key_will_do_while_its_ids_differ(shop):
 
 
 @pytest.mark.parametrize(
-    "asked", ["007", "+7", "7.0", "\u0667", "7 ", "0x7", "9" * 30, "x'; DROP TABLE", "", "\x1b"]
+    "asked", ["8", "+7", "7.0", "\u0667", "7 ", "0x7", "9" * 30, "x'; DROP TABLE", "", "\x1b", "7\0"]
 )
 def test_an_id_that_is_not_there_is_a_usage_error(shop, asked):
     shop.make({"id": "INTEGER PRIMARY KEY"})
-    shop.channel(8)
+    shop.channel(7)
+    result = shop.json("--channel", asked)
+    assert (result.code, shop.world.meta.count()) == (2, 0)
+
+
+@pytest.mark.parametrize("asked", ["007", "7\0", "cm", "\uff17"])
+def test_an_id_that_is_a_text_is_taken_as_it_stands(shop, asked):
+    shop.make()
+    shop.channel("7")
     result = shop.json("--channel", asked)
     assert (result.code, shop.world.meta.count()) == (2, 0)
 
@@ -321,6 +433,54 @@ def test_a_role_that_may_not_write_tokens_is_found_out_before_meta_is_asked(shop
         shop.sql(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+SEE = 'CREATE POLICY see ON "Channel" FOR SELECT TO {role} USING (true)'
+WRITE = 'CREATE POLICY set ON "Channel" FOR UPDATE TO {role} USING (true)'
+LOG = "CREATE POLICY log ON token_audit_log FOR INSERT WITH CHECK (true)"
+NOT_LOG = "INSERT any row of token_audit_log"
+
+
+@pytest.fixture
+def guarded(shop):
+    """A shop with row-level security, and a role without a policy, which the program uses."""
+    shop.make()
+    role = f"role_{uuid.uuid4().hex[:12]}"
+    shop.sql(
+        f"CREATE ROLE {role} LOGIN PASSWORD '{role}'",
+        f'GRANT ALL ON "Channel", token_audit_log, token_audit_log_id_seq TO {role}',
+        'ALTER TABLE "Channel" ENABLE ROW LEVEL SECURITY',
+        "ALTER TABLE token_audit_log ENABLE ROW LEVEL SECURITY",
+    )
+    url = sa.engine.make_url(shop.url).set(username=role, password=role)
+    shop.world.env["DATABASE_URL"] = url.render_as_string(hide_password=False)
+    shop.role = role
+    yield shop
+    shop.sql(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    ("policies", "lacking"),
+    [
+        ([], ['SELECT any row of "Channel"', 'UPDATE any row of "Channel"', NOT_LOG]),
+        ([SEE, LOG], ['UPDATE any row of "Channel"']),
+        ([SEE, WRITE], [NOT_LOG]),
+        ([SEE.replace("{role}", "pg_monitor"), WRITE, LOG], ['SELECT any row of "Channel"']),
+        ([SEE, WRITE, LOG], []),
+        (['CREATE POLICY whole ON "Channel" TO {role} USING (true)', LOG], []),
+    ],
+)
+def test_rows_that_no_policy_lets_the_role_write_are_no_quiet_day(guarded, policies, lacking):
+    id_ = guarded.channel()
+    guarded.sql(*(policy.format(role=guarded.role) for policy in policies))
+    if not lacking:
+        assert (guarded.json().code, guarded.is_renewed(id_)) == (0, True)
+        return
+    why = ", as no policy of its row-level security lets it"
+    said = "; nor ".join(f"{one}{why}" for one in lacking)
+    assert f"the database role may not {said}; grant it" in guarded.trouble()
+    assert guarded.world.meta.count() == 0
+
+
 @only_postgresql
 def test_a_row_that_a_trigger_refuses_fails_and_the_others_do_not(shop):
     shop.make()
@@ -359,7 +519,35 @@ def test_an_unknown_parameter_of_the_address_is_warned_of_and_does_no_harm(shop)
 
 
 @only_postgresql
-@pytest.mark.parametrize("wrong", ["sslmode=banana", "connect_timeout=soon", "port=99999"])
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+@pytest.mark.parametrize(
+    "query",
+    ["sslmode=disable", "sslmode=prefer", "schema=public&connection_limit=5&pgbouncer=true", "schema=app"],
+)
+def test_an_address_as_people_paste_it_leads_to_the_table(shop, scheme, query):
+    shop.make()
+    if query == "schema=app":
+        shop.sql(
+            "CREATE SCHEMA app",
+            'ALTER TABLE "Channel" SET SCHEMA app',
+            "ALTER TABLE token_audit_log SET SCHEMA app",
+        )
+        shop.table = 'app."Channel"'
+    id_ = shop.channel()
+    mark = "&" if "?" in shop.url else "?"
+    shop.world.env["DATABASE_URL"] = f"{scheme}://{shop.url.partition('://')[2]}{mark}{query}"
+    result = shop.json()
+    assert (result.code, shop.is_renewed(id_), result.err) == (0, True, "")
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("sslmode=banana", "connect_timeout=soon", "port=99999", "port=x", "schema=a%00b"),
+        "schema=a&schema=b",
+    ],
+)
 def test_a_wrong_parameter_of_the_address_is_a_clear_error_without_the_password(shop, wrong):
     shop.world.env["DATABASE_URL"] = f"postgresql://app:correct-horse-battery@127.0.0.1/app?{wrong}"
     result = shop.json()
