@@ -37,7 +37,7 @@ from graph_errors import (
     wording,
 )
 from redact import Secret, quote_foreign
-from transport import open_session
+from transport import Address, open_session
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +139,10 @@ class MetaClient:
         self._sleep = sleep
         self._gate = RateGate(config.rate_limit_wait, sleep)
         self._session = open_session(config.url, connections=config.connections)
+        self._addresses = {
+            endpoint: Address(self._session, f"{config.url}/{config.version}/{path}")
+            for endpoint, path in PATHS.items()
+        }
         self._version_lock = threading.Lock()
         self._version_warned = False
         self._retrying = Retrying(
@@ -219,13 +223,8 @@ class MetaClient:
         config = self._config
         failure = None
         try:
-            response = self._session.get(
-                f"{config.url}/{config.version}/{PATHS[endpoint]}",
-                params=params,
-                headers=headers,
-                timeout=(min(config.timeout, CONNECT_SECONDS), config.timeout),
-                allow_redirects=False,
-                stream=True,
+            response = self._addresses[endpoint].get(
+                params, headers, timeout=(min(config.timeout, CONNECT_SECONDS), config.timeout)
             )
             with response:
                 body = _read_body(response, deadline=monotonic() + config.timeout)
