@@ -44,7 +44,7 @@ class Secret:
         return self.__value
 
     def reveal_forms(self) -> frozenset[str]:
-        """All that it may look like in a text. Reckoned once: every text that is shown is searched for them."""
+        """All that it may look like in a text. Reckoned once: every text shown is searched for them."""
         if self.__forms is None:
             self.__forms = frozenset(_forms(self.__value))
         return self.__forms

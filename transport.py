@@ -42,8 +42,8 @@ def open_session(url: str, *, connections: int) -> requests.Session:
 class Address:
     """One URL that is asked again and again, with all about the request settled that is always the same.
 
-    `Session.get` looks at cookies, hooks, redirects and the environment anew each time, which costs as much as
-    the call itself.
+    `Session.get` looks at cookies, hooks, redirects and the environment anew each time, which costs as much
+    as the call itself.
     """
 
     def __init__(self, session: requests.Session, url: str) -> None:

