@@ -84,10 +84,10 @@ class Table:
         self._admin = sa.create_engine(
             parse_url(server).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
         )
+        self._name = f"whatsapp_token_bench_{os.getpid()}"
         with self._admin.connect() as connection:
-            connection.exec_driver_sql('DROP DATABASE IF EXISTS "bench" WITH (FORCE)')
-            connection.exec_driver_sql('CREATE DATABASE "bench"')
-        url = parse_url(server).url.set(database="bench", drivername="postgresql")
+            connection.exec_driver_sql(f'CREATE DATABASE "{self._name}"')
+        url = parse_url(server).url.set(database=self._name, drivername="postgresql")
         self.url = url.render_as_string(hide_password=False)
         self.engine = sa.create_engine(parse_url(self.url).url, poolclass=sa.NullPool)
         subprocess.run(
@@ -130,6 +130,11 @@ class Table:
                 )
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql('VACUUM ANALYZE "Channel"')
+
+    def drop(self) -> None:
+        """Leave the server as it was."""
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{self._name}" WITH (FORCE)')
 
     def scalar(self, sql: str) -> Any:
         """One value."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -181,8 +182,9 @@ def bouncer(url, folder):
         "ignore_startup_parameters = extra_float_digits\n"
     )
     command = [program, str(config)]
-    if os.geteuid() == 0:  # it refuses to be root
-        command[1:1] = ["-u", "nobody"]
+    if os.geteuid() == 0:  # it refuses to be root, and only its owner may go where the server's socket is
+        host = Path(str(target.query.get("host")))
+        command[1:1] = ["-u", host.owner() if host.is_dir() else "nobody"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     through = target.set(
         drivername="postgresql", host="127.0.0.1", port=port, password=None, query={}
