@@ -1,11 +1,12 @@
 # make demo   see it work, against a simulated Meta and a throwaway SQLite file
 # make test   run every test, on SQLite and on a real PostgreSQL that pip brings
 # make lint   ruff and mypy --strict
+# make bench  measure it, on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: .venv/runtime
 	$(BIN)/python -m sandbox demo
@@ -25,8 +26,11 @@ format: .venv/development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: .venv/development benchmarks/.venv/installed
+	$(BIN)/python -m benchmarks --date "$$(date +%F)"
+
 clean:
-	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/.venv .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A virtual environment that was broken off half-way has no stamp, and is made again.
 .venv/runtime: requirements.txt
@@ -37,4 +41,10 @@ clean:
 
 .venv/development: requirements-dev.txt .venv/runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# What the program is compared with never comes near what it needs itself.
+benchmarks/.venv/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

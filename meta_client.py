@@ -36,8 +36,9 @@ from graph_errors import (
     classify,
     wording,
 )
+from limits import RateGate, Usage
 from redact import Secret, quote_foreign
-from transport import open_session
+from transport import Address, open_session
 
 logger = logging.getLogger(__name__)
 
@@ -97,39 +98,6 @@ class Exchanged:
     expires_in: timedelta | None
 
 
-class RateGate:
-    """One pause for all workers when the app as a whole is limited; `budget` seconds of it in all."""
-
-    def __init__(self, budget: float, sleep: Sleep) -> None:
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._left = budget
-        self._step = budget / 10  # doubles: 1/10, 2/10, 4/10, and what is left
-        self._begun = self._until = float("-inf")
-
-    def enter(self) -> None:
-        """Wait for the end of the current pause, if there is one."""
-        while (wait := self._until - monotonic()) > 0:
-            self._sleep(wait)
-
-    def pause(self, limited: RateLimited, called_at: float) -> None:
-        """Begin the next pause, unless one has begun since the limited call was made.
-
-        Raises `limited` itself once the budget is spent.
-        """
-        with self._lock:
-            if called_at < self._begun:
-                return
-            if self._left <= 0:
-                raise limited
-            wait = min(max(self._step, limited.retry_after or 0), self._left)
-            self._left -= wait
-            self._step *= 2
-            self._begun = monotonic()
-            self._until = self._begun + wait
-        logger.warning("Meta limits the app: every call waits for %.0f s (%s)", wait, limited)
-
-
 class MetaClient:
     """Inspects and exchanges tokens. Safe to share between threads."""
 
@@ -139,6 +107,11 @@ class MetaClient:
         self._sleep = sleep
         self._gate = RateGate(config.rate_limit_wait, sleep)
         self._session = open_session(config.url, connections=config.connections)
+        self._addresses = {
+            endpoint: Address(self._session, f"{config.url}/{config.version}/{path}")
+            for endpoint, path in PATHS.items()
+        }
+        self._fresh = threading.local()
         self._version_lock = threading.Lock()
         self._version_warned = False
         self._retrying = Retrying(
@@ -195,7 +168,9 @@ class MetaClient:
         }
         if kind == SYSTEM_USER:
             params |= _SYSTEM_USER_FLAG
-        return _exchanged(self._get("exchange", params, {}))
+        exchanged = _exchanged(self._get("exchange", params, {}))
+        self._fresh.token = exchanged.token
+        return exchanged
 
     def _get(self, endpoint: Endpoint, params: dict[str, str], headers: dict[str, bytes]) -> dict[str, Any]:
         """One call with its retries. The payload, or a `MetaError`."""
@@ -205,27 +180,27 @@ class MetaClient:
         self, endpoint: Endpoint, params: dict[str, str], headers: dict[str, bytes]
     ) -> dict[str, Any]:
         """One call, repeated while the whole app is limited and the budget of waiting lasts."""
+        proves = endpoint == "debug_token" and params["input_token"] == self._fresh_token()
         while True:
-            self._gate.enter()
-            called_at = monotonic()
+            called_at = self._gate.enter(begins=not proves)
             try:
-                return self._get_once(endpoint, params, headers)
+                return self._get_once(endpoint, params, headers, called_at)
             except RateLimited as limited:
                 self._gate.pause(limited, called_at)
 
+    def _fresh_token(self) -> str | None:
+        """The token that this thread got last: it is still to be proved, or its exchange was for nothing."""
+        fresh: Secret | None = getattr(self._fresh, "token", None)
+        return None if fresh is None else fresh.reveal()
+
     def _get_once(
-        self, endpoint: Endpoint, params: dict[str, str], headers: dict[str, bytes]
+        self, endpoint: Endpoint, params: dict[str, str], headers: dict[str, bytes], called_at: float
     ) -> dict[str, Any]:
         config = self._config
         failure = None
         try:
-            response = self._session.get(
-                f"{config.url}/{config.version}/{PATHS[endpoint]}",
-                params=params,
-                headers=headers,
-                timeout=(min(config.timeout, CONNECT_SECONDS), config.timeout),
-                allow_redirects=False,
-                stream=True,
+            response = self._addresses[endpoint].get(
+                params, headers, timeout=(min(config.timeout, CONNECT_SECONDS), config.timeout)
             )
             with response:
                 body = _read_body(response, deadline=monotonic() + config.timeout)
@@ -237,7 +212,9 @@ class MetaClient:
             raise Unavailable(f"no answer from Meta ({failure})")
         logger.debug("%s: HTTP %d, %d bytes", endpoint, response.status_code, len(body))
         self._watch_version(response.headers.get("facebook-api-version"))
-        return _payload(endpoint, response.status_code, response.headers, body)
+        payload = _payload(endpoint, response.status_code, response.headers, body)
+        self._gate.note(Usage.parse(response.headers), called_at)
+        return payload
 
     def _watch_version(self, served: str | None) -> None:
         """Warn once if a newer version answers: Meta does so silently when the configured one has ended."""
@@ -306,20 +283,9 @@ def _error(endpoint: Endpoint, answer: GraphError, headers: Mapping[str, str]) -
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that Meta names, in `Retry-After` or in minutes in `X-Business-Use-Case-Usage`."""
+    """Seconds that Meta names, in `Retry-After` or in `X-Business-Use-Case-Usage`."""
     seconds = as_int(headers.get("Retry-After"))
-    if seconds is not None:
-        return float(max(seconds, 0))
-    try:
-        usage = json.loads(headers.get("X-Business-Use-Case-Usage", ""))
-        named = [
-            as_int(entry.get("estimated_time_to_regain_access"))
-            for entries in usage.values()
-            for entry in entries
-        ]
-        return float(max(minutes for minutes in named if minutes is not None) * 60)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
+    return Usage.parse(headers).regain if seconds is None else float(max(seconds, 0))
 
 
 def _inspection(payload: dict[str, Any], app_id: str) -> Inspection:

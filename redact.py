@@ -30,10 +30,11 @@ class Secret:
     While an instance lives, `redact()` removes its value from any text.
     """
 
-    __slots__ = ("__value", "__weakref__")
+    __slots__ = ("__forms", "__value", "__weakref__")
 
     def __init__(self, value: str) -> None:
         self.__value = value
+        self.__forms: frozenset[str] | None = None
         if len(value) >= SHORTEST_SEARCHED:
             with _living_lock:
                 _living[id(self)] = self
@@ -41,6 +42,12 @@ class Secret:
     def reveal(self) -> str:
         """The value itself: every call is a place where the secret is in the open."""
         return self.__value
+
+    def reveal_forms(self) -> frozenset[str]:
+        """All that it may look like in a text. Reckoned once: every text shown is searched for them."""
+        if self.__forms is None:
+            self.__forms = frozenset(_forms(self.__value))
+        return self.__forms
 
     def __repr__(self) -> str:
         return f"Secret({MASK!r})"
@@ -70,9 +77,9 @@ def redact(text: str) -> str:
     """`text` without any living secret, and without what looks like a credential."""
     with _living_lock:
         living = list(_living.values())
-    forms = {form for value in {secret.reveal() for secret in living} for form in _forms(value)}
+    found = {form for secret in living for form in secret.reveal_forms() if form in text}
     # Longest first: an app token contains the app secret.
-    for form in sorted(forms, key=len, reverse=True):
+    for form in sorted(found, key=len, reverse=True):
         text = text.replace(form, MASK)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlencode
 
 import requests
+from requests.structures import CaseInsensitiveDict
+from requests.utils import check_header_validity
 
 
 class _Session(requests.Session):
@@ -32,3 +37,40 @@ def open_session(url: str, *, connections: int) -> requests.Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+class Address:
+    """One URL that is asked again and again, with all about the request settled that is always the same.
+
+    `Session.get` looks at cookies, hooks, redirects and the environment anew each time, which costs as much
+    as the call itself.
+    """
+
+    def __init__(self, session: requests.Session, url: str) -> None:
+        self._session = session
+        self._settled = session.prepare_request(requests.Request("GET", url))
+
+    def get(
+        self, params: Mapping[str, str], headers: Mapping[str, bytes], *, timeout: tuple[float, float]
+    ) -> requests.Response:
+        """The answer, whose body is still to be read. `timeout`: seconds to connect, and of silence.
+
+        Raises what `Session.get` raises; the texts of these errors hold the URL.
+        """
+        request = requests.PreparedRequest()
+        request.method = self._settled.method
+        request.url = f"{self._settled.url}?{urlencode(params)}"
+        sent: CaseInsensitiveDict[Any] = self._settled.headers.copy()
+        for name, value in headers.items():
+            check_header_validity((name.encode(), value))
+            sent[name] = value
+        request.headers = sent
+        session = self._session
+        return session.get_adapter(request.url).send(
+            request,
+            stream=True,
+            timeout=timeout,
+            verify=session.verify or True,
+            cert=session.cert,
+            proxies=session.proxies,
+        )

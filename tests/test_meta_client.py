@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import limits
 import meta_client
 from graph_errors import (
     AppRejected,
@@ -38,7 +39,8 @@ from graph_errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from meta_client import MAX_ANSWER_BYTES, Exchanged, Inspection, Interrupted, MetaClient, MetaConfig, RateGate
+from limits import RateGate
+from meta_client import MAX_ANSWER_BYTES, Exchanged, Inspection, Interrupted, MetaClient, MetaConfig
 from redact import RedactingFormatter, Secret, one_line
 from sandbox.graph import APP_ID, APP_SECRET, Cut, Drip, GraphServer, Huge, Reply, Reset, Slow, graph_error
 
@@ -169,6 +171,7 @@ def meta():
 @pytest.fixture
 def clock(monkeypatch):
     fake = Clock()
+    monkeypatch.setattr(limits, "monotonic", fake)
     monkeypatch.setattr(meta_client, "monotonic", fake)
     return fake
 
@@ -959,7 +962,7 @@ def test_a_limited_call_is_made_again_after_a_pause(meta, connect, clock, caplog
     meta.script(None, LIMITED)
     client = connect(meta.url, rate_limit_wait=600, sleep=clock.sleep)
     assert (client.inspect(token).kind, clock.waits) == ("SYSTEM_USER", [60])
-    assert [record.getMessage() for record in caplog.records if record.name == "meta_client"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "limits"] == [
         "Meta limits the app: every call waits for 60 s (Meta said “Too many calls of this app” (code 4))"
     ]
 
@@ -1059,6 +1062,7 @@ def test_a_sleep_that_ends_too_early_is_continued(clock):
 
 def test_workers_that_are_limited_at_once_share_one_pause(meta, connect, monkeypatch, caplog):
     clock = Clock(tick=0.001)
+    monkeypatch.setattr(limits, "monotonic", clock)
     monkeypatch.setattr(meta_client, "monotonic", clock)
     tokens = [Secret(meta.issue()) for _ in range(4)]
     for token in tokens:
@@ -1069,7 +1073,7 @@ def test_workers_that_are_limited_at_once_share_one_pause(meta, connect, monkeyp
     client = connect(meta.url, rate_limit_wait=600, sleep=clock.sleep)
     with ThreadPoolExecutor(len(tokens)) as pool:
         kinds = list(pool.map(lambda token: client.inspect(token).kind, tokens))
-    pauses = [record for record in caplog.records if record.name == "meta_client"]
+    pauses = [record for record in caplog.records if record.name == "limits"]
     assert (set(kinds), meta.count(), len(pauses)) == ({"SYSTEM_USER"}, 2 * len(tokens), 1)
 
 

@@ -1,0 +1,1 @@
+"""How fast, how small, and next to what: `make bench` measures, RESULTS.md keeps what it measured."""

@@ -1,0 +1,60 @@
+"""How PostgreSQL answers the three statements that look at the whole table: `python -m benchmarks.plans`.
+
+The statements are caught on their way to the server and explained as they are, on a million channels.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from benchmarks.figures import FULL
+from benchmarks.stage import Table, postgresql
+from connection import parse_url
+from database import Database
+from renewal import Policy
+from tables import TableMap
+
+
+def statements(table: Table) -> dict[str, tuple[str, Any]]:
+    """What a run sends, by what it is for, with the parameters."""
+    sent: list[tuple[str, Any]] = []
+
+    def catch(*event: Any) -> None:
+        sent.append((event[2], event[3]))
+
+    policy = Policy(timedelta(days=45), timedelta(days=15), timedelta(days=60), frozenset())
+    look = policy.look(datetime.now(UTC))
+    database = Database(parse_url(table.url), TableMap(), lease=timedelta(minutes=5))
+    sa.event.listen(sa.Engine, "before_cursor_execute", catch)
+    try:
+        database.count(look)
+        places = database.due_places(look)
+        database.claim(look, [place.id for place in places[:128]])
+        database.release_all()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", catch)
+        database.close()
+    return {"count": sent[0], "places": sent[1], "claim of 128": sent[2]}
+
+
+def main() -> int:
+    """Print the plans."""
+    with postgresql() as server:
+        table = Table(server)
+        try:
+            table.fill(due=FULL.among, fresh=FULL.tables[-1])
+            for name, (sql, parameters) in statements(table).items():
+                with table.engine.connect() as connection:  # rolled back
+                    found = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {sql}", parameters)
+                    print(f"-- {name}", *(line for (line,) in found), sep="\n", end="\n\n")
+        finally:
+            table.drop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

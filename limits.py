@@ -1,0 +1,151 @@
+"""Meta's allowance: how much of it is used, and how all workers together slow down before it is spent.
+
+Every answer may say how much is used, in `X-App-Usage` of our app's allowance and in
+`X-Business-Use-Case-Usage` of one business's. The app's concerns every call, so all workers wait; a
+business's concerns only the calls about its own tokens, so only the worker that is at one of them waits.
+https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from graph_errors import RateLimited, as_int
+
+logger = logging.getLogger(__name__)
+
+SLOW_FROM: Final = 80  # percent used
+PAUSE_FROM: Final = 95
+SLOW_SECONDS: Final = 0.25  # for each percent above SLOW_FROM, between an answer and the next call
+PAUSE_SECONDS: Final = 60.0  # the allowance is of a rolling hour: a minute gives back what a minute used
+FOR_BUSINESSES: Final = 0.1  # of the budget: none of them may use up what the whole run may wait
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer says of allowances, in percent: 100 is throttled. `regain` is seconds, of a business."""
+
+    app: int = 0
+    business: int = 0
+    regain: float | None = None
+
+    @classmethod
+    def parse(cls, headers: Mapping[str, str]) -> Usage:
+        """Read the two headers. What has not the shape that Meta documents says nothing."""
+        business = [entry for entries in _members(headers, "X-Business-Use-Case-Usage") for entry in entries]
+        minutes = [as_int(entry.get("estimated_time_to_regain_access")) for entry in business]
+        return cls(
+            app=_percent(_json(headers, "X-App-Usage")),
+            business=max(map(_percent, business), default=0),
+            regain=max((float(number * 60) for number in minutes if number is not None), default=None),
+        )
+
+
+def pause_after(percent: int) -> float:
+    """Seconds for which nobody calls once so much is used: none up to 80 %, a minute from 95 % on."""
+    if percent <= SLOW_FROM:
+        return 0.0
+    return (percent - SLOW_FROM) * SLOW_SECONDS if percent < PAUSE_FROM else PAUSE_SECONDS
+
+
+class RateGate:
+    """One pause for all workers when the app as a whole nears or meets its limit; `budget` seconds in all."""
+
+    def __init__(self, budget: float, sleep: Callable[[float], None]) -> None:
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._left = budget
+        self._for_businesses = budget * FOR_BUSINESSES
+        self._step = budget / 10  # doubles: 1/10, 2/10, 4/10, and what is left
+        self._begun = self._until = float("-inf")
+        self._nearly_used: int | None = None  # percent, once there is no budget to sit that out
+
+    def enter(self, *, begins: bool = True) -> float:
+        """Wait for the end of the current pause, if there is one. Gives the time at which it was passed.
+
+        Raises `RateLimited` if so much is used that nothing may begin, and no budget is left to wait;
+        whatever has begun may end.
+        """
+        if begins and self._nearly_used is not None:
+            raise RateLimited(f"{self._nearly_used} % of the app's allowance is used")
+        while (wait := self._until - monotonic()) > 0:
+            self._sleep(wait)
+        return monotonic()
+
+    def pause(self, limited: RateLimited, called_at: float) -> None:
+        """Begin the next pause, unless one has begun since the limited call was made.
+
+        Raises `limited` itself once the budget is spent.
+        """
+        with self._lock:
+            if called_at < self._begun:
+                return
+            if self._left <= 0:
+                raise limited
+            wait = min(max(self._step, limited.retry_after or 0), self._left)
+            self._left -= wait
+            self._step *= 2
+            self._begun = monotonic()
+            self._until = self._begun + wait
+        logger.warning("Meta limits the app: every call waits for %.0f s (%s)", wait, limited)
+
+    def note(self, usage: Usage, called_at: float) -> None:
+        """Take what a good answer says of the allowances into account, before Meta has to refuse a call."""
+        if pause_after(usage.app):
+            self._spare_the_app(usage.app, called_at)
+        if wait := self._for_one_business(usage):
+            self._sleep(wait)
+
+    def _spare_the_app(self, percent: int, called_at: float) -> None:
+        """Begin a pause, unless one has begun since the call was made: its answer may be out of date."""
+        with self._lock:
+            if called_at < self._begun:
+                return
+            wait = min(pause_after(percent), self._left)
+            if wait <= 0:
+                self._nearly_used = percent if percent >= PAUSE_FROM else None
+                return
+            self._left -= wait
+            self._begun = monotonic()
+            self._until = self._begun + wait
+        level = logging.WARNING if percent >= PAUSE_FROM else logging.DEBUG
+        logger.log(level, "%d %% of the app's allowance is used: every call waits for %.1f s", percent, wait)
+
+    def _for_one_business(self, usage: Usage) -> float:
+        """Seconds that the next call about a token of this business has to wait, taken from the budget."""
+        wanted = usage.regain or pause_after(usage.business)
+        if not wanted:
+            return 0.0
+        with self._lock:
+            wait = min(wanted, self._for_businesses, self._left)
+            self._for_businesses -= wait
+            self._left -= wait
+        return wait
+
+
+def _json(headers: Mapping[str, str], name: str) -> dict[str, Any]:
+    """A header that holds a JSON object; an empty one if it does not."""
+    try:
+        found = json.loads(headers.get(name) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _members(headers: Mapping[str, str], name: str) -> Iterator[list[dict[str, Any]]]:
+    """The lists of objects that such an object holds."""
+    for entries in _json(headers, name).values():
+        if isinstance(entries, list):
+            yield [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _percent(usage: Mapping[str, Any]) -> int:
+    """The greatest of the three counts: the first at 100 throttles."""
+    counts = (as_int(usage.get(name)) for name in ("call_count", "total_time", "total_cputime"))
+    return max((count for count in counts if count is not None), default=0)
