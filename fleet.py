@@ -14,7 +14,7 @@ from typing import Final
 from models import Channel, Status
 from renewal import is_waiting
 
-HORIZON_DAYS: Final = 60  # how far ahead the ends of tokens are counted, day by day
+HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today ends on the last of them
 
 
 class State(StrEnum):

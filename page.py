@@ -9,11 +9,12 @@ at all.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -76,21 +77,28 @@ def lines_of(channels: Iterable[Channel], view: View) -> Iterator[Line]:
     rest = iter(channels)
     while some := list(islice(rest, CLEANED_AT_ONCE)):
         # In one go: to look for every secret takes long, for a long text hardly longer.
-        raw = (text for one in some for text in (one.name, one.phone_number or "", one.error or ""))
-        texts = iter(redact(_BETWEEN.join(map(one_line, raw))).split(_BETWEEN))
-        for channel in some:
-            yield _line(channel, view, (next(texts), next(texts), next(texts)))
+        raw = [text for one in some for text in _texts(one, view)]
+        clean = redact(_BETWEEN.join(map(one_line, raw))).split(_BETWEEN)
+        per_line = len(clean) // len(some)
+        for place, channel in enumerate(some):
+            yield _line(channel, view, clean[place * per_line : (place + 1) * per_line])
 
 
-def _line(channel: Channel, view: View, texts: tuple[str, str, str]) -> Line:
-    """One line, with its clean `texts`: name, phone number, error."""
-    name, phone_number, error = texts
+def _texts(channel: Channel, view: View) -> tuple[str, str, str, str, str]:
+    """The texts of a line that may hold anything: id, name, phone number, error, link."""
+    link = reconnect_link(view.reconnect_url, channel.id) if view.reconnect_url else ""
+    return str(channel.id), channel.name, channel.phone_number or "", channel.error or "", link
+
+
+def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
+    """One line, with its texts cleaned."""
+    id_, name, phone_number, error, link = texts
     state = state_of(channel, view.now, view.now + view.window)
     reason, _, detail = error.partition(": ")
     is_bad = state in (State.WARNING, State.WAITING)
     return Line(
-        id=channel.id,
-        name=name or str(channel.id),
+        id=channel.id if isinstance(channel.id, int) else id_,
+        name=name or id_,
         phone_number=phone_number or None,
         state=state,
         expires_at=channel.expires_at,
@@ -100,7 +108,7 @@ def _line(channel: Channel, view: View, texts: tuple[str, str, str]) -> Line:
         cause=_capital(view.words.cause(reason)) if is_bad and reason else None,
         detail=detail if is_bad and detail else None,
         advice=_capital(view.words.advice(reason)) if is_bad else None,
-        reconnect_url=reconnect_link(view.reconnect_url, channel.id) if view.reconnect_url else None,
+        reconnect_url=link or None,
     )
 
 
@@ -116,7 +124,13 @@ def _capital(text: str) -> str:
 
 
 def write(path: Path, view: View, channels: Iterable[Channel]) -> None:
-    """Replace the file, as its suffix says. Raises OSError; then the old one stays as it is."""
+    """Replace the file, as its suffix says. Raises OSError; then the old one stays as it is.
+
+    What a link leads to is replaced, not the link; what is no file, such as a device, is refused.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is there, and no file", str(path))
     lines = lines_of(channels, view)
     with _replaced(path) as file:
         for chunk in document(view, lines) if path.suffix.lower() == ".json" else html(view, lines):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from models import Channel, Cursor
 from page import View, write
 
 OTHERS_SHOWN: Final = 1000
+
+logger = logging.getLogger(__name__)
 
 
 def write_reports(database: Database, paths: Iterable[Path], view: View) -> list[str]:
@@ -26,6 +29,12 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
             problems.append(f"--report {path} could not be written: {error.strerror}")
         except (BadDatabase, DatabaseLost) as error:
             problems.append(f"--report {path} could not be written: {error}")
+        except Exception as error:
+            # A mistake of ours must not keep a run that is over from saying how it ended.
+            logger.debug("unexpected error while writing a report", exc_info=True)
+            problems.append(
+                f"--report {path} could not be written: unexpected error ({type(error).__name__})"
+            )
     return problems
 
 

@@ -87,17 +87,17 @@ def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):
     assert (fleet.soonest, fleet.total, fleet.attention) == (NOW - days(2), 4, 1)
 
 
-def test_the_ends_of_sixty_days_are_counted_by_day_in_utc(rows, database):
+def test_the_ends_of_today_and_sixty_days_are_counted_by_day_in_utc(rows, database):
     midnight = datetime(2026, 12, 1, tzinfo=UTC)
     moment = timedelta(microseconds=1)
     ends = [midnight - moment, midnight, midnight + days(1) - moment, midnight + days(1)]
-    ends += [midnight + days(60) - moment, midnight + days(60)]
+    ends += [midnight + days(61) - moment, midnight + days(61)]
     for end in ends:
         rows.insert(wa_token_encrypted=TEXT, token_expires_at=end)
     assert {str(day): count for day, count in database.fleet(NOW, SOON).ends.items()} == {
         "2026-12-01": 2,
         "2026-12-02": 1,
-        "2027-01-29": 1,
+        "2027-01-30": 1,
     }
 
 

@@ -16,6 +16,7 @@ from itertools import chain
 
 import pytest
 
+import status_reports
 from fleet import Fleet, State
 from models import Channel, fingerprint
 from page import View, document, html, lines_of, timeline, write
@@ -147,10 +148,10 @@ def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
     assert said in Reader(shown(replace(VIEW, fleet=fleet), [])).text
 
 
-def test_the_timeline_has_sixty_days_and_the_highest_is_the_most():
+def test_the_timeline_has_today_and_sixty_days_and_the_highest_is_the_most():
     bars = timeline(VIEW)
     assert (len(bars), [(bar.day, bar.count, bar.is_near) for bar in bars if bar.count], bars[50].height) == (
-        60,
+        61,
         [("10 Dec", 1, True), ("20 Jan", 4, False)],
         95,
     )
@@ -253,7 +254,8 @@ def test_a_secret_in_a_row_is_not_shown(form):
     secret = Secret("correct-horse-battery-staple")
     text = f"x {secret.reveal()} EAAtokentokentoken1"
     odd = [
-        replace(channel, name=text, phone_number=text, error=f"unavailable: {text}") for channel in CHANNELS
+        replace(channel, id=text, name=text, phone_number=text, error=f"unavailable: {text}")
+        for channel in CHANNELS
     ]
     page = form(channels=odd)
     assert ("battery" in page, "EAAtoken" in page, page.count("***") >= 6) == (False, False, True)
@@ -359,6 +361,26 @@ def test_on_a_full_disk_the_old_page_stays_and_the_exit_code_tells(world, tmp_pa
     _, err = result.communicate(timeout=60)
     assert (result.returncode, "could not be written: File too large" in err) == (1, True)
     assert (path.read_text(), [found.name for found in tmp_path.glob(".status-*")]) == ("old", [])
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "a.html").symlink_to(tmp_path / "real" / "b.html")
+    for _ in range(2):
+        write(tmp_path / "a.html", VIEW, CHANNELS)
+    assert ((tmp_path / "a.html").is_symlink(), (tmp_path / "real" / "b.html").is_file()) == (True, True)
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    (tmp_path / "a.html").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="it is there, and no file"):
+        write(tmp_path / "a.html", VIEW, CHANNELS)
+
+
+def test_a_mistake_of_ours_is_said_and_changes_nothing_else(fleet, tmp_path, monkeypatch):
+    monkeypatch.setattr(status_reports, "write", lambda *_: 1 / 0)
+    result = fleet.run("--report", str(tmp_path / "a.html"))
+    assert (result.code, "unexpected error (ZeroDivisionError)" in result.err) == (1, True)
 
 
 def test_the_page_is_readable_for_a_web_server_and_keeps_the_mode_that_it_has(tmp_path):

@@ -68,6 +68,9 @@ FLEET = Fleet(
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    arguments += [
+        "--host-resolver-rules=MAP * ~NOTFOUND"
+    ]  # wherever a link leads, nothing leaves the machine
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield opened
