@@ -27,7 +27,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from layouts import FERNET, TAG_BYTES, FernetText, GcmParts, Layout, Sealed, looks_like, may_be_cbc, readings
+from layouts import (
+    CBC,
+    FERNET,
+    TAG_BYTES,
+    FernetText,
+    GcmParts,
+    Layout,
+    Sealed,
+    looks_like,
+    may_be_cbc,
+    readings,
+)
 from redact import Secret
 
 KEY_BYTES: Final = 32
@@ -187,7 +198,9 @@ def _as_token(plaintext: bytes) -> Secret:
 def _why_not(text: str, tried: Sequence[Layout]) -> str:
     """Why no key opened a text, without repeating any of it."""
     if words := looks_like(text):
-        return f"the stored text is {words}, not a known ciphertext layout"
+        # By its lengths alone, AES-CBC may also be a layout in which the tag follows the data.
+        other = f"; or another key encrypted it ({tried[0].name})" if words == CBC and tried else ""
+        return f"the stored text is {words}, not a known ciphertext layout{other}"
     if not tried:
         return f"the stored text is {len(text)} characters of something else, not a known ciphertext layout"
     # What has a Fernet token's version and length is hardly anything else, though its letters are base64.

@@ -299,6 +299,8 @@ def readings(text: str) -> Iterator[Reading]:
 
 # -- What is refused
 
+CBC: Final = "AES-CBC or the like, without an authentication tag"
+
 # The first that fits. Formats without authentication are named and never opened: nothing would show that the
 # key is wrong or that the text was altered.
 _LOOKS: Final = (
@@ -316,7 +318,7 @@ _LOOKS: Final = (
 def looks_like(text: str) -> str | None:
     """What a text that no key opens seems to be, without repeating any of it; None if that is not known."""
     words = next((words for pattern, words in _LOOKS if re.match(pattern, text)), None)
-    return words or ("AES-CBC or the like, without an authentication tag" if _is_cbc(text) else None)
+    return words or (CBC if _is_cbc(text) else None)
 
 
 def may_be_cbc(text: str) -> bool:

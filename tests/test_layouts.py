@@ -7,16 +7,20 @@ decrypts is written as that application would have written it.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crypto import KeyRing, Undecryptable
-from layouts import LAYOUTS, readings
+from layouts import ENCODINGS, IV_BYTES, LAYOUTS, GcmParts, Joined, readings
 from redact import Secret
-from world import OTHER_KEY, ROOT
+from world import KEY, OTHER_KEY, ROOT
 
 FOLDER = ROOT / "tests" / "node"
 SCRIPT = FOLDER / "ciphers.mjs"
@@ -141,3 +145,122 @@ def test_a_text_may_fit_several_layouts_and_the_tag_decides():
     packed = [vector for vector in MADE["vectors"] if vector["shape"].get("order") in orders]
     ways = [len(list(readings(vector["text"]))) for vector in packed]
     assert min(ways) >= len(orders) * 2  # and with an IV of 12 or of 16 bytes
+
+
+# -- Details, of which Node would write some in one way only
+
+
+RING = KeyRing.parse(KEY.hex())
+IV, TAG = "00" * 12, "00" * 16
+
+
+def gcm(plaintext: bytes, iv_bytes: int = 12) -> GcmParts:
+    iv = bytes(range(200, 200 + iv_bytes))  # whose base64 holds the letters in which the alphabets differ
+    made = AESGCM(KEY).encrypt(iv, plaintext, None)
+    return GcmParts(iv, made[-16:], made[:-16])
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(Undecryptable) as raised:
+        RING.open(text)
+    return str(raised.value)
+
+
+def outline(text: str) -> str:
+    """A ciphertext with the length of each part instead of the part."""
+    return re.sub(r"[0-9A-Za-z+/_-]{16,}", lambda part: f"<{len(part[0])}>", text)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+@pytest.mark.parametrize("iv_bytes", IV_BYTES)
+@pytest.mark.parametrize("label", ["", "enc:v1:", "aes-256-gcm.", "a.b:c_1:"])
+@pytest.mark.parametrize("order", [layout.order for layout in LAYOUTS if isinstance(layout, Joined)])
+def test_every_order_is_read_and_kept_in_every_encoding_and_after_any_label(order, label, iv_bytes, encoding):
+    layout = Joined(order, label, encoding, iv_bytes)
+    text = layout.render(gcm(b"EAA-made-up-token1", iv_bytes))
+    opened = RING.open(text)
+    again = RING.seal(Secret("EAA-made-up-token2"), opened.layout)
+    assert (opened.token.reveal(), opened.layout, outline(again)) == (
+        "EAA-made-up-token1",
+        layout,
+        outline(text),
+    )
+
+
+def test_where_two_orders_fit_in_every_length_the_tag_decides():
+    parts = gcm(b"EAA-16-letters!!")  # as long as a tag
+    texts = {order: Joined(order).render(parts) for order in ("iv:tag:data", "iv:data:tag")}
+    assert {len(list(readings(text))) for text in texts.values()} == {2}
+    assert {order: RING.open(text).layout.order for order, text in texts.items()} == {
+        order: order for order in texts
+    }
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        '{{"iv": "{iv}", "tag": "{tag}", "data": "{data}"}}',
+        '{{"v":1,"content":"{data}","authTag":"{tag}","iv":"{iv}"}}',
+        '{{"alg":"aes-256-gcm","iv":"{iv}","tag":"{tag}","ciphertext":"{data}","kid":"clé"}}',
+        '{{"iv":"{iv}","authTag":"{tag}","data":"{data}","aad":null,"more":{{"a":[1]}}}}',
+    ],
+)
+def test_an_object_keeps_its_other_members_their_order_and_its_spacing(template):
+    parts = gcm(b"EAA-made-up-token1")
+    text = template.format(iv=parts.iv.hex(), tag=parts.tag.hex(), data=parts.data.hex())
+    again = RING.seal(Secret("EAA-made-up-token2"), RING.open(text).layout)
+    assert (outline(again), again == text) == (outline(text), False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "{}", "[]", "{" * 100_000, '{"iv":1,"tag":2,"data":3}', '{"iv":"00","tag":"00","data":"00"}'),
+        f'{{"iv":null,"tag":"{TAG}","data":"00"}}',
+        f'{{"tag":"{TAG}","data":"00"}}',
+        f'{{"iv":"{IV}","tag":"{TAG}","data":""}}',
+        f'{{"iv":"{IV}","tag":"{TAG}","authTag":"{TAG}","data":"00"}}',
+        f'{{"iv":"{IV}","tag":"{TAG}","data":"00","content":"00"}}',
+        f'{{"iv":"{IV}","iv":"{IV}","tag":"{TAG}","data":"00"}}',
+    ],
+    ids=lambda text: text[:60],
+)
+def test_an_object_of_another_kind_is_no_ciphertext(text):
+    assert (list(readings(text)), "not a known ciphertext layout" in refusal(text)) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["00" * 11, TAG, "00" * 5],
+        ["00" * 13, TAG, "00" * 5],
+        [IV, "00" * 15, "00" * 5],
+        [IV, TAG, ""],
+        ["", TAG, "00" * 5],
+        [IV, TAG, "0"],
+        [IV, TAG, "00 00"],
+        [IV, TAG, "00" * 5, "00"],
+    ],
+)
+def test_parts_of_other_lengths_are_no_ciphertext(parts):
+    assert list(readings(":".join(parts))) == []
+
+
+@pytest.mark.parametrize("vector", MADE["vectors"][::7], ids=lambda vector: shown(vector["shape"]))
+def test_a_text_that_was_cut_opens_in_no_layout(vector):
+    assert [cut for cut in range(0, len(vector["text"]), 11) if opens(vector["text"][:cut])] == []
+
+
+def test_what_may_be_two_things_by_its_lengths_is_called_both():
+    text = KeyRing.parse(OTHER_KEY.hex()).seal(Secret("E" * 32), Joined("iv:data+tag", iv_bytes=16))
+    assert refusal(text) == (
+        "the stored text is AES-CBC or the like, without an authentication tag, "
+        "not a known ciphertext layout; or another key encrypted it (AES-256-GCM as iv:data+tag)"
+    )
+
+
+@settings(deadline=None)
+@given(text=st.text(st.sampled_from('0aF:.+/-_={}",v1 é'), max_size=120))
+def test_whatever_can_be_read_is_written_down_as_it_was(text):
+    found = list(readings(text))
+    assert [one.layout.render(one.sealed) for one in found] == [text] * len(found)
