@@ -20,7 +20,7 @@ from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import Database, Written
+from database import PAGE_SIZE, Database, Written
 from graph_errors import AppRejected, RateLimited
 from jury import ENOUGH, Jury, counts_as_new
 from meta_client import Interrupted
@@ -284,6 +284,8 @@ class Run:
                 if place.id not in self._met:
                     yield place.id
             after = page[-1]
+            if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
+                break
         self._seen_all = True
 
     def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> bool:

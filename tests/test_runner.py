@@ -487,6 +487,7 @@ def test_a_request_to_stop_ends_every_wait_and_may_interrupt_itself():
 
 def test_what_another_run_dealt_with_before_it_was_met_is_not_left(fleet, monkeypatch):
     monkeypatch.setattr(Database.due_places, "__defaults__", (None, 1))  # a page holds one
+    monkeypatch.setattr(runner, "PAGE_SIZE", 1)
     *_, carl = (
         fleet.channel(name, token_expires_at=fleet.now + days(1 + number))
         for number, name in enumerate(("anna", "bert", "carl"))
