@@ -20,7 +20,7 @@ from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import Database, Written
+from database import PAGE_SIZE, Database, Written
 from graph_errors import AppRejected, RateLimited
 from jury import ENOUGH, Jury, counts_as_new
 from meta_client import Interrupted
@@ -204,6 +204,7 @@ class Run:
         self._held: list[Job] = []  # refused as an app, while it is open whether that is their own trouble
         self._doubted: list[Settled] = []  # failed as ten did before, and therefore not believed yet
         self._met: set[ChannelId] = set()  # dealt with, but due again further on in the order
+        self._seen_all = False
         self._reached = 0
         self._refusal = ""
         self._stopped: Stopped | None = None
@@ -229,6 +230,8 @@ class Run:
             if self._flying:  # only after an error: nobody waits for what can no longer be written
                 self._stop.set()
             pool.shutdown(cancel_futures=True)
+        if self._seen_all and not self._is_closing:  # what was not met was dealt with by another run
+            self.tally.due = self._reached
         self.tally.left = max(self.tally.due - self._reached, 0)
         self.tally.due = self._reached + self.tally.left
         return self._stopped
@@ -283,6 +286,9 @@ class Run:
                 if place.id not in self._met:
                     yield place.id
             after = page[-1]
+            if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
+                break
+        self._seen_all = True
 
     def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> bool:
         """Claim more channels if too few are in hand to keep all workers busy. False: there are no more."""
@@ -466,7 +472,7 @@ class Run:
                 self._refusal = detail
             elif not isinstance(outcome, Failed):
                 self._jury.judge(one.channel, outcome)
-            if written is Written.WRITTEN and is_due(_after(one.channel, change), self._scope.look):
+            if written is Written.WRITTEN and _comes_again(one.channel, change, self._scope.look):
                 self._met.add(one.channel.id)
             self._report(outcome)
 
@@ -528,6 +534,13 @@ def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
         expires_at_before=channel.expires_at,
         why=is_due(channel, look) or Why.ASKED_FOR,
     )
+
+
+def _comes_again(channel: Channel, change: Change, look: Look) -> bool:
+    """Whether the row is met once more further on: still due, and moved to a later place in the order."""
+    if change.expires_at is None or is_due(_after(channel, change), look) is None:
+        return False  # unknown ends come first, so they are behind us
+    return channel.expires_at is None or change.expires_at > channel.expires_at
 
 
 def _after(channel: Channel, change: Change) -> Channel:

@@ -480,3 +480,32 @@ def test_a_request_to_stop_ends_every_wait_and_may_interrupt_itself():
     stop.set()
     waiting.join(30)
     assert (before, done, stop.wait(600), stop.is_set()) == (False, [True], True, True)
+
+
+# -- a table that others work on, too
+
+
+def test_what_another_run_dealt_with_before_it_was_met_is_not_left(fleet, monkeypatch):
+    monkeypatch.setattr(Database.due_places, "__defaults__", (None, 1))  # a page holds one
+    monkeypatch.setattr(runner, "PAGE_SIZE", 1)
+    *_, carl = (
+        fleet.channel(name, token_expires_at=fleet.now + days(1 + number))
+        for number, name in enumerate(("anna", "bert", "carl"))
+    )
+
+    def another_run_is_faster(outcome):
+        fleet.outcomes.append(outcome)
+        fleet.rows.update(carl, token_expires_at=fleet.now + days(60))
+
+    assert fleet.run(workers=1, outcome=another_run_is_faster) is None  # with two in its hands
+    assert fleet.told == {"anna": "renewed", "bert": "renewed"}
+    assert (fleet.started.tally.due, fleet.started.tally.left) == (2, 0)
+
+
+def test_an_audit_remembers_only_channels_that_have_moved_on_in_the_order(fleet):
+    until = fleet.now.replace(microsecond=0) + days(50)
+    good = fleet.inspection(age=10)
+    for name, expires_at in (("right", until), ("wrong", until - days(1)), ("late", until + days(1))):
+        fleet.channel(name, replace(good, expires_at=until), token_expires_at=expires_at)
+    fleet.run(policy=replace(POLICY, audit=True))
+    assert (len(fleet.outcomes), len(fleet.started._met)) == (3, 1)
