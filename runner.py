@@ -291,11 +291,15 @@ class Run:
         self._seen_all = True
 
     def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> bool:
-        """Claim more channels if too few are in hand to keep all workers busy. False: there are no more."""
+        """Claim more channels before the workers run out of them. False: there are no more.
+
+        In hand is one channel for each worker and up to as many that wait; a claim is due when half of these
+        are gone, so that nobody is idle while it is made.
+        """
         in_hand = sum(len(job.claimed) for job in self._flying.values())
         in_hand += sum(len(riders) for riders in self._riders.values())
         room = 2 * self._scope.workers - in_hand
-        if room < self._scope.workers:
+        if room < (self._scope.workers + 1) // 2:
             return True
         ids = list(islice(places, room))
         claimed = self._database.claim(self._scope.look, ids) if ids else []
