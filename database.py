@@ -307,6 +307,7 @@ class Database:
         """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
         status, expires_at = self._channel.c.token_status, comparable(self._channel.c.token_expires_at)
         return sa.case(
+            (_never_null(self._channel.c.token_fingerprint != self._md5()), State.UNKNOWN),
             (self._waiting(look), State.WAITING),
             (status == Status.WARNING, State.WARNING),
             (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),

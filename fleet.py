@@ -29,7 +29,12 @@ class State(StrEnum):
 
 
 def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
-    """The state of a line. `soon` is `now` and the window. `Database.fleet` says the same in SQL."""
+    """The state of a line. `soon` is `now` and the window. `Database.fleet` says the same in SQL.
+
+    After a reconnect nothing is known until Meta has been asked: what the row says is of another token.
+    """
+    if channel.replaced:
+        return State.UNKNOWN
     if is_waiting(channel, now):
         return State.WAITING
     if channel.status == Status.WARNING:

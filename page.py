@@ -32,6 +32,7 @@ from words import EN, Words
 VERSION: Final = 1  # of the JSON document
 SUFFIXES: Final = (".html", ".json")
 CLEANED_AT_ONCE: Final = 1000
+LEAST_SCALE: Final = 4  # tokens on a day, for the full height of the timeline: one alone is no peak
 _TEMPLATES: Final = Path(__file__).resolve().parent / "templates"
 _BETWEEN: Final = "\x1f"  # which no cleaned text contains
 
@@ -101,8 +102,8 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
         name=name or id_,
         phone_number=phone_number or None,
         state=state,
-        expires_at=channel.expires_at,
-        refreshed_at=channel.refreshed_at,
+        expires_at=None if channel.replaced else channel.expires_at,
+        refreshed_at=None if channel.replaced else channel.refreshed_at,
         percent_left=_percent_left(channel, view),
         reason=reason if is_bad and reason else None,
         cause=_capital(view.words.cause(reason)) if is_bad and reason else None,
@@ -114,7 +115,7 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
 
 def _percent_left(channel: Channel, view: View) -> int:
     """How much of a whole life is left of a token."""
-    if channel.expires_at is None:
+    if channel.expires_at is None or channel.replaced:
         return 100 if state_of(channel, view.now, view.now) is State.NEVER_EXPIRES else 0
     return round(min(max((channel.expires_at - view.now) / view.lifetime, 0), 1) * 100)
 
@@ -232,7 +233,7 @@ def timeline(view: View) -> list[Bar]:
     """How many tokens end on each of the next days."""
     days = [view.now.date() + timedelta(days=count) for count in range(HORIZON_DAYS)]
     counts = [view.fleet.ends.get(day, 0) for day in days]
-    most = max(counts)
+    most = max(LEAST_SCALE, *counts)
     near = (view.now + view.window).date()
     bars = []
     for day, count in zip(days, counts, strict=True):
@@ -246,7 +247,8 @@ def _run_text(view: View) -> str:
     if view.is_dry:
         return ""
     if view.stopped:
-        return f"{view.words.say(TEXTS['stopped'])}: {view.words.cause(view.stopped)}"
+        cause, advice = view.words.cause(view.stopped), view.words.advice(view.stopped)
+        return f"{view.words.say(TEXTS['stopped'])}: {cause}; {advice}"
     endings = {0: "went_well", 1: "with_failures"}
     return view.words.say(TEXTS[endings.get(view.exit_code, "was_interrupted")])
 

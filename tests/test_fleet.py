@@ -30,6 +30,7 @@ def channel(**fields):
         (State.NEVER_EXPIRES, {"status": "never_expires"}),
         (State.ENDING, {"status": "never_expires", "expires_at": NOW}),
         (State.WARNING, {"status": "warning", "error": "unavailable: x", "expires_at": NOW + days(3)}),
+        (State.UNKNOWN, {"status": "warning", "error": "unavailable: x", "fingerprint": "of another"}),
         (State.WARNING, {"status": "warning", "error": "reconnect_required: x", "expires_at": NOW + days(3)}),
         (
             State.WAITING,

@@ -198,6 +198,12 @@ def test_the_json_without_lines_is_json():
     assert read(channels=[])["lines"] == []
 
 
+def test_after_a_reconnect_the_old_trouble_is_not_told_any_more():
+    (line,) = read(channels=[replace(CHANNELS[0], fingerprint=fingerprint("another"))])["lines"]
+    known = ("state", "expires_at", "refreshed_at", "reason", "cause", "detail", "advice")
+    assert [line[name] for name in known] == ["unknown", *[None] * 6]
+
+
 # -- what cannot get in
 
 HOSTILE = [
