@@ -63,18 +63,19 @@ class RateGate:
         self._left = budget
         self._for_businesses = budget * FOR_BUSINESSES
         self._step = budget / 10  # doubles: 1/10, 2/10, 4/10, and what is left
-        self._begun = self._until = float("-inf")
+        self._begun = self._until = self._refused_until = float("-inf")
         self._nearly_used: int | None = None  # percent, once there is no budget to sit that out
 
     def enter(self, *, begins: bool = True) -> float:
         """Wait for the end of the current pause, if there is one. Gives the time at which it was passed.
 
-        Raises `RateLimited` if so much is used that nothing may begin, and no budget is left to wait;
-        whatever has begun may end.
+        Raises `RateLimited` if so much is used that nothing may begin, and no budget is left to wait.
+        What has begun may end, and waits only where Meta has refused a call: a run that is told to stop
+        begins no wait, and would give up what it has nearly finished.
         """
         if begins and self._nearly_used is not None:
             raise RateLimited(f"{self._nearly_used} % of the app's allowance is used")
-        while (wait := self._until - monotonic()) > 0:
+        while (wait := (self._until if begins else self._refused_until) - monotonic()) > 0:
             self._sleep(wait)
         return monotonic()
 
@@ -92,14 +93,17 @@ class RateGate:
             self._left -= wait
             self._step *= 2
             self._begun = monotonic()
-            self._until = self._begun + wait
+            self._until = self._refused_until = self._begun + wait
         logger.warning("Meta limits the app: every call waits for %.0f s (%s)", wait, limited)
 
-    def note(self, usage: Usage, called_at: float) -> None:
-        """Take what a good answer says of the allowances into account, before Meta has to refuse a call."""
+    def note(self, usage: Usage, called_at: float, *, has_begun: bool = False) -> None:
+        """Take what a good answer says of the allowances into account, before Meta has to refuse a call.
+
+        `has_begun`: what the answer brought is still to be proved, so nothing may come in between.
+        """
         if pause_after(usage.app):
             self._spare_the_app(usage.app, called_at)
-        if wait := self._for_one_business(usage):
+        if not has_begun and (wait := self._for_one_business(usage)):
             self._sleep(wait)
 
     def _spare_the_app(self, percent: int, called_at: float) -> None:
@@ -113,7 +117,7 @@ class RateGate:
                 return
             self._left -= wait
             self._begun = monotonic()
-            self._until = self._begun + wait
+            self._until = max(self._until, self._begun + wait)
         level = logging.WARNING if percent >= PAUSE_FROM else logging.DEBUG
         logger.log(level, "%d %% of the app's allowance is used: every call waits for %.1f s", percent, wait)
 

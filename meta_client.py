@@ -213,7 +213,8 @@ class MetaClient:
         logger.debug("%s: HTTP %d, %d bytes", endpoint, response.status_code, len(body))
         self._watch_version(response.headers.get("facebook-api-version"))
         payload = _payload(endpoint, response.status_code, response.headers, body)
-        self._gate.note(Usage.parse(response.headers), called_at)
+        usage = Usage.parse(response.headers)
+        self._gate.note(usage, called_at, has_begun=endpoint == "exchange")
         return payload
 
     def _watch_version(self, served: str | None) -> None:

@@ -220,7 +220,8 @@ class Run:
         self.tally = _open_run(self._database, self._keys, scope, ledger)
         pool = ThreadPoolExecutor(scope.workers, thread_name_prefix="worker")
         try:
-            self._pump(pool, islice(self._places(), scope.limit))
+            # Where nothing is due, another look at a large table would take as long as counting did.
+            self._pump(pool, islice(self._places() if self.tally.due else (), scope.limit))
             self._database.release_all()
         except (BadDatabase, DatabaseLost) as error:
             if isinstance(error, BadDatabase) and not self._reached:
@@ -493,7 +494,7 @@ def _open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -
         _check_keys(database, keys, scope.look)
     tally = Tally(candidates=counts.candidates, due=counts.due)
     ledger.begin(tally)
-    for channel in _pages(database.waiting, scope.look):
+    for channel in _pages(database.waiting, scope.look) if counts.waiting else ():
         detail = (channel.error or "").partition(": ")[2]
         outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)

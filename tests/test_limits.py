@@ -139,6 +139,16 @@ def test_businesses_together_get_a_tenth_of_the_budget(clock):
     assert clock.waits == [45, 15]
 
 
+def test_what_has_begun_ends_without_a_wait_unless_meta_has_refused_a_call(clock):
+    gate = RateGate(600, clock.sleep)
+    gate.note(Usage(app=96), gate.enter())
+    gate.note(Usage(business=96), gate.enter(begins=False), has_begun=True)
+    assert clock.waits == []
+    gate.pause(RateLimited("limited"), called_at=clock())
+    gate.enter(begins=False)
+    assert clock.waits == [60]
+
+
 # A whole run
 
 
@@ -172,3 +182,19 @@ def test_a_run_below_80_percent_does_not_slow_down(world):
     world.channel()
     world.meta.usage = {"call_count": 80}
     assert world.json().counts["renewed"] == 1
+
+
+@only_sqlite
+def test_a_signal_while_calls_are_slowed_down_does_not_lose_what_was_exchanged(world):
+    world.env["RATE_LIMIT_WAIT_SECONDS"] = "600"
+    id_ = world.channel()
+
+    def end_after_exchange(seen):
+        if seen.endpoint == "exchange":
+            world.meta.usage = {"call_count": 99}
+            process.terminate()
+
+    world.meta.on_request = end_after_exchange
+    process = world.start("--json")
+    process.communicate(timeout=60)
+    assert (process.returncode, world.events(id_)) == (143, ["refreshed"])
