@@ -359,12 +359,9 @@ class Renewer:
 
         Raises `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
         """
-        try:
-            old = self._meta.inspect(token)
-        except (AppRejected, RateLimited):
-            raise
-        except MetaError as error:
-            return Bad(self._reason(error), str(error), error.expires_at)
+        old = self._inspect(token)
+        if isinstance(old, Bad):
+            return old
         verdict = decide(old, self._clock(), self._policy)
         if verdict is not None:
             return verdict
@@ -381,17 +378,23 @@ class Renewer:
 
         Raises `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
         """
-        try:
-            found = self._meta.inspect(token)
-        except (AppRejected, RateLimited):
-            raise
-        except MetaError as error:
-            return Bad(self._reason(error), str(error), error.expires_at)
+        found = self._inspect(token)
+        if isinstance(found, Bad):
+            return found
         if lacking := lacks_scopes(found, self._policy):
             return Bad(Reason.MISSING_PERMISSION, lacking, end_of(found))
         if found.never_expires and found.data_access_expires_at is None:
             return Endless()
         return Good(end_of(found), issued(found, self._policy.token_lifetime))
+
+    def _inspect(self, token: Secret) -> Inspection | Bad:
+        """Ask about a token that is stored, or is to be."""
+        try:
+            return self._meta.inspect(token)
+        except (AppRejected, RateLimited):
+            raise
+        except MetaError as error:
+            return Bad(self._reason(error), str(error), error.expires_at)
 
     def _exchange(self, token: Secret, old: Inspection) -> Verdict:
         self._sleep(0)  # nothing new begins once the run is told to stop

@@ -12,14 +12,10 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connection import BadDatabase, Connection, parse_url
+from connection import Connection, parse_url
 from models import AuditEntry, Change, Channel, Event, Status, as_channel, fingerprint, plain_id
 from tables import TableMap, reflect
 
-STATE = """
-    token_expires_at {time}, last_token_refresh_at {time}, token_status TEXT, token_error TEXT,
-    token_fingerprint TEXT, token_alerted_at {time}, token_lease_until {time}
-"""
 CHANNEL = Channel(1, "Shop", "a-ciphertext")
 
 
@@ -31,12 +27,6 @@ def connection(database_url):
 
 def tables(connection, **mapping):
     return connection.run(lambda c, _: reflect(c, TableMap(**mapping)))
-
-
-def trouble(connection, **mapping):
-    with pytest.raises(BadDatabase) as raised:
-        tables(connection, **mapping)
-    return str(raised.value)
 
 
 # Values
