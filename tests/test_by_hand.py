@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from conftest import only_postgresql
+from conftest import only_postgresql, only_sqlite
 from world import KEY, OTHER_KEY, ROOT, days, fernet
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
@@ -235,6 +235,39 @@ def test_a_token_that_the_application_stores_meanwhile_is_written_over(world, mo
 
     monkeypatch.setattr(world.meta, "normal", race)
     assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
+
+
+def test_a_row_whose_old_token_nobody_can_open_gets_the_new_one(world):
+    world.channel()
+    id_ = world.channel(wa_token_encrypted="rubbish")
+    token = world.token(lives=60)
+    assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
+
+
+@only_sqlite
+def test_a_write_that_the_database_refuses_leaves_the_old_token(world):
+    id_ = world.channel()
+    before = world.rows.get(id_)
+    world.rows.run(
+        'CREATE TRIGGER guard BEFORE UPDATE OF wa_token_encrypted ON "Channel" '
+        "BEGIN SELECT RAISE(ABORT, 'hands off'); END"
+    )
+    result = world.json("--set-token", str(id_), stdin=world.token(lives=60))
+    assert (result.code, result.told(id_), world.rows.get(id_)) == (1, ("failed", "write_failed"), before)
+
+
+@only_sqlite
+def test_a_channel_that_is_deleted_meanwhile_is_not_made_again(world, monkeypatch):
+    id_ = world.channel()
+    inspect = world.meta.normal
+
+    def race(seen):
+        world.rows.run('DELETE FROM "Channel"')
+        return inspect(seen)
+
+    monkeypatch.setattr(world.meta, "normal", race)
+    result = world.json("--set-token", str(id_), stdin=world.token(lives=60))
+    assert (result.code, result.entry(id_)["detail"]) == (1, "the channel is gone")
 
 
 # -- a terminal
