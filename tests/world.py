@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -130,6 +131,7 @@ class World:
             self.capsys.readouterr()
             code = refresh_tokens.main(self.arguments(*options))
             out, err = self.capsys.readouterr()
+        logging.getLogger().setLevel(logging.WARNING)  # whatever the options have made of it
         return Result(code, out, err)
 
     def json(self, *options: str, stdin: str | None = None) -> Result:
