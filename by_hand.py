@@ -29,7 +29,7 @@ from renewal import (
     Renewed,
     Renewer,
     failed,
-    has_recovered,
+    renewed,
     with_recovery,
 )
 from runner import WrongKeys
@@ -117,15 +117,7 @@ class Store:
             self._create(change)
         elif refusal := self._overwrite(change, verdict):
             return failed(channel, Reason.WRITE_FAILED, refusal, channel.expires_at)
-        return Renewed(
-            id=channel.id,
-            name=channel.name,
-            phone_number=channel.phone_number,
-            expires_at=change.expires_at,
-            expires_at_before=channel.expires_at,
-            recovered=has_recovered(channel),
-            by_hand=True,
-        )
+        return renewed(channel, change.expires_at, by_hand=True)
 
     def _worth_it(self, verdict: Good | Endless, channel: Channel) -> Good | Endless | Bad:
         """The verdict, unless the token ends at once and a better one is there: then it was a mistake."""

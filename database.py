@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -122,7 +122,7 @@ class Database:
         query = sa.select(*self._columns).where(self._is_candidate()).order_by(id_).limit(limit)
         if after is not None:
             query = query.where(id_ > after)
-        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+        return self._channels(query)
 
     def missing_rights(self) -> list[str]:
         """What the role that we are may not do although a run needs it."""
@@ -165,7 +165,7 @@ class Database:
         query = sa.select(*self._columns).where(
             self._candidate(whole_table), sa.not_(sa.and_(self._selected(look), self._due(look)))
         )
-        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query.limit(limit))])
+        return self._channels(query.limit(limit))
 
     def claimed_elsewhere(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Those of the `ids` that another run holds at this moment."""
@@ -173,7 +173,7 @@ class Database:
         query = sa.select(*self._columns).where(
             self._channel.c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._free())
         )
-        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+        return self._channels(query)
 
     def claim(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
         """Take those of the `ids` that are still due and free; the most urgent first."""
@@ -247,7 +247,7 @@ class Database:
             c.token_status == Status.WARNING,
             sa.or_(alerted_at.is_(None), sa.and_(expires_at <= soon, alerted_at < expires_at)),
         )
-        return self._connection.run(lambda conn, _: [as_channel(row) for row in conn.execute(query)])
+        return self._channels(query)
 
     def claim_to_alert(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Take those of the `ids` that are still in `warning` and free: one run alone shall tell of them."""
@@ -265,14 +265,15 @@ class Database:
         """The next page of candidates in `warning`, the most urgent first."""
         query = self._ordered(sa.select(*self._columns), after, limit)
         query = query.where(self._is_candidate(), self._channel.c.token_status == Status.WARNING)
-        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+        return self._channels(query)
 
     def not_in_trouble(self, limit: int) -> list[Channel]:
         """Up to `limit` other candidates, the most urgent first, and last those that never expire."""
         status = sa.func.coalesce(self._channel.c.token_status, "")
-        query = sa.select(*self._columns).where(self._is_candidate(), status != Status.WARNING)
+        query: sa.Select[Any] = sa.select(*self._columns)
+        query = query.where(self._is_candidate(), status != Status.WARNING)
         query = self._ordered(query.order_by(status == Status.NEVER_EXPIRES), None, limit)
-        return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
+        return self._channels(query)
 
     def fleet(self, now: datetime, soon: datetime) -> Fleet:
         """The totals of all candidates. `soon` is `now` and the window."""
@@ -428,6 +429,10 @@ class Database:
         self, look: Look, which: sa.ColumnElement[bool], after: Cursor | None, limit: int
     ) -> list[Channel]:
         query = self._ordered(sa.select(*self._columns), after, limit).where(self._candidate(look), which)
+        return self._channels(query)
+
+    def _channels(self, query: sa.Select[Any]) -> list[Channel]:
+        """What a query of `_columns` finds."""
         return self._connection.run(lambda c, _: [as_channel(row) for row in c.execute(query)])
 
     def _update(self, values: Mapping[Any, Any]) -> sa.Update:
@@ -549,6 +554,14 @@ class Database:
             self.release([id_])
         except BadDatabase as refused:
             logger.warning("channel %s stays claimed until its lease ends: %s", id_, refused)
+
+
+def pages(look_up: Callable[[Cursor | None], list[Channel]]) -> Iterator[Channel]:
+    """All rows of a look-up that gives a page at a time, in the order of urgency."""
+    after: Cursor | None = None
+    while page := look_up(after):
+        yield from page
+        after = Cursor(page[-1].expires_at, page[-1].id)
 
 
 def _never_null(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

@@ -469,15 +469,7 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
         clear_alert=True,
         audit=with_recovery(channel, refreshed),
     )
-    outcome = Renewed(
-        id=channel.id,
-        name=channel.name,
-        phone_number=channel.phone_number,
-        expires_at=verdict.end,
-        expires_at_before=channel.expires_at,
-        recovered=has_recovered(channel),
-    )
-    return Settled(channel, outcome, change)
+    return Settled(channel, renewed(channel, verdict.end), change)
 
 
 def _settle_good(
@@ -536,6 +528,19 @@ def _settle_bad(verdict: Bad, channel: Channel, now: datetime) -> Settled:
         audit=(AuditEntry(Event.FAILED, verdict.detail, verdict.reason, channel.expires_at, end),),
     )
     return Settled(channel, failed(channel, verdict.reason, verdict.detail, end), change)
+
+
+def renewed(channel: Channel, expires_at: datetime | None, *, by_hand: bool = False) -> Renewed:
+    """The outcome of a channel that holds a new token."""
+    return Renewed(
+        id=channel.id,
+        name=channel.name,
+        phone_number=channel.phone_number,
+        expires_at=expires_at,
+        expires_at_before=channel.expires_at,
+        recovered=has_recovered(channel),
+        by_hand=by_hand,
+    )
 
 
 def failed(channel: Channel, reason: Reason, detail: str, expires_at: datetime | None) -> Failed:

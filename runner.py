@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from time import monotonic, sleep
 from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import PAGE_SIZE, Database, Written
+from database import PAGE_SIZE, Database, Written, pages
 from graph_errors import AppRejected, RateLimited
 from jury import ENOUGH, Jury, counts_as_new
 from meta_client import Interrupted
@@ -176,7 +177,7 @@ def preview(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> 
     Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
     """
     tally = _open_run(database, keys, scope, ledger)
-    for channel in islice(_pages(database.due, scope.look), scope.limit):
+    for channel in islice(pages(partial(database.due, scope.look)), scope.limit):
         outcome = _foresee(channel, keys, scope.look)
         tally.add(outcome)
         ledger.outcome(outcome)
@@ -494,7 +495,7 @@ def _open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -
         _check_keys(database, keys, scope.look)
     tally = Tally(candidates=counts.candidates, due=counts.due)
     ledger.begin(tally)
-    for channel in _pages(database.waiting, scope.look) if counts.waiting else ():
+    for channel in pages(partial(database.waiting, scope.look)) if counts.waiting else ():
         detail = (channel.error or "").partition(": ")[2]
         outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)
@@ -512,17 +513,11 @@ def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
             return False
         return True
 
-    if any(map(opens, _pages(database.due, look))) or any(map(opens, database.others(look, OTHERS_TRIED))):
+    if any(map(opens, pages(partial(database.due, look)))) or any(
+        map(opens, database.others(look, OTHERS_TRIED))
+    ):
         return
     raise WrongKeys.of_all()
-
-
-def _pages(look_up: Callable[[Look, Cursor | None], list[Channel]], look: Look) -> Iterator[Channel]:
-    """All rows of a look-up that gives a page at a time."""
-    after: Cursor | None = None
-    while page := look_up(look, after):
-        yield from page
-        after = Cursor(page[-1].expires_at, page[-1].id)
 
 
 def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from connection import BadDatabase, DatabaseLost
-from database import Database
-from models import Channel, Cursor
+from database import Database, pages
+from models import Channel
 from page import View, write
 
 OTHERS_SHOWN: Final = 1000
@@ -20,28 +20,30 @@ logger = logging.getLogger(__name__)
 
 def write_reports(database: Database, paths: Iterable[Path], view: View) -> list[str]:
     """Write each report; `view` has no fleet yet. Gives a line for each that could not be written."""
+    try:
+        view = replace(view, fleet=database.fleet(view.now, view.now + view.window))
+    except (BadDatabase, DatabaseLost) as error:
+        return [_problem(path, str(error)) for path in paths]
     problems = []
     for path in paths:
         try:
-            fleet = database.fleet(view.now, view.now + view.window)
-            write(path, replace(view, fleet=fleet), whole_fleet(database))
+            write(path, view, whole_fleet(database))
         except OSError as error:
-            problems.append(f"--report {path} could not be written: {error.strerror}")
+            problems.append(_problem(path, error.strerror or type(error).__name__))
         except (BadDatabase, DatabaseLost) as error:
-            problems.append(f"--report {path} could not be written: {error}")
+            problems.append(_problem(path, str(error)))
         except Exception as error:
             # A mistake of ours must not keep a run that is over from saying how it ended.
             logger.debug("unexpected error while writing a report", exc_info=True)
-            problems.append(
-                f"--report {path} could not be written: unexpected error ({type(error).__name__})"
-            )
+            problems.append(_problem(path, f"unexpected error ({type(error).__name__})"))
     return problems
 
 
 def whole_fleet(database: Database) -> Iterator[Channel]:
     """All channels that need attention, and then some of the others; in both, the most urgent first."""
-    after: Cursor | None = None
-    while page := database.in_trouble(after):
-        yield from page
-        after = Cursor(page[-1].expires_at, page[-1].id)
+    yield from pages(database.in_trouble)
     yield from database.not_in_trouble(OTHERS_SHOWN)
+
+
+def _problem(path: Path, words: str) -> str:
+    return f"--report {path} could not be written: {words}"
