@@ -22,6 +22,12 @@ def healthy(world):
     return {"token_expires_at": world.now + days(40), "last_token_refresh_at": world.now - days(20)}
 
 
+def together(count):
+    """For `on_request`: the first `count` requests are answered only when all of them have come."""
+    barrier, first = threading.Barrier(count, timeout=60), iter(range(count))
+    return lambda _seen: barrier.wait() if next(first, None) is not None else None
+
+
 # -- one token's way
 
 
@@ -507,6 +513,7 @@ def test_channels_that_are_refused_like_an_app_do_not_keep_the_others_from_being
     good = [world.channel(token_expires_at=world.now + days(9)) for _ in range(8)]
     for token in refused:
         world.meta.script(token, graph_error(400, "(#3) No capability", 3), forever=True)
+    world.meta.on_request = together(16)  # else ten may be refused before a good one is asked about
     result = world.json("--workers", "16")
     assert (result.code, result.document["stopped"]) == (1, None)
     assert {result.told(channel) for channel in bad} == {("failed", "unexpected_answer")}
@@ -706,9 +713,7 @@ def test_workers_work_at_once_and_no_more_of_them_than_allowed(world):
     for _ in range(8):
         world.channel()
     world.env["WORKERS"] = "9"
-    together = threading.Barrier(4)
-    first_four = iter(range(4))
-    world.meta.on_request = lambda _seen: together.wait(30) if next(first_four, None) is not None else None
+    world.meta.on_request = together(4)
     world.json("--workers", "4")
     assert world.meta.peak == 4
 
