@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Final
 
 from connection import BadDatabase, DatabaseLost
-from database import Database
+from database import Database, pages
 from models import Channel
 from notify import DeliveryError, Target, broadcast
 from renewal import Failed
-from report import Situation, compose
+from report import First, Situation, compose
 from runner import Stopped, Tally
 from words import EN, Words
 
@@ -32,9 +34,9 @@ class Ended:
     """How a run ended, as far as it matters for an alert."""
 
     tally: Tally
-    recovered: tuple[str, ...] = ()
+    recovered: First[str] = field(default_factory=First)
     stopped: Stopped | None = None
-    unwritten: tuple[Failed, ...] = ()  # refused by the database: of these the table cannot tell
+    unwritten: First[Failed] = field(default_factory=First)  # of these the table cannot tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ def _claim_news(database: Database | None, now: datetime) -> tuple[Channel, ...]
     if database is None:
         return ()
     try:
-        news = [one.id for one in database.needing_attention(now + max(STEPS)) if is_news(one, now)]
-        news = news[:MOST_AT_ONCE]
+        in_question = pages(partial(database.needing_attention, now + max(STEPS)))
+        news = list(islice((one.id for one in in_question if is_news(one, now)), MOST_AT_ONCE))
         claimed = database.claim_to_alert(news) if news else []
         # Since they were looked up, another run may have told of some and given them back.
         database.release([one.id for one in claimed if not is_news(one, now)])

@@ -235,14 +235,16 @@ class Database:
 
         self._connection.run(insert, immediate=True)
 
-    def needing_attention(self, soon: datetime) -> list[Channel]:
-        """Candidates in `warning` of which nobody was told, or not since they came near their end.
+    def needing_attention(
+        self, soon: datetime, after: Cursor | None = None, limit: int = PAGE_SIZE
+    ) -> list[Channel]:
+        """The next page of those in `warning` that nobody was told of, or not since they came near their end.
 
         `soon` bounds "near". Whether there is something new to say is for the caller to decide.
         """
         c = self._channel.c
         expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
-        query = self._ordered(sa.select(*self._columns), None, None).where(
+        query = self._ordered(sa.select(*self._columns), after, limit).where(
             self._is_candidate(),
             c.token_status == Status.WARNING,
             sa.or_(alerted_at.is_(None), sa.and_(expires_at <= soon, alerted_at < expires_at)),
@@ -561,6 +563,8 @@ def pages(look_up: Callable[[Cursor | None], list[Channel]]) -> Iterator[Channel
     after: Cursor | None = None
     while page := look_up(after):
         yield from page
+        if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
+            break
         after = Cursor(page[-1].expires_at, page[-1].id)
 
 

@@ -32,8 +32,8 @@ from models import ChannelId
 from notify import Slack, Target
 from page import SUFFIXES, View
 from preflight import Finding, bad_settings, preflight
-from renewal import Outcome, Policy, Reason, Renewed, Renewer, Skipped
-from report import counts, finding_line, label, preview_summary, summary, timestamp
+from renewal import Failed, Outcome, Policy, Reason, Renewed, Renewer, Skipped
+from report import First, counts, finding_line, label, preview_summary, summary, timestamp
 from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
 from settings import BadSettings, Settings, read_environment
 from status_reports import write_reports
@@ -120,7 +120,8 @@ class Program:
         self._database: Database | None = None
         self._tally = Tally()
         self._has_begun = False
-        self._recovered: list[str] = []
+        self._recovered: First[str] = First()
+        self._unwritten: First[Failed] = First()
         self._findings: list[Finding] = []
         self._watchers = Watchers(os.environ)
 
@@ -295,7 +296,9 @@ class Program:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if isinstance(outcome, Renewed | Skipped) and outcome.recovered:
-            self._recovered.append(label(outcome))
+            self._recovered.add(label(outcome))
+        if isinstance(outcome, Failed) and outcome.reason is Reason.WRITE_FAILED:
+            self._unwritten.add(outcome)
         self._console.outcome(outcome)
 
     def _on_signal(self, number: int) -> None:
@@ -390,8 +393,7 @@ class Program:
             return False
         if self._options.set_token and not self._recovered:  # whoever sets a token sees what comes of it
             return False
-        unwritten = tuple(one for one in self._console.failures if one.reason is Reason.WRITE_FAILED)
-        ended = Ended(self._tally, tuple(self._recovered), stopped, unwritten)
+        ended = Ended(self._tally, self._recovered, stopped, self._unwritten)
         style = Style(Words(settings.alert_language), settings.reconnect_url)
         errors = send_alerts(self._database, self._targets(settings), ended, self._clock(), style)
         for error in errors:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, Generic, Protocol, TypeVar, assert_never
 from urllib.parse import quote
 
 from models import Channel, ChannelId
@@ -33,10 +33,31 @@ from words import (
     Words,
 )
 
+T = TypeVar("T")
+
+KEPT: Final = 100  # of what a run itself has to tell
 SHOWN_IN_SUMMARY: Final = 100
 SHOWN_IN_MESSAGE: Final = 45
 MAX_NAMES: Final = 1500  # characters of recovered channels' names: a section of Slack's takes 3000 in all
 NAME_WIDTH: Final = 34
+
+
+@dataclass(slots=True)
+class First(Generic[T]):
+    """The first of any number of things, and how many there are in all: memory does not grow with them."""
+
+    kept: list[T] = field(default_factory=list)
+    more: int = 0
+
+    def add(self, one: T) -> None:
+        """Keep it, or count it."""
+        if len(self.kept) < KEPT:
+            self.kept.append(one)
+        else:
+            self.more += 1
+
+    def __len__(self) -> int:
+        return len(self.kept) + self.more
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +65,12 @@ class Situation:
     """What an alert is composed from: channels that newly need attention, recoveries, the run's end."""
 
     attention: Sequence[Channel]
-    recovered: Sequence[str]
+    recovered: First[str]
     stopped: Stopped | None
     tally: Tally
     now: datetime
     reconnect_url: str | None = None
-    unwritten: Sequence[Failed] = ()
+    unwritten: First[Failed] = field(default_factory=First)
 
     @property
     def needing(self) -> int:
@@ -209,11 +230,12 @@ def timestamp(time: datetime | None) -> str | None:
 def compose(situation: Situation, words: Words) -> Message:
     """The one message of a run: what newly needs attention, who must do what, and why the run stopped."""
     cards = [_card(channel, situation, words) for channel in situation.attention]
-    cards += [_unwritten_card(failure, situation.now, words) for failure in situation.unwritten]
+    cards += [_unwritten_card(failure, situation.now, words) for failure in situation.unwritten.kept]
     message = Message(
         _title(situation, words),
         _summary(situation, words),
         tuple(cards),
+        situation.unwritten.more,
         footer=_footer(situation, words),
         and_more=words.say(AND_MORE),
     )
@@ -246,14 +268,14 @@ def _summary(situation: Situation, words: Words) -> str:
     return " ".join(sentences)
 
 
-def _enumerated(names: Sequence[str], words: Words) -> str:
+def _enumerated(names: First[str], words: Words) -> str:
     """As many names as have room, and how many more there are."""
-    shown, size = 0, 0
-    while shown < len(names) and (not shown or size + len(names[shown]) <= MAX_NAMES):
-        size += len(names[shown])
+    kept, shown, size = names.kept, 0, 0
+    while shown < len(kept) and (not shown or size + len(kept[shown]) <= MAX_NAMES):
+        size += len(kept[shown])
         shown += 1
     rest = len(names) - shown
-    return ", ".join(names[:shown]) + (words.say(AND_OTHERS).format(rest) if rest else "")
+    return ", ".join(kept[:shown]) + (words.say(AND_OTHERS).format(rest) if rest else "")
 
 
 def _footer(situation: Situation, words: Words) -> str:

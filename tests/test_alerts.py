@@ -14,6 +14,7 @@ from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
 from notify import DeliveryError
 from renewal import Failed, Reason
+from report import First
 from runner import Stopped, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -317,8 +318,8 @@ def test_a_channel_that_another_run_has_told_of_meanwhile_is_not_told_of_again(
     first, second = open_database(), open_database()
     look = second.needing_attention
 
-    def look_slowly(soon):
-        found = look(soon)
+    def look_slowly(*place):
+        found = look(*place)
         send_alerts(first, [target], NOTHING, NOW, Style())
         return found
 
@@ -363,7 +364,7 @@ def test_a_run_that_stopped_names_the_channels_too(insert, tell, target):
 
 
 def test_a_recovery_is_told_by_itself(tell, target):
-    tell(ended=Ended(Tally(), recovered=("North (1)",)))
+    tell(ended=Ended(Tally(), recovered=First(["North (1)"])))
     assert [(message.title, message.cards) for message in target.messages] == [
         ("1 WhatsApp line has recovered", ())
     ]
@@ -371,7 +372,7 @@ def test_a_recovery_is_told_by_itself(tell, target):
 
 def test_rows_that_could_not_be_written_are_told_of_by_the_run(tell, target):
     refused = Failed(id=9, name="South", reason=Reason.WRITE_FAILED, detail="disk full")
-    tell(ended=Ended(Tally(), unwritten=(refused,)))
+    tell(ended=Ended(Tally(), unwritten=First([refused])))
     assert target.told == [["South (9)"]]
 
 
@@ -419,7 +420,7 @@ class Failing:
             raise self.fails[1]
         return result
 
-    def needing_attention(self, _soon):
+    def needing_attention(self, _soon, _after):
         return self.call("needing_attention", [channel(left=2)])
 
     def claim_to_alert(self, _ids):

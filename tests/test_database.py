@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 import connection as connection_module
+import database as database_module
 from conftest import only_postgresql, only_sqlite
 from connection import BadDatabase, DatabaseLost, parse_url
-from database import Database, Written
+from database import Database, Written, pages
 from models import (
     AuditEntry,
     Change,
@@ -1052,6 +1053,27 @@ def test_people_are_told_of_warnings_that_are_new_or_come_near_their_end(rows, d
 def test_the_most_urgent_are_told_of_first(rows, database):
     ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
     assert ids_of(database.needing_attention(NOW)) == [ids[n] for n in (0, 2, 3, 1, 4)]
+
+
+def test_those_to_be_told_of_come_a_page_at_a_time(rows, database):
+    ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
+    first = database.needing_attention(NOW, None, 2)
+    second = database.needing_attention(NOW, Cursor(first[-1].expires_at, first[-1].id), 2)
+    assert ids_of(first + second) == [ids[n] for n in (0, 2, 3, 1)]
+
+
+def test_pages_end_with_the_first_that_is_not_full(monkeypatch):
+    monkeypatch.setattr(database_module, "PAGE_SIZE", 2)
+    rows = [Channel(id=number, name="", ciphertext="") for number in range(5)]
+    asked = []
+
+    def look_up(after):
+        asked.append(after and after.id)
+        begin = 0 if after is None else after.id + 1
+        return rows[begin : begin + 2]
+
+    assert list(pages(look_up)) == rows
+    assert asked == [None, 1, 3]
 
 
 @pytest.fixture

@@ -286,6 +286,26 @@ def test_a_row_that_the_database_refuses_is_told_of_although_the_table_cannot_sa
     assert "the stored token is as it was" in blocks(message)
 
 
+def test_a_row_that_the_database_refuses_is_told_of_behind_a_hundred_old_failures(world, slack):
+    world.env["SLACK_WEBHOOK_URL"] = slack.url
+    known = {"token_status": "warning", "token_error": "undecryptable: no key", "token_alerted_at": world.now}
+    for _ in range(101):
+        world.channel(key=OTHER_KEY, token_expires_at=world.now + days(10), **known)
+    world.channel(name="Bakery North", token_expires_at=world.now + days(12))
+    if world.rows.is_sqlite:
+        world.rows.run(
+            "CREATE TRIGGER no BEFORE INSERT ON token_audit_log WHEN new.event = 'refreshed'"
+            " BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    else:
+        world.rows.run("ALTER TABLE token_audit_log ADD CONSTRAINT full_ CHECK (event <> 'refreshed')")
+    result = world.json()
+    (message,) = slack.messages
+    assert result.counts == {"candidates": 102, "due": 102, "failed": 102}
+    assert message["text"] == "1 WhatsApp line needs attention"
+    assert "*Bakery North (102)*" in blocks(message)
+
+
 # -- output
 
 

@@ -17,6 +17,7 @@ from redact import Secret
 from renewal import Due, Failed, Reason, Renewed, Skipped, Why
 from report import (
     TABLE_HEAD,
+    First,
     Situation,
     compose,
     counts,
@@ -422,7 +423,8 @@ def channel(id_=1, name="Bakery North", *, error="reconnect_required: the sessio
 
 
 def situation(*attention, recovered=(), stopped=None, tally=None, url=None, unwritten=()):
-    return Situation(attention, recovered, stopped, tally or Tally(), NOW, url, unwritten)
+    told, refused = First(list(recovered)), First(list(unwritten))
+    return Situation(attention, told, stopped, tally or Tally(), NOW, url, refused)
 
 
 REFUSED = Failed(
@@ -637,6 +639,17 @@ def test_of_many_channels_the_rest_is_counted(count, unwritten, shown, more):
     message = compose(situation(*map(channel, range(count)), unwritten=(FAILED,) * unwritten), EN)
     assert (len(message.cards), message.more) == (shown, more)
     assert message.rest == (f"… and {more} more" if more else "")
+
+
+def test_what_a_run_itself_tells_is_kept_up_to_a_hundred_and_then_counted():
+    told, refused = First(), First()
+    for number in range(250):
+        told.add(f"Garage ({number})")
+        refused.add(FAILED)
+    message = compose(Situation([channel()], told, None, Tally(), NOW, unwritten=refused), EN)
+    assert (len(told.kept), len(told), len(refused.kept), len(refused)) == (100, 250, 100, 250)
+    assert (message.title, len(message.cards), message.more) == ("251 WhatsApp lines need attention", 45, 206)
+    assert message.summary.endswith("Garage (99) and 150 more.")
 
 
 def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
