@@ -17,9 +17,8 @@ from connection import BadDatabase, DatabaseLost
 from database import Database, pages
 from models import Channel
 from notify import DeliveryError, Target, broadcast
-from renewal import Failed
+from outcomes import Failed, Stopped, Tally
 from report import First, Situation, compose
-from runner import Stopped, Tally
 from words import EN, Words
 
 # A channel that people know about comes up again when this much of its time is left.

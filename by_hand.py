@@ -16,23 +16,14 @@ from typing import Final
 from connection import BadDatabase
 from crypto import KeyRing, SealBroken, Undecryptable
 from database import Database, Written
+from due import Policy
 from layouts import FERNET, Layout
 from models import AuditEntry, Change, Channel, Event, Status
+from opening import WrongKeys
+from outcomes import Failed, Reason, Renewed, failed, renewed
 from redact import Secret
-from renewal import (
-    Bad,
-    Endless,
-    Failed,
-    Good,
-    Policy,
-    Reason,
-    Renewed,
-    Renewer,
-    failed,
-    renewed,
-    with_recovery,
-)
-from runner import WrongKeys
+from renewal import Bad, Endless, Good, Renewer
+from settling import with_recovery
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 TRIES: Final = 5

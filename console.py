@@ -18,8 +18,8 @@ from typing import IO, Any, Final
 import click
 
 from github_actions import harmless, is_github
+from outcomes import Failed, Outcome, Reason, Skipped
 from redact import redact
-from renewal import Failed, Outcome, Reason, Skipped
 from report import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
 
 COLOURS: Final = {

@@ -21,11 +21,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from conditions import Conditions
 from connection import BadDatabase, Connection, DatabaseUrl
 from fleet import HORIZON_DAYS, Fleet, State
 from models import (
-    MAY_PASS,
-    RECONNECT_REQUIRED,
     Change,
     Channel,
     ChannelId,
@@ -34,7 +33,6 @@ from models import (
     Look,
     Status,
     as_channel,
-    as_stored,
     fingerprint,
     plain_id,
 )
@@ -71,6 +69,7 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
+        self._where = Conditions(self._channel, mapping.type, is_sqlite=self._connection.is_sqlite)
         c = self._channel.c
         name, phone = (c[key] if key in c else sa.null().label(key) for key in ("name", "phone_number"))
         self._columns = (
@@ -119,7 +118,7 @@ class Database:
     def candidates(self, after: ChannelId | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of all channels with a token, by id."""
         id_ = self._channel.c.id
-        query = sa.select(*self._columns).where(self._is_candidate()).order_by(id_).limit(limit)
+        query = sa.select(*self._columns).where(self._where.candidate()).order_by(id_).limit(limit)
         if after is not None:
             query = query.where(id_ > after)
         return self._channels(query)
@@ -137,24 +136,24 @@ class Database:
         """Count candidates, due and waiting in one pass."""
         query = sa.select(
             sa.func.count(),
-            sa.func.count(sa.case((self._due(look), 1))),
-            sa.func.count(sa.case((self._waiting(look), 1))),
-        ).where(self._candidate(look))
+            sa.func.count(sa.case((self._where.due(look), 1))),
+            sa.func.count(sa.case((self._where.waiting(look), 1))),
+        ).where(self._where.candidate(look))
         return Counts(*self._connection.run(lambda c, _: tuple(c.execute(query).one())))
 
     def due(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of due channels, the most urgent first. Claims nothing."""
-        return self._page(look, self._due(look), after, limit)
+        return self._page(look, self._where.due(look), after, limit)
 
     def waiting(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of channels that only wait for a reconnect."""
-        return self._page(look, self._waiting(look), after, limit)
+        return self._page(look, self._where.waiting(look), after, limit)
 
     def due_places(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Cursor]:
         """The next page of due channels, as places in the order only: they are claimed a few at a time."""
         c = self._channel.c
         query = self._ordered(sa.select(c.token_expires_at, c.id), after, limit)
-        query = query.where(self._candidate(look), self._due(look))
+        query = query.where(self._where.candidate(look), self._where.due(look))
         return self._connection.run(
             lambda conn, _: [Cursor(at, plain_id(id_)) for at, id_ in conn.execute(query)]
         )
@@ -163,7 +162,8 @@ class Database:
         """Up to `limit` candidates, of the whole table and in no order, that this look does not call due."""
         whole_table = replace(look, ids=None)
         query = sa.select(*self._columns).where(
-            self._candidate(whole_table), sa.not_(sa.and_(self._selected(look), self._due(look)))
+            self._where.candidate(whole_table),
+            sa.not_(sa.and_(self._where.asked_for(look), self._where.due(look))),
         )
         return self._channels(query.limit(limit))
 
@@ -171,13 +171,13 @@ class Database:
         """Those of the `ids` that another run holds at this moment."""
         mine = self._leases
         query = sa.select(*self._columns).where(
-            self._channel.c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._free())
+            self._channel.c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._where.free())
         )
         return self._channels(query)
 
     def claim(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
         """Take those of the `ids` that are still due and free; the most urgent first."""
-        return self._claim(sa.and_(self._candidate(look), self._due(look)), ids)
+        return self._claim(sa.and_(self._where.candidate(look), self._where.due(look)), ids)
 
     def extend(self) -> None:
         """Prolong every claim in hand. One that ran out and was taken by another run stays theirs."""
@@ -245,7 +245,7 @@ class Database:
         c = self._channel.c
         expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
         query = self._ordered(sa.select(*self._columns), after, limit).where(
-            self._is_candidate(),
+            self._where.candidate(),
             c.token_status == Status.WARNING,
             sa.or_(alerted_at.is_(None), sa.and_(expires_at <= soon, alerted_at < expires_at)),
         )
@@ -266,21 +266,21 @@ class Database:
     def in_trouble(self, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of candidates in `warning`, the most urgent first."""
         query = self._ordered(sa.select(*self._columns), after, limit)
-        query = query.where(self._is_candidate(), self._channel.c.token_status == Status.WARNING)
+        query = query.where(self._where.candidate(), self._channel.c.token_status == Status.WARNING)
         return self._channels(query)
 
     def not_in_trouble(self, limit: int) -> list[Channel]:
         """Up to `limit` other candidates, the most urgent first, and last those that never expire."""
         status = sa.func.coalesce(self._channel.c.token_status, "")
         query: sa.Select[Any] = sa.select(*self._columns)
-        query = query.where(self._is_candidate(), status != Status.WARNING)
+        query = query.where(self._where.candidate(), status != Status.WARNING)
         query = self._ordered(query.order_by(status == Status.NEVER_EXPIRES), None, limit)
         return self._channels(query)
 
     def fleet(self, now: datetime, soon: datetime) -> Fleet:
         """The totals of all candidates. `soon` is `now` and the window."""
         expires_at = comparable(self._channel.c.token_expires_at)
-        state = self._state(Look(now, soon, now)).label("state")
+        state = self._where.state(Look(now, soon, now)).label("state")
         states = sa.select(
             state, sa.func.count(), sa.func.min(expires_at, type_=self._channel.c.token_expires_at.type)
         )
@@ -293,8 +293,8 @@ class Database:
         )
 
         def look(connection: sa.Connection, _: int) -> Fleet:
-            found = connection.execute(states.where(self._is_candidate()).group_by(state)).all()
-            ends = connection.execute(days.where(self._is_candidate()).group_by(day)).all()
+            found = connection.execute(states.where(self._where.candidate()).group_by(state)).all()
+            ends = connection.execute(days.where(self._where.candidate()).group_by(day)).all()
             known = [end for name, _, end in found if end is not None and name != State.WAITING]
             return Fleet(
                 states={State(name): count for name, count, _ in found},
@@ -304,117 +304,10 @@ class Database:
 
         return self._connection.run(look)
 
-    # -- conditions
-
-    def _state(self, look: Look) -> sa.ColumnElement[str]:
-        """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
-        status, expires_at = self._channel.c.token_status, comparable(self._channel.c.token_expires_at)
-        return sa.case(
-            (_never_null(self._channel.c.token_fingerprint != self._md5()), State.UNKNOWN),
-            (self._waiting(look), State.WAITING),
-            (status == Status.WARNING, State.WARNING),
-            (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
-            (expires_at.is_(None), State.UNKNOWN),
-            (expires_at < look.expires_before, State.ENDING),
-            else_=State.OK,
-        )
-
-    def _is_candidate(self) -> sa.ColumnElement[bool]:
-        c = self._channel.c
-        conditions = [
-            c.type == self._mapping.type,
-            c.wa_token_encrypted.is_not(None),
-            c.wa_token_encrypted != "",
-        ]
-        if "active" in c:
-            is_boolean = isinstance(c.active.type, sa.Boolean)
-            conditions.append(
-                c.active.is_not(sa.false()) if is_boolean else sa.func.coalesce(c.active, 1) != 0
-            )
-        return sa.and_(*conditions)
-
-    def _holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
-        """Whether a row still holds what was read; nothing is read as an empty text."""
-        stored = self._channel.c.wa_token_encrypted
-        if not ciphertext:
-            return sa.func.coalesce(stored, "") == ""
-        if self._connection.is_sqlite:  # which may hold bytes, or text that is not UTF-8
-            return sa.cast(stored, sa.LargeBinary()) == as_stored(ciphertext)
-        return stored == ciphertext
-
-    def _selected(self, look: Look) -> sa.ColumnElement[bool]:
-        return sa.true() if look.ids is None else self._channel.c.id.in_(look.ids)
-
-    def _candidate(self, look: Look) -> sa.ColumnElement[bool]:
-        return sa.and_(self._is_candidate(), self._selected(look))
-
-    def _due(self, look: Look) -> sa.ColumnElement[bool]:
-        """The rule of `renewal.is_due`, in SQL; never null. A test holds the two together."""
-        if look.everything:
-            return sa.true()
-        c = self._channel.c
-        expires_at = comparable(c.token_expires_at)
-        reasons = sa.or_(
-            expires_at < look.expires_before,
-            comparable(c.last_token_refresh_at) < look.refreshed_before,
-            sa.and_(expires_at.is_(None), sa.func.coalesce(c.token_status, "") != Status.NEVER_EXPIRES),
-            c.token_fingerprint != self._md5(),
-            sa.and_(
-                c.token_status == Status.WARNING, sa.or_(*(self._failed_by(reason) for reason in MAY_PASS))
-            ),
-        )
-        return sa.and_(_never_null(reasons), sa.not_(self._waiting(look)))
-
-    def _waiting(self, look: Look) -> sa.ColumnElement[bool]:
-        """The rule of `renewal.is_waiting`, in SQL; never null, because NOT of null would drop the row."""
-        if look.everything:
-            return sa.false()
-        c = self._channel.c
-        return _never_null(
-            sa.and_(
-                c.token_status == Status.WARNING,
-                self._failed_by(RECONNECT_REQUIRED),
-                c.token_fingerprint == self._md5(),
-                comparable(c.token_expires_at) <= look.now,
-            )
-        )
-
-    def _failed_by(self, reason: str) -> sa.ColumnElement[bool]:
-        error = self._channel.c.token_error
-        return sa.or_(error == reason, error.startswith(reason + ":", autoescape=True))
-
-    def _md5(self) -> sa.ColumnElement[str]:
-        """`fingerprint` of the stored ciphertext: built into PostgreSQL, registered on SQLite."""
-        stored = self._channel.c.wa_token_encrypted
-        return sa.func.md5(
-            sa.cast(stored, sa.LargeBinary() if self._connection.is_sqlite else sa.Text()), type_=sa.Text()
-        )
-
-    def _free(self) -> sa.ColumnElement[bool]:
-        lease = self._channel.c.token_lease_until
-        return sa.func.coalesce(comparable(lease) <= self._clock(lease), sa.true(), type_=sa.Boolean())
-
-    def _clock(self, column: sa.Column[Any], ahead: timedelta = timedelta(0)) -> sa.ColumnElement[Any]:
-        """The database's own time, as `column` holds it, in whole milliseconds.
-
-        Prisma's `timestamp(3)` holds no more, and as a lease is recognised by its exact time, a digit that
-        is lost would orphan it.
-        """
-        kind: Any = column.type
-        if self._connection.is_sqlite:
-            text = sa.func.strftime("%Y-%m-%d %H:%M:%f", "now", f"{ahead.total_seconds():+.3f} seconds")
-            return sa.type_coerce(text + "000", kind)
-        now = sa.func.statement_timestamp()
-        if not kind.timezone:
-            now = sa.func.timezone("UTC", now)
-        return sa.type_coerce(
-            sa.func.date_trunc("milliseconds", now) + sa.literal(ahead, sa.Interval()), kind
-        )
+    # -- statements
 
     def _lease_end(self) -> sa.ColumnElement[Any]:
-        return self._clock(self._channel.c.token_lease_until, self._lease)
-
-    # -- statements
+        return self._where.clock(self._channel.c.token_lease_until, self._lease)
 
     def _ordered(self, query: sa.Select[Any], after: Cursor | None, limit: int | None) -> sa.Select[Any]:
         """The order of urgency, from behind a place in it on."""
@@ -430,7 +323,9 @@ class Database:
     def _page(
         self, look: Look, which: sa.ColumnElement[bool], after: Cursor | None, limit: int
     ) -> list[Channel]:
-        query = self._ordered(sa.select(*self._columns), after, limit).where(self._candidate(look), which)
+        query = self._ordered(sa.select(*self._columns), after, limit).where(
+            self._where.candidate(look), which
+        )
         return self._channels(query)
 
     def _channels(self, query: sa.Select[Any]) -> list[Channel]:
@@ -441,7 +336,7 @@ class Database:
         """Every write of ours to the channel table begins here: `updated_at` is set if it is mapped."""
         statement = sa.update(self._channel).values(values)
         if (updated_at := self._channel.c.get("updated_at")) is not None:
-            statement = statement.values({updated_at: self._clock(updated_at)})
+            statement = statement.values({updated_at: self._where.clock(updated_at)})
         return statement
 
     def _claim(self, which: sa.ColumnElement[bool], ids: Iterable[ChannelId]) -> list[Channel]:
@@ -449,7 +344,7 @@ class Database:
         # As a CTE, because the planner might otherwise run a locking sub-select more than once.
         free = (
             sa.select(c.id)
-            .where(c.id.in_(list(ids)), which, self._free())
+            .where(c.id.in_(list(ids)), which, self._where.free())
             .with_for_update(skip_locked=True)
             .cte("free")
         )
@@ -475,7 +370,7 @@ class Database:
         if change.ciphertext == change.channel.ciphertext:
             del values[c.wa_token_encrypted]
         statement = self._update(values | self._give_back(id_))
-        unchanged = sa.and_(c.id == id_, self._holds(change.channel.ciphertext))
+        unchanged = sa.and_(c.id == id_, self._where.holds(change.channel.ciphertext))
         if connection.execute(statement.where(unchanged)).rowcount == 0:
             if self._has_landed(connection, change):
                 return Written.WRITTEN
@@ -492,7 +387,7 @@ class Database:
             if key in c:
                 values[c[key]] = value
         if "updated_at" in c:
-            values[c.updated_at] = self._clock(c.updated_at)
+            values[c.updated_at] = self._where.clock(c.updated_at)
         connection.execute(sa.insert(self._channel).values(values))
         self._log(connection, change)
         if not self._connection.is_sqlite and isinstance(change.channel.id, int):
@@ -566,10 +461,6 @@ def pages(look_up: Callable[[Cursor | None], list[Channel]]) -> Iterator[Channel
         if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
             break
         after = Cursor(page[-1].expires_at, page[-1].id)
-
-
-def _never_null(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    return sa.func.coalesce(condition, sa.false(), type_=sa.Boolean())
 
 
 def _fetch(statement: sa.Executable) -> Callable[[sa.Connection, int], Sequence[Any]]:

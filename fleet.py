@@ -11,8 +11,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Final
 
+from due import is_waiting
 from models import Channel, Status
-from renewal import is_waiting
 
 HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today ends on the last of them
 
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
-    """The state of a line. `soon` is `now` and the window. `Database.fleet` says the same in SQL.
+    """The state of a line. `soon` is `now` and the window. `Conditions.state` says the same in SQL.
 
     After a reconnect nothing is known until Meta has been asked: what the row says is of another token.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models import Channel, Status
-from renewal import Failed, Outcome, Reason, Renewed, Skipped
+from outcomes import Failed, Outcome, Reason, Renewed, Skipped
 
 ENOUGH: Final = 10  # channels with the same trouble before it is taken for everybody's
 

@@ -9,13 +9,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import click
@@ -26,18 +25,23 @@ from by_hand import NotPossible, Store, find_slot, read_token
 from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from console import Console
 from database import Database
+from due import Policy
 from graph_errors import AppRejected, RateLimited
 from meta_client import Interrupted, MetaClient
 from models import ChannelId
 from notify import Slack, Target
-from page import SUFFIXES, View
+from opening import Ledger, Scope, WrongKeys, preview
+from options import Options
+from outcomes import Failed, Outcome, Reason, Renewed, Skipped, Stopped, Tally
+from page import View
 from preflight import Finding, bad_settings, preflight
-from renewal import Failed, Outcome, Policy, Reason, Renewed, Renewer, Skipped
+from renewal import Renewer
 from report import First, counts, finding_line, label, preview_summary, summary, timestamp
-from runner import Ledger, Run, Scope, Stop, Stopped, Tally, WrongKeys, preview
+from runner import Run
 from settings import BadSettings, Settings, read_environment
 from status_reports import write_reports
 from step_summary import Ending
+from stopping import Stop, caught_signals
 from watch import Watchers
 from words import EN, Words
 
@@ -59,48 +63,6 @@ class Exit(IntEnum):
 
 class UsageProblem(Exception):
     """The options do not fit the database. One line: what is wrong and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line."""
-
-    dry_run: bool
-    force: bool
-    audit: bool
-    yes: bool
-    check: bool
-    set_token: str | None
-    name: str | None
-    channel: tuple[str, ...]
-    limit: int | None
-    workers: int | None
-    report: tuple[Path, ...]
-    as_json: bool
-    env_file: Path | None
-    verbose: bool
-    quiet: bool
-    log_format: str
-
-    def clash(self) -> str | None:
-        """Which options do not go together, in a sentence, or None."""
-        run = {
-            "--dry-run": self.dry_run,
-            "--force": self.force,
-            "--audit": self.audit,
-            "--channel": bool(self.channel),
-            "--limit": self.limit is not None,
-            "--report": bool(self.report),
-        }
-        alone = {"--check": self.check, "--set-token": self.set_token is not None}
-        modes = [name for name, given in alone.items() if given]
-        if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
-            return f"{modes[0]} stands alone: leave out {', '.join(others)}."
-        if self.name is not None and self.set_token is None:
-            return "--name goes with --set-token."
-        if strange := [str(path) for path in self.report if path.suffix.lower() not in SUFFIXES]:
-            return f"--report {strange[0]}: its name must end in {' or '.join(SUFFIXES)}."
-        return None
 
 
 class Program:
@@ -414,18 +376,3 @@ def is_meant(question: str) -> bool:
         return click.confirm(f"{question}. Go on?", err=True)
     except click.Abort:
         return False
-
-
-@contextmanager
-def caught_signals(tell: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM are passed on to `tell` instead of ending the process."""
-
-    def handler(number: int, _frame: FrameType | None) -> None:
-        tell(number)
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

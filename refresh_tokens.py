@@ -16,7 +16,8 @@ from typing import Any, Final, TextIO
 
 import click
 
-from program import MANY, Exit, Options, Program
+from options import Options
+from program import MANY, Exit, Program
 from redact import RedactingFormatter, RedactingJsonFormatter
 from settings import MAX_WORKERS
 

@@ -11,10 +11,9 @@ from urllib.parse import quote
 
 from models import Channel, ChannelId
 from notify import Card, Message
+from outcomes import Due, Failed, Outcome, Reason, Renewed, Skipped, Stopped, Tally
 from preflight import Finding
 from redact import one_line, redact
-from renewal import Due, Failed, Outcome, Reason, Renewed, Skipped
-from runner import Stopped, Tally
 from words import (
     AND_MORE,
     AND_OTHERS,

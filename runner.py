@@ -9,147 +9,34 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from itertools import islice
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import PAGE_SIZE, Database, Written, pages
+from database import PAGE_SIZE, Database, Written
+from due import is_due
 from graph_errors import AppRejected, RateLimited
 from jury import ENOUGH, Jury, counts_as_new
 from meta_client import Interrupted
 from models import Change, Channel, ChannelId, Cursor, Look, fingerprint
+from opening import Ledger, Scope, open_run
+from outcomes import Failed, Outcome, Reason, Stopped, Tally, failed, skipped
 from redact import Secret
-from renewal import (
-    Bad,
-    Claimed,
-    Due,
-    Extended,
-    Failed,
-    Outcome,
-    Reason,
-    Renewed,
-    Renewer,
-    Settled,
-    Skipped,
-    Verdict,
-    Why,
-    failed,
-    is_due,
-    settle,
-    skipped,
-)
+from renewal import Bad, Extended, Renewer, Verdict
+from settling import Claimed, Settled, settle
+from stopping import WAKE_SECONDS, Stop
 
 logger = logging.getLogger(__name__)
 
-OTHERS_TRIED: Final = 1000
 BATCH: Final = 64
-WAKE_SECONDS: Final = 0.2
 REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and are claimed later
-
-
-class Stop:
-    """A request to stop, which a signal handler may make at any moment: so there is no lock in it.
-
-    `threading.Event` has one, and a second signal that comes while the first is handled would wait for it
-    for ever.
-    """
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        """Ask for the end."""
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        """Whether the end was asked for."""
-        return self._is_set
-
-    def wait(self, seconds: float) -> bool:
-        """Wait so long, or until the end is asked for. Gives whether it was."""
-        until = monotonic() + seconds
-        while not self._is_set and (left := until - monotonic()) > 0:
-            sleep(min(left, WAKE_SECONDS))
-        return self._is_set
-
-
-class WrongKeys(Exception):
-    """No stored token opens with the key ring: it is the key that is wrong, so nothing was touched."""
-
-    @classmethod
-    def of_all(cls) -> WrongKeys:
-        """The error in the one wording that there is."""
-        return cls(
-            "TOKEN_ENCRYPTION_KEY opens none of the stored tokens, so the key is wrong and not the tokens; "
-            "give the key that the application encrypts with. Nothing was changed"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Why a run ended before all due channels were reached."""
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which channels a run is asked for, and how many at once."""
-
-    look: Look
-    limit: int | None = None
-    workers: int = 16
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the channels of a run. `due` is the sum of what follows it, but for `waiting`."""
-
-    candidates: int = 0
-    due: int = 0
-    renewed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    waiting: int = 0
-    left: int = 0
-    reasons: Counter[Reason] = field(default_factory=Counter)  # of those skipped
-    causes: Counter[Reason] = field(default_factory=Counter)  # of those failed
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one channel."""
-        match outcome:
-            case Renewed():
-                self.renewed += 1
-            case Failed():
-                self.failed += 1
-                self.causes[outcome.reason] += 1
-            case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
-                self.waiting += 1
-            case Skipped():
-                self.skipped += 1
-                self.reasons[outcome.reason] += 1
-            case _:  # a dry run only says what is due
-                pass
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """Who is told what: the counts before anything is touched, and then each outcome, in the main thread.
-
-    `begin` may raise to prevent the run; the tally it is given goes on counting while the run works.
-    """
-
-    begin: Callable[[Tally], None]
-    outcome: Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +56,6 @@ class Done:
     verdict: Verdict | None = None
     settled: tuple[Settled, ...] = ()
     error: AppRejected | RateLimited | Interrupted | None = None
-
-
-def preview(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
-    """A dry run: every due channel and why, the unreadable ones as failed. Writes nothing and calls nobody.
-
-    Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
-    """
-    tally = _open_run(database, keys, scope, ledger)
-    for channel in islice(pages(partial(database.due, scope.look)), scope.limit):
-        outcome = _foresee(channel, keys, scope.look)
-        tally.add(outcome)
-        ledger.outcome(outcome)
-    tally.left = max(tally.due - scope.limit, 0) if scope.limit else 0
-    return tally
 
 
 class Run:
@@ -218,7 +91,7 @@ class Run:
         """
         self._scope = scope
         self._ledger = ledger
-        self.tally = _open_run(self._database, self._keys, scope, ledger)
+        self.tally = open_run(self._database, self._keys, scope, ledger)
         pool = ThreadPoolExecutor(scope.workers, thread_name_prefix="worker")
         try:
             # Where nothing is due, another look at a large table would take as long as counting did.
@@ -486,54 +359,6 @@ class Run:
         self._reached += 1
         self.tally.add(outcome)
         self._ledger.outcome(outcome)
-
-
-def _open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
-    """Count, make sure of the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
-    counts = database.count(scope.look)
-    if counts.due > 1:
-        _check_keys(database, keys, scope.look)
-    tally = Tally(candidates=counts.candidates, due=counts.due)
-    ledger.begin(tally)
-    for channel in pages(partial(database.waiting, scope.look)) if counts.waiting else ():
-        detail = (channel.error or "").partition(": ")[2]
-        outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
-        tally.add(outcome)
-        ledger.outcome(outcome)
-    return tally
-
-
-def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
-    """Make sure that the keys open at least one token. One is enough, so usually one is tried."""
-
-    def opens(channel: Channel) -> bool:
-        try:
-            keys.open(channel.ciphertext)
-        except Undecryptable:
-            return False
-        return True
-
-    if any(map(opens, pages(partial(database.due, look)))) or any(
-        map(opens, database.others(look, OTHERS_TRIED))
-    ):
-        return
-    raise WrongKeys.of_all()
-
-
-def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
-    """What a dry run says of a due channel."""
-    try:
-        keys.open(channel.ciphertext)
-    except Undecryptable as error:
-        return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
-    return Due(
-        id=channel.id,
-        name=channel.name,
-        phone_number=channel.phone_number,
-        expires_at=channel.expires_at,
-        expires_at_before=channel.expires_at,
-        why=is_due(channel, look) or Why.ASKED_FOR,
-    )
 
 
 def _comes_again(channel: Channel, change: Change, look: Look) -> bool:

@@ -10,10 +10,9 @@ from itertools import chain
 from typing import Final
 
 from github_actions import MAX_ANNOTATIONS, Annotation, Level
+from outcomes import Failed, Reason, Stopped, Tally
 from redact import one_line, redact
-from renewal import Failed, Reason
 from report import counts, label, preview_summary
-from runner import Stopped, Tally
 from words import EN
 
 MAX_TABLE_BYTES: Final = 500_000  # half of what a step may have: others write to its summary, too

@@ -18,9 +18,8 @@ from connection import BadDatabase, DatabaseLost
 from fleet import Fleet
 from github_actions import SummaryFull, annotate, append_summary, is_github, masks
 from heartbeat import Heartbeat
-from renewal import Reason
+from outcomes import Reason, Tally
 from report import summary
-from runner import Tally
 from settings import Settings
 from step_summary import Ending, markdown, notes
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from babel.dates import format_date, format_datetime
 
-from renewal import Reason
+from outcomes import Reason
 
 
 class Language(StrEnum):

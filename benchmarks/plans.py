@@ -15,7 +15,7 @@ from benchmarks.figures import FULL
 from benchmarks.stage import Table, postgresql
 from connection import parse_url
 from database import Database
-from renewal import Policy
+from due import Policy
 from tables import TableMap
 
 

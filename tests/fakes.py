@@ -1,4 +1,4 @@
-"""A Meta without HTTP, for tests of what is made of its answers."""
+"""A Meta without HTTP, for tests of what is made of its answers; and a channel without a database."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meta_client import Exchanged, Inspection
+from models import Channel
 from redact import Secret
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -15,6 +16,12 @@ SCOPES = frozenset({"whatsapp_business_management", "whatsapp_business_messaging
 
 def days(count: float) -> timedelta:
     return timedelta(days=count)
+
+
+def channel(**fields: Any) -> Channel:
+    """A healthy channel, unless told otherwise."""
+    fields = {"expires_at": NOW + days(40), "refreshed_at": NOW - days(20), "status": "ok"} | fields
+    return Channel(**{"id": 1, "name": "Bakery North", "ciphertext": "cipher"} | fields)
 
 
 def inspection(*, age: float | None = 50, lives: float | None = 10, **fields: Any) -> Inspection:

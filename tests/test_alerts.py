@@ -13,9 +13,8 @@ from alerts import Ended, Style, is_news, send_alerts
 from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
 from notify import DeliveryError
-from renewal import Failed, Reason
+from outcomes import Failed, Reason, Stopped, Tally
 from report import First
-from runner import Stopped, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 ERROR = "reconnect_required: the session was invalidated"

@@ -18,9 +18,10 @@ import pytest
 
 import console as module
 from console import COLOURS, SHOW_CURSOR, Console
+from due import Why
+from outcomes import Due, Failed, Reason, Renewed, Skipped
 from preflight import Finding
 from redact import Secret
-from renewal import Due, Failed, Reason, Renewed, Skipped, Why
 from report import TABLE_HEAD, finding_line, outcome_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -354,7 +355,7 @@ import sys
 from datetime import UTC, datetime
 from console import Console
 from refresh_tokens import flush_or_forget
-from renewal import Renewed
+from outcomes import Renewed
 console = Console(as_json={as_json}, quiet=False, dry_run=False, now=datetime(2026, 12, 1, tzinfo=UTC))
 sys.stdin.read()
 for number in range(5000):

@@ -18,6 +18,7 @@ import database as database_module
 from conftest import only_postgresql, only_sqlite
 from connection import BadDatabase, DatabaseLost, parse_url
 from database import Database, Written, pages
+from due import is_due, is_waiting
 from models import (
     AuditEntry,
     Change,
@@ -29,7 +30,6 @@ from models import (
     Status,
     fingerprint,
 )
-from renewal import is_due, is_waiting
 from tables import TableMap
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)

@@ -11,10 +11,11 @@ from uuid import UUID
 
 import pytest
 
+from due import Why
 from models import Channel
 from notify import Card, Message
+from outcomes import Due, Failed, Reason, Renewed, Skipped, Stopped, Tally
 from redact import Secret
-from renewal import Due, Failed, Reason, Renewed, Skipped, Why
 from report import (
     TABLE_HEAD,
     First,
@@ -29,7 +30,6 @@ from report import (
     table_row,
     timestamp,
 )
-from runner import Stopped, Tally
 from words import ADVICE, EN, Language, Words
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)

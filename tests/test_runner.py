@@ -14,14 +14,17 @@ import runner
 from connection import BadDatabase, DatabaseLost, parse_url
 from crypto import KeyRing, SealBroken
 from database import Database
+from due import Policy, Why, is_due, is_waiting
 from fakes import FakeMeta, exchanged, inspection
 from graph_errors import AppRejected, RateLimited, Unavailable
-from jury import Jury, counts_as_new
 from meta_client import Interrupted
-from models import Channel, fingerprint
-from renewal import Due, Failed, Policy, Reason, Renewed, Renewer, Skipped, Why, is_due, is_waiting
+from models import fingerprint
+from opening import Ledger, Scope, WrongKeys, preview
+from outcomes import Reason
+from renewal import Renewer
 from rows import Rows
-from runner import Ledger, Run, Scope, Stop, Tally, WrongKeys, preview
+from runner import Run
+from stopping import Stop
 from tables import TableMap
 from world import KEY, days, fernet
 
@@ -80,94 +83,6 @@ def fleet(database_url):
     made = Fleet(database_url)
     yield made
     made.database.close()
-
-
-# -- the jury
-
-
-def failed(reason):
-    return Failed(id=1, name="x", reason=reason, detail="x")
-
-
-def channel(status=None, error=None):
-    return Channel(1, "x", "cipher", status=status, error=error)
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "reason", "counts"),
-    [
-        ("ok", None, Reason.RECONNECT_REQUIRED, True),
-        (None, None, Reason.RECONNECT_REQUIRED, False),
-        ("warning", "unavailable: x", Reason.RECONNECT_REQUIRED, False),
-        ("warning", "unavailable: x", Reason.UNAVAILABLE, False),
-        ("warning", "reconnect_required: x", Reason.UNAVAILABLE, True),
-        (None, None, Reason.UNAVAILABLE, True),
-        ("ok", None, Reason.UNDECRYPTABLE, False),
-        ("ok", None, Reason.WRITE_FAILED, True),
-    ],
-)
-def test_only_new_failures_count_as_systemic(status, error, reason, counts):
-    assert counts_as_new(channel(status, error), reason) is counts
-
-
-def test_ten_new_failures_with_one_reason_are_systemic_and_nine_or_mixed_ones_are_not():
-    jury = Jury()
-    seen = []
-    for reason in [Reason.UNAVAILABLE] * 9 + [Reason.UNEXPECTED_ANSWER] * 9 + [Reason.UNAVAILABLE]:
-        jury.judge(channel(), failed(reason))
-        seen.append(jury.systemic)
-    assert seen == [None] * 18 + [Reason.UNAVAILABLE]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "clears"),
-    [
-        (Renewed(id=1, name="x"), True),
-        (Skipped(id=1, name="x", reason=Reason.CLOCK_CORRECTED), True),
-        (Skipped(id=1, name="x", reason=Reason.NEVER_EXPIRES), True),
-        (Skipped(id=1, name="x", reason=Reason.REPLACED_MEANWHILE), False),
-        (failed(Reason.RECONNECT_REQUIRED), False),
-    ],
-)
-def test_one_success_clears_the_suspicion_that_all_fail(outcome, clears):
-    jury = Jury()
-    for _ in range(10):
-        jury.judge(channel(), failed(Reason.UNAVAILABLE))
-    jury.judge(channel("ok"), outcome)
-    assert (jury.systemic is None) is clears
-
-
-@pytest.mark.parametrize(
-    ("outcome", "through"),
-    [
-        (Renewed(id=1, name="x"), True),
-        (Skipped(id=1, name="x", reason=Reason.CLOCK_CORRECTED), True),
-        (failed(Reason.RECONNECT_REQUIRED), True),
-        (failed(Reason.MISSING_PERMISSION), True),
-        (failed(Reason.NOT_EXTENDED), True),
-        (failed(Reason.UNAVAILABLE), False),
-        (failed(Reason.UNEXPECTED_ANSWER), False),
-        (failed(Reason.UNDECRYPTABLE), False),
-    ],
-)
-def test_an_answer_about_the_channel_itself_shows_that_meta_accepts_the_app(outcome, through):
-    jury = Jury(refused=10)
-    jury.hear(outcome)
-    assert jury.suspects_app is not through
-
-
-def test_a_tally_counts_each_kind_once():
-    tally = Tally()
-    for outcome in [
-        Renewed(id=1, name="x"),
-        failed(Reason.UNAVAILABLE),
-        Skipped(id=1, name="x", reason=Reason.WAITING_FOR_RECONNECT),
-        Skipped(id=1, name="x", reason=Reason.NEVER_EXPIRES),
-        Due(id=1, name="x", why=Why.OLD),
-    ]:
-        tally.add(outcome)
-    assert (tally.renewed, tally.failed, tally.waiting, tally.skipped) == (1, 1, 1, 1)
-    assert tally.reasons == {Reason.NEVER_EXPIRES: 1}
 
 
 # -- SQL and Python agree on what is due
@@ -468,18 +383,6 @@ def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
     for number in range(6):
         fleet.channel(f"t{number:02}")
     assert (fleet.run(), sizes) == (None, [1] * 6)
-
-
-def test_a_request_to_stop_ends_every_wait_and_may_interrupt_itself():
-    stop = Stop()
-    before = stop.wait(0.001)
-    done = []
-    waiting = threading.Thread(target=lambda: done.append(stop.wait(600)))
-    waiting.start()
-    stop.set()
-    stop.set()
-    waiting.join(30)
-    assert (before, done, stop.wait(600), stop.is_set()) == (False, [True], True, True)
 
 
 # -- a table that others work on, too

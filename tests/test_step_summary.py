@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from fakes import NOW, days
 from github_actions import MAX_ANNOTATIONS, MAX_SUMMARY_BYTES, Annotation, Level
+from outcomes import Failed, Reason, Stopped, Tally
 from redact import Secret, redact
-from renewal import Failed, Reason
-from runner import Stopped, Tally
 from step_summary import Ending, escape, markdown, notes
 
 

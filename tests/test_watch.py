@@ -19,8 +19,7 @@ from fleet import Fleet, State
 from github_actions import MAX_SUMMARY_BYTES
 from listener import Hang, listening
 from metrics import CHANNELS, DURATION, LAST_RUN, LAST_SUCCESS, OUTCOMES, SOONEST
-from renewal import Reason
-from runner import Tally
+from outcomes import Reason, Tally
 from sandbox.graph import Reply
 from watch import FAILURES, SKIPS, outcomes
 from world import KEY, OTHER_KEY, ROOT, days

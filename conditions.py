@@ -1,0 +1,136 @@
+"""Which rows: every condition on the channel table, in SQL, for PostgreSQL and SQLite alike.
+
+The rules are those of `due.py` and `fleet.py`, where they are said of values; tests hold each pair
+together. None of them is ever null where NOT is put before it: NOT of null would drop the row.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from fleet import State
+from models import MAY_PASS, RECONNECT_REQUIRED, Look, Status, as_stored
+from tables import comparable
+
+
+class Conditions:
+    """Conditions on one channel table, as `reflect` found it."""
+
+    def __init__(self, table: sa.Table, type_: str, *, is_sqlite: bool) -> None:
+        self._table = table
+        self._type = type_
+        self._is_sqlite = is_sqlite
+
+    def candidate(self, look: Look | None = None) -> sa.ColumnElement[bool]:
+        """Whether a row is a WhatsApp channel with a token, not inactive, and one of those asked for."""
+        c = self._table.c
+        conditions = [
+            c.type == self._type,
+            c.wa_token_encrypted.is_not(None),
+            c.wa_token_encrypted != "",
+        ]
+        if "active" in c:
+            is_boolean = isinstance(c.active.type, sa.Boolean)
+            conditions.append(
+                c.active.is_not(sa.false()) if is_boolean else sa.func.coalesce(c.active, 1) != 0
+            )
+        if look:
+            conditions.append(self.asked_for(look))
+        return sa.and_(*conditions)
+
+    def asked_for(self, look: Look) -> sa.ColumnElement[bool]:
+        """Whether a row is among those that the look names, if it names any."""
+        return sa.true() if look.ids is None else self._table.c.id.in_(look.ids)
+
+    def due(self, look: Look) -> sa.ColumnElement[bool]:
+        """The rule of `due.is_due`, in SQL; never null. A test holds the two together."""
+        if look.everything:
+            return sa.true()
+        c = self._table.c
+        expires_at = comparable(c.token_expires_at)
+        reasons = sa.or_(
+            expires_at < look.expires_before,
+            comparable(c.last_token_refresh_at) < look.refreshed_before,
+            sa.and_(expires_at.is_(None), sa.func.coalesce(c.token_status, "") != Status.NEVER_EXPIRES),
+            c.token_fingerprint != self._md5(),
+            sa.and_(
+                c.token_status == Status.WARNING, sa.or_(*(self._failed_by(reason) for reason in MAY_PASS))
+            ),
+        )
+        return sa.and_(_never_null(reasons), sa.not_(self.waiting(look)))
+
+    def waiting(self, look: Look) -> sa.ColumnElement[bool]:
+        """The rule of `due.is_waiting`, in SQL; never null, because NOT of null would drop the row."""
+        if look.everything:
+            return sa.false()
+        c = self._table.c
+        return _never_null(
+            sa.and_(
+                c.token_status == Status.WARNING,
+                self._failed_by(RECONNECT_REQUIRED),
+                c.token_fingerprint == self._md5(),
+                comparable(c.token_expires_at) <= look.now,
+            )
+        )
+
+    def state(self, look: Look) -> sa.ColumnElement[str]:
+        """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
+        status, expires_at = self._table.c.token_status, comparable(self._table.c.token_expires_at)
+        return sa.case(
+            (_never_null(self._table.c.token_fingerprint != self._md5()), State.UNKNOWN),
+            (self.waiting(look), State.WAITING),
+            (status == Status.WARNING, State.WARNING),
+            (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
+            (expires_at.is_(None), State.UNKNOWN),
+            (expires_at < look.expires_before, State.ENDING),
+            else_=State.OK,
+        )
+
+    def holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
+        """Whether a row still holds what was read; nothing is read as an empty text."""
+        stored = self._table.c.wa_token_encrypted
+        if not ciphertext:
+            return sa.func.coalesce(stored, "") == ""
+        if self._is_sqlite:  # which may hold bytes, or text that is not UTF-8
+            return sa.cast(stored, sa.LargeBinary()) == as_stored(ciphertext)
+        return stored == ciphertext
+
+    def free(self) -> sa.ColumnElement[bool]:
+        """Whether nobody holds a row, or no longer: a lease runs out by the database's own clock."""
+        lease = self._table.c.token_lease_until
+        return sa.func.coalesce(comparable(lease) <= self.clock(lease), sa.true(), type_=sa.Boolean())
+
+    def clock(self, column: sa.Column[Any], ahead: timedelta = timedelta(0)) -> sa.ColumnElement[Any]:
+        """The database's own time, as `column` holds it, in whole milliseconds.
+
+        Prisma's `timestamp(3)` holds no more, and as a lease is recognised by its exact time, a digit that
+        is lost would orphan it.
+        """
+        kind: Any = column.type
+        if self._is_sqlite:
+            text = sa.func.strftime("%Y-%m-%d %H:%M:%f", "now", f"{ahead.total_seconds():+.3f} seconds")
+            return sa.type_coerce(text + "000", kind)
+        now = sa.func.statement_timestamp()
+        if not kind.timezone:
+            now = sa.func.timezone("UTC", now)
+        return sa.type_coerce(
+            sa.func.date_trunc("milliseconds", now) + sa.literal(ahead, sa.Interval()), kind
+        )
+
+    def _failed_by(self, reason: str) -> sa.ColumnElement[bool]:
+        error = self._table.c.token_error
+        return sa.or_(error == reason, error.startswith(reason + ":", autoescape=True))
+
+    def _md5(self) -> sa.ColumnElement[str]:
+        """`fingerprint` of the stored ciphertext: built into PostgreSQL, registered on SQLite."""
+        stored = self._table.c.wa_token_encrypted
+        return sa.func.md5(
+            sa.cast(stored, sa.LargeBinary() if self._is_sqlite else sa.Text()), type_=sa.Text()
+        )
+
+
+def _never_null(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.func.coalesce(condition, sa.false(), type_=sa.Boolean())

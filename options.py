@@ -1,0 +1,50 @@
+"""The command line as one value, and which of its options go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from page import SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    dry_run: bool
+    force: bool
+    audit: bool
+    yes: bool
+    check: bool
+    set_token: str | None
+    name: str | None
+    channel: tuple[str, ...]
+    limit: int | None
+    workers: int | None
+    report: tuple[Path, ...]
+    as_json: bool
+    env_file: Path | None
+    verbose: bool
+    quiet: bool
+    log_format: str
+
+    def clash(self) -> str | None:
+        """Which options do not go together, in a sentence, or None."""
+        run = {
+            "--dry-run": self.dry_run,
+            "--force": self.force,
+            "--audit": self.audit,
+            "--channel": bool(self.channel),
+            "--limit": self.limit is not None,
+            "--report": bool(self.report),
+        }
+        alone = {"--check": self.check, "--set-token": self.set_token is not None}
+        modes = [name for name, given in alone.items() if given]
+        if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
+            return f"{modes[0]} stands alone: leave out {', '.join(others)}."
+        if self.name is not None and self.set_token is None:
+            return "--name goes with --set-token."
+        if strange := [str(path) for path in self.report if path.suffix.lower() not in SUFFIXES]:
+            return f"--report {strange[0]}: its name must end in {' or '.join(SUFFIXES)}."
+        return None

@@ -1,0 +1,164 @@
+"""What a verdict on a token means for a row that holds it: what to write over it, and what to say of it.
+
+Pure, but for the encryption: here a new token goes into the layout that its row had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, assert_never
+
+from crypto import KeyRing, SealBroken
+from layouts import Layout
+from models import ERROR_LENGTH, AuditEntry, Change, Channel, Event, Status
+from outcomes import NEEDS_A_PERSON, Outcome, Reason, failed, has_recovered, renewed, skipped
+from renewal import Bad, Endless, Extended, Good, Verdict
+
+REFRESHED: Final = "Token refreshed automatically"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A channel that this run has claimed, and the layout in which its token was written."""
+
+    channel: Channel
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What to write for one channel (None: nothing) and what to say of it once that is done."""
+
+    channel: Channel
+    outcome: Outcome
+    change: Change | None = field(default=None, repr=False)
+
+
+def settle(verdict: Verdict, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+    """What a verdict means for one of the channels that hold the token."""
+    channel = claimed.channel
+    match verdict:
+        case Extended():
+            return _settle_extended(verdict, claimed, keys, now)
+        case Good(end, issued_at):
+            return _settle_good(channel, end, issued_at, now)
+        case Endless():
+            return _settle_endless(channel, now)
+        case Bad():
+            return _settle_bad(verdict, channel, now)
+        case _:
+            assert_never(verdict)
+
+
+def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+    channel = claimed.channel
+    if claimed.layout is None:
+        raise ValueError("a channel whose token was not decrypted cannot get a new one")
+    try:
+        ciphertext = keys.seal(verdict.token, claimed.layout)
+    except SealBroken as error:
+        return Settled(channel, failed(channel, Reason.WRITE_FAILED, str(error), channel.expires_at))
+    refreshed = AuditEntry(Event.REFRESHED, REFRESHED, None, channel.expires_at, verdict.end)
+    if verdict.lacking:
+        reason = Reason.MISSING_PERMISSION
+        lacking = AuditEntry(Event.FAILED, verdict.lacking, reason, channel.expires_at, verdict.end)
+        change = Change(
+            channel,
+            now,
+            ciphertext,
+            Status.WARNING,
+            expires_at=verdict.end,
+            refreshed_at=now,
+            error=error_text(reason, verdict.lacking),
+            clear_alert=_is_news(channel, reason),
+            audit=(refreshed, lacking),
+        )
+        return Settled(channel, failed(channel, reason, verdict.lacking, verdict.end), change)
+    change = Change(
+        channel,
+        now,
+        ciphertext,
+        Status.NEVER_EXPIRES if verdict.end is None else Status.OK,
+        expires_at=verdict.end,
+        refreshed_at=now,
+        clear_alert=True,
+        audit=with_recovery(channel, refreshed),
+    )
+    return Settled(channel, renewed(channel, verdict.end), change)
+
+
+def _settle_good(
+    channel: Channel, end: datetime | None, issued_at: datetime | None, now: datetime
+) -> Settled:
+    refreshed_at = issued_at or (None if channel.replaced else channel.refreshed_at)
+    was_right = (channel.expires_at, channel.refreshed_at) == (end, refreshed_at)
+    day = f"until {end:%Y-%m-%d}" if end else "for an unknown time"
+    detail = f"the token is good {day}"
+    corrected = AuditEntry(Event.CLOCK_CORRECTED, detail, Reason.CLOCK_CORRECTED, channel.expires_at, end)
+    change = Change(
+        channel,
+        now,
+        channel.ciphertext,
+        Status.OK,
+        expires_at=end,
+        refreshed_at=refreshed_at,
+        clear_alert=True,
+        audit=with_recovery(channel, *([] if was_right else [corrected])),
+    )
+    outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, end, recovered=has_recovered(channel))
+    return Settled(channel, outcome, change)
+
+
+def _settle_endless(channel: Channel, now: datetime) -> Settled:
+    detail = "Meta says that this token never expires"
+    entry = AuditEntry(Event.NEVER_EXPIRES, detail, None, channel.expires_at)
+    change = Change(
+        channel,
+        now,
+        channel.ciphertext,
+        Status.NEVER_EXPIRES,
+        expires_at=None,
+        refreshed_at=now,  # so that it is looked at again when it would be old
+        clear_alert=True,
+        audit=with_recovery(channel, entry),
+    )
+    outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=has_recovered(channel))
+    return Settled(channel, outcome, change)
+
+
+def _settle_bad(verdict: Bad, channel: Channel, now: datetime) -> Settled:
+    recorded = None if channel.replaced else channel.expires_at
+    end = verdict.end or recorded
+    if end is None and verdict.reason is Reason.RECONNECT_REQUIRED:
+        end = now  # dead, and nobody knows since when: from now on it waits for its customer
+    change = Change(
+        channel,
+        now,
+        channel.ciphertext,
+        Status.WARNING,
+        expires_at=end,
+        refreshed_at=verdict.issued_at or (None if channel.replaced else channel.refreshed_at),
+        error=error_text(verdict.reason, verdict.detail),
+        clear_alert=_is_news(channel, verdict.reason),
+        audit=(AuditEntry(Event.FAILED, verdict.detail, verdict.reason, channel.expires_at, end),),
+    )
+    return Settled(channel, failed(channel, verdict.reason, verdict.detail, end), change)
+
+
+def error_text(reason: Reason, detail: str) -> str:
+    """What `token_error` holds: `reason: detail`, cut to what the column promises."""
+    text = f"{reason}: {detail}"
+    return text if len(text) <= ERROR_LENGTH else text[: ERROR_LENGTH - 1] + "…"
+
+
+def with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, ...]:
+    """The audit entries of a success, and one more if the channel was in trouble before."""
+    if channel.status != Status.WARNING:
+        return entries
+    return (*entries, AuditEntry(Event.RECOVERED, "The channel is well again", channel.reason))
+
+
+def _is_news(channel: Channel, reason: Reason) -> bool:
+    """Whether people who were told of this channel must be told again because its reason has changed."""
+    return reason in NEEDS_A_PERSON and channel.reason != reason

@@ -1,0 +1,53 @@
+"""SIGINT and SIGTERM, and what they become: a request to stop that ends every wait."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from types import FrameType
+from typing import Final
+
+WAKE_SECONDS: Final = 0.2  # how long a request to stop may go unnoticed
+
+
+class Stop:
+    """A request to stop, which a signal handler may make at any moment: so there is no lock in it.
+
+    `threading.Event` has one, and a second signal that comes while the first is handled would wait for it
+    for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether the end was asked for."""
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the end is asked for. Gives whether it was."""
+        until = monotonic() + seconds
+        while not self._is_set and (left := until - monotonic()) > 0:
+            sleep(min(left, WAKE_SECONDS))
+        return self._is_set
+
+
+@contextmanager
+def caught_signals(tell: Callable[[int], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM are passed on to `tell` instead of ending the process."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        tell(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

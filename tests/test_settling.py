@@ -1,0 +1,173 @@
+"""What a verdict on a token writes over its rows, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from crypto import KeyRing, SealBroken
+from fakes import NOW, channel, days
+from layouts import FERNET
+from models import ERROR_LENGTH, Change, Status, fingerprint
+from outcomes import Failed, Reason, Renewed, Skipped
+from redact import Secret
+from renewal import Bad, Endless, Extended, Good
+from settling import Claimed, error_text, settle
+
+KEYS = KeyRing.parse("00" * 32)
+TOKEN = Secret("new-token")
+MARK = fingerprint("cipher")
+
+
+def settled(verdict, **fields):
+    return settle(verdict, Claimed(channel(**fields), FERNET), KEYS, NOW)
+
+
+def written(change: Change):
+    """A change's columns, and the words of its audit entries."""
+    return (
+        change.status,
+        change.expires_at,
+        change.refreshed_at,
+        change.error,
+        [(entry.event, entry.reason) for entry in change.audit],
+    )
+
+
+def test_a_renewal_is_written_encrypted_with_new_clocks():
+    one = settled(Extended(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
+    assert written(one.change) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
+    assert KEYS.open(one.change.ciphertext).token == TOKEN
+    assert one.change.clear_alert
+    assert one.outcome == Renewed(
+        id=1, name="Bakery North", expires_at=NOW + days(60), expires_at_before=NOW + days(9)
+    )
+
+
+def test_a_renewal_that_never_ends_is_written_as_such():
+    assert written(settled(Extended(TOKEN, None)).change)[:2] == (Status.NEVER_EXPIRES, None)
+
+
+def test_a_renewal_of_a_channel_that_people_were_told_of_is_a_recovery():
+    fields = {"status": "warning", "error": "unavailable: x"}
+    one = settled(Extended(TOKEN, NOW + days(60)), alerted_at=NOW, **fields)
+    assert written(one.change)[4] == [("refreshed", None), ("recovered", "unavailable")]
+    assert (one.outcome.recovered, settled(Good(NOW, None), **fields).outcome.recovered) == (True, False)
+
+
+def test_a_renewal_that_lacks_something_is_written_and_marked():
+    one = settled(Extended(TOKEN, NOW + days(60), "it lacks x"))
+    assert written(one.change) == (
+        Status.WARNING,
+        NOW + days(60),
+        NOW,
+        "missing_permission: it lacks x",
+        [("refreshed", None), ("failed", "missing_permission")],
+    )
+    assert isinstance(one.outcome, Failed)
+    assert KEYS.open(one.change.ciphertext).token == TOKEN
+
+
+def test_a_token_that_cannot_be_sealed_changes_nothing(monkeypatch):
+    def broken(*_):
+        raise SealBroken("no")
+
+    monkeypatch.setattr(KeyRing, "seal", broken)
+    one = settled(Extended(TOKEN, NOW + days(60)))
+    assert (one.change, one.outcome.reason) == (None, Reason.WRITE_FAILED)
+
+
+def test_a_channel_that_was_not_decrypted_cannot_get_a_new_token():
+    with pytest.raises(ValueError, match="not decrypted"):
+        settle(Extended(TOKEN, None), Claimed(channel()), KEYS, NOW)
+
+
+def test_right_clocks_are_confirmed_without_an_audit_row():
+    one = settled(Good(NOW + days(40), NOW - days(20)))
+    assert written(one.change) == (Status.OK, NOW + days(40), NOW - days(20), None, [])
+    assert one.outcome == Skipped(
+        id=1,
+        name="Bakery North",
+        expires_at=NOW + days(40),
+        expires_at_before=NOW + days(40),
+        reason=Reason.CLOCK_CORRECTED,
+        detail="the token is good until 2026-07-11",
+    )
+
+
+def test_wrong_clocks_are_corrected_with_an_audit_row():
+    one = settled(Good(NOW + days(30), None))
+    assert written(one.change)[1:] == (
+        NOW + days(30),
+        NOW - days(20),
+        None,
+        [("clock_corrected", "clock_corrected")],
+    )
+
+
+@pytest.mark.parametrize("verdict", [Good(NOW + days(30), None), Bad(Reason.UNAVAILABLE, "x")])
+def test_clocks_of_a_token_that_was_replaced_are_not_kept(verdict):
+    one = settled(verdict, fingerprint="another")
+    assert one.change.refreshed_at is None
+
+
+def test_good_for_an_unknown_time_is_said_so():
+    assert settled(Good(None, None)).outcome.detail == "the token is good for an unknown time"
+
+
+def test_a_token_without_end_is_looked_at_again_after_its_age():
+    one = settled(Endless())
+    assert written(one.change) == (Status.NEVER_EXPIRES, None, NOW, None, [("never_expires", None)])
+    assert one.outcome.reason is Reason.NEVER_EXPIRES
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fields", "end"),
+    [
+        (Bad(Reason.RECONNECT_REQUIRED, "x", NOW - days(2)), {}, NOW - days(2)),
+        (Bad(Reason.RECONNECT_REQUIRED, "x"), {}, NOW + days(40)),
+        (Bad(Reason.RECONNECT_REQUIRED, "x"), {"expires_at": None}, NOW),
+        (Bad(Reason.RECONNECT_REQUIRED, "x"), {"fingerprint": "another"}, NOW),
+        (Bad(Reason.UNAVAILABLE, "x"), {"expires_at": None}, None),
+        (Bad(Reason.UNAVAILABLE, "x"), {"fingerprint": "another"}, None),
+    ],
+)
+def test_a_failure_keeps_the_best_known_end(verdict, fields, end):
+    one = settled(verdict, **fields)
+    assert (one.change.expires_at, one.outcome.expires_at) == (end, end)
+
+
+def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
+    one = settled(Bad(Reason.NOT_EXTENDED, "it is not longer", NOW + days(3), NOW - days(57)))
+    assert written(one.change) == (
+        Status.WARNING,
+        NOW + days(3),
+        NOW - days(57),
+        "not_extended: it is not longer",
+        [("failed", "not_extended")],
+    )
+    assert (one.change.ciphertext, one.outcome.reason) == ("cipher", Reason.NOT_EXTENDED)
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "is_news"),
+    [
+        (None, Reason.RECONNECT_REQUIRED, True),
+        ("unavailable: x", Reason.RECONNECT_REQUIRED, True),
+        ("reconnect_required: x", Reason.RECONNECT_REQUIRED, False),
+        ("reconnect_required: x", Reason.UNAVAILABLE, False),
+        ("reconnect_required: x", Reason.MISSING_PERMISSION, True),
+    ],
+)
+def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(before, reason, is_news):
+    one = settled(Bad(reason, "x"), status="warning", error=before)
+    assert one.change.clear_alert is is_news
+
+
+def test_a_verdict_of_no_known_kind_is_a_mistake_that_shows():
+    with pytest.raises(AssertionError):
+        settled(None)
+
+
+def test_an_error_text_keeps_within_its_column():
+    text = error_text(Reason.UNAVAILABLE, "x" * 1000)
+    assert (len(text), text[:13], text[-1]) == (ERROR_LENGTH, "unavailable: ", "…")
