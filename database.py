@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -179,11 +180,32 @@ class Database:
         """Take those of the `ids` that are still due and free; the most urgent first."""
         return self._claim(sa.and_(self._where.candidate(look), self._where.due(look)), ids)
 
+    def passed_over(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
+        """Those of the `ids` that are still due and free, although they could not be claimed."""
+        query = sa.select(*self._columns).where(
+            self._channel.c.id.in_(list(ids)),
+            self._where.candidate(look),
+            self._where.due(look),
+            self._where.free(),
+        )
+        return self._channels(query)
+
+    def is_locked(self, id_: ChannelId) -> bool:
+        """Whether a transaction of somebody else's is at work on a row."""
+        if self._connection.is_sqlite:
+            return False
+        query = sa.select(self._channel.c.id).where(self._channel.c.id == id_).with_for_update(nowait=True)
+        try:
+            self._connection.run(_fetch(query))
+        except BadDatabase:
+            return True
+        return False
+
     def extend(self) -> None:
         """Prolong every claim in hand. One that ran out and was taken by another run stays theirs."""
         c = self._channel.c
-        for lease in set(self._leases.values()):
-            ids = [id_ for id_, held in self._leases.items() if held == lease]
+
+        def prolong(ids: Sequence[ChannelId], lease: datetime) -> None:
             statement = (
                 self._update({c.token_lease_until: self._lease_end()})
                 .where(c.id.in_(ids), c.token_lease_until == lease)
@@ -192,15 +214,25 @@ class Database:
             for id_, until in self._connection.run(_fetch(statement), immediate=True):
                 self._leases[plain_id(id_)] = until
 
+        for lease in set(self._leases.values()):
+            ids = [id_ for id_, held in self._leases.items() if held == lease]
+            in_parts(ids, partial(prolong, lease=lease))  # a row that refuses keeps the lease that it has
+
     def release(self, ids: Iterable[ChannelId]) -> None:
-        """Give claims back without writing anything else."""
+        """Give claims back without writing anything else. A row that refuses even that keeps its lease."""
         c = self._channel.c
         held = {id_: self._leases.pop(id_) for id_ in list(ids) if id_ in self._leases}
-        for lease in set(held.values()):
+
+        def give_back(ids: Sequence[ChannelId], lease: datetime) -> None:
             statement = self._update({c.token_lease_until: None}).where(
-                c.id.in_([id_ for id_ in held if held[id_] == lease]), c.token_lease_until == lease
+                c.id.in_(ids), c.token_lease_until == lease
             )
             self._connection.run(_execute(statement), immediate=True)
+
+        for lease in set(held.values()):
+            those = [id_ for id_ in held if held[id_] == lease]
+            for id_, words in in_parts(those, partial(give_back, lease=lease)).items():
+                logger.warning("channel %s stays claimed until its lease ends: %s", id_, words)
 
     def release_all(self) -> None:
         """Give back whatever is still claimed."""
@@ -220,7 +252,7 @@ class Database:
         except BadDatabase as refused:
             if len(changes) > 1:
                 return [result for change in changes for result in self.write([change])]
-            self._release_quietly(changes[0].channel.id)
+            self.release([changes[0].channel.id])
             return [(Written.REFUSED, str(refused))]
         for change in changes:
             self._leases.pop(change.channel.id, None)
@@ -253,14 +285,22 @@ class Database:
 
     def claim_to_alert(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Take those of the `ids` that are still in `warning` and free: one run alone shall tell of them."""
-        return self._claim(self._channel.c.token_status == Status.WARNING, ids)
+        is_warning = self._channel.c.token_status == Status.WARNING
+        claimed: list[Channel] = []
+        in_parts(list(ids), lambda some: claimed.extend(self._claim(is_warning, some)))
+        return claimed
 
     def mark_alerted(self, ids: Iterable[ChannelId], at: datetime) -> None:
         """Remember that people were told of these channels, and give their claims back."""
         c = self._channel.c
         ids = list(ids)
-        statement = self._update({c.token_alerted_at: at}).where(c.id.in_(ids))
-        self._connection.run(_execute(statement), immediate=True)
+
+        def mark(ids: Sequence[ChannelId]) -> None:
+            statement = self._update({c.token_alerted_at: at}).where(c.id.in_(ids))
+            self._connection.run(_execute(statement), immediate=True)
+
+        for id_, words in in_parts(ids, mark).items():
+            logger.warning("that people were told of channel %s could not be noted: %s", id_, words)
         self.release(ids)
 
     def in_trouble(self, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
@@ -445,12 +485,21 @@ class Database:
             and (held is None or row.token_lease_until != held)
         )
 
-    def _release_quietly(self, id_: ChannelId) -> None:
-        """Give a claim back after a refused write; if that is refused as well, it runs out by itself."""
-        try:
-            self.release([id_])
-        except BadDatabase as refused:
-            logger.warning("channel %s stays claimed until its lease ends: %s", id_, refused)
+
+def in_parts(ids: Sequence[ChannelId], act: Callable[[Sequence[ChannelId]], object]) -> dict[ChannelId, str]:
+    """Act on all of the `ids` at once, or on ever fewer where the database refuses one of them.
+
+    Gives those that it refused by themselves, with its words: one bad row stops no other.
+    """
+    try:
+        if ids:
+            act(ids)
+    except BadDatabase as refused:
+        if len(ids) == 1:
+            return {ids[0]: str(refused)}
+        middle = len(ids) // 2
+        return in_parts(ids[:middle], act) | in_parts(ids[middle:], act)
+    return {}
 
 
 def pages(look_up: Callable[[Cursor | None], list[Channel]]) -> Iterator[Channel]:

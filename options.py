@@ -43,6 +43,8 @@ class Options:
         modes = [name for name, given in alone.items() if given]
         if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
             return f"{modes[0]} stands alone: leave out {', '.join(others)}."
+        if self.set_token is not None and not self.set_token.strip():
+            return "--set-token needs the id of a channel."
         if self.name is not None and self.set_token is None:
             return "--name goes with --set-token."
         if strange := [str(path) for path in self.report if path.suffix.lower() not in SUFFIXES]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import PAGE_SIZE, Database, Written
+from database import PAGE_SIZE, Database, Written, in_parts
 from due import is_due
 from graph_errors import AppRejected, RateLimited
 from jury import ENOUGH, Jury, counts_as_new
@@ -77,6 +77,7 @@ class Run:
         self._parked: list[Job] = []  # not begun, while it is open whether to go on
         self._held: list[Job] = []  # refused as an app, while it is open whether that is their own trouble
         self._doubted: list[Settled] = []  # failed as ten did before, and therefore not believed yet
+        self._unwritable: list[tuple[Channel, str]] = []  # what the database did not let us claim
         self._met: set[ChannelId] = set()  # dealt with, but due again further on in the order
         self._seen_all = False
         self._reached = 0
@@ -121,6 +122,7 @@ class Run:
             else:
                 self._unpark(pool)
                 exhausted = exhausted or not self._refill(pool, places)
+            self._report_unwritable()
             if self._flying:
                 self._collect(pool)
             elif self._is_closing or self._is_pausing or exhausted:
@@ -177,10 +179,7 @@ class Run:
         if room < (self._scope.workers + 1) // 2:
             return True
         ids = list(islice(places, room))
-        claimed = self._database.claim(self._scope.look, ids) if ids else []
-        if ids:
-            logger.debug("claimed %d of %d due channels", len(claimed), len(ids))
-        self._report_unclaimed(set(ids) - {channel.id for channel in claimed})
+        claimed = self._claim(ids)
         unreadable = []
         for channel in claimed:
             try:
@@ -192,6 +191,26 @@ class Run:
                 self._admit(pool, opened.token, Claimed(channel, opened.layout))
         self._conclude(unreadable)
         return bool(ids)
+
+    def _claim(self, ids: Sequence[ChannelId]) -> list[Channel]:
+        """Take what can be had of the `ids`, and say what became of the others."""
+        claimed: list[Channel] = []
+
+        def claim(some: Sequence[ChannelId]) -> None:
+            claimed.extend(self._database.claim(self._scope.look, some))
+
+        refused = in_parts(ids, claim)
+        if absent := set(ids) - {channel.id for channel in claimed} - set(refused):
+            refused |= in_parts(self._report_unclaimed(absent), claim)
+            self._report_stuck(absent - {channel.id for channel in claimed} - set(refused))
+        for id_, words in refused.items():
+            if channel := self._database.get(id_):
+                self._unwritable.append((channel, words))
+            else:  # gone since
+                self.tally.due -= 1
+        if ids:
+            logger.debug("claimed %d of %d due channels", len(claimed), len(ids))
+        return claimed
 
     def _admit(self, pool: ThreadPoolExecutor, token: Secret, claimed: Claimed) -> None:
         """Give a channel to a worker, or let it share what another one finds out about the same token."""
@@ -219,15 +238,45 @@ class Run:
         while self._parked:
             self._submit(pool, self._parked.pop(0))
 
-    def _report_unclaimed(self, ids: set[ChannelId]) -> None:
-        """Say which channels another run holds. The others are no longer due: another run was faster."""
-        if not ids:
-            return
+    def _report_unclaimed(self, ids: set[ChannelId]) -> list[ChannelId]:
+        """Say which channels another run holds. Gives those that are nobody's and due all the same.
+
+        The others are no longer due: another run was faster.
+        """
         held = self._database.claimed_elsewhere(ids)
-        self.tally.due -= len(ids) - len(held)
         for channel in held:
             detail = "another run is at work on it"
             self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
+        free = [channel.id for channel in self._database.passed_over(self._scope.look, ids)]
+        self.tally.due -= len(ids) - len(held) - len(free)
+        return free
+
+    def _report_stuck(self, ids: set[ChannelId]) -> None:
+        """Say which channels could not be claimed although they are nobody's, even at a second try."""
+        for channel in self._database.passed_over(self._scope.look, ids) if ids else ():
+            if self._database.is_locked(channel.id):
+                detail = "a transaction of the application is at work on it"
+                self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
+            else:
+                words = "the database leaves the row as it is, and does not say why (a policy? a trigger?)"
+                self._unwritable.append((channel, words))
+
+    def _report_unwritable(self) -> None:
+        """Say which rows could not even be claimed: once others have succeeded, or nothing is in flight.
+
+        Not before, or these alone might look like a trouble that is everybody's.
+        """
+        if self._jury.succeeded or not self._flying:
+            unwritable, self._unwritable = self._unwritable, []
+            for channel, words in unwritable:
+                self._report_unwritten(channel, words)
+
+    def _report_unwritten(self, channel: Channel, words: str) -> None:
+        detail = f"{words}; the stored token is as it was"
+        outcome = failed(channel, Reason.WRITE_FAILED, detail, channel.expires_at)
+        self._jury.judge(channel, outcome)
+        self._refusal = detail
+        self._report(outcome)
 
     # -- in the workers
 
@@ -345,10 +394,8 @@ class Run:
                 detail = "another token was stored meanwhile; it stays"
                 outcome = skipped(one.channel, Reason.REPLACED_MEANWHILE, detail, one.channel.expires_at)
             elif written is Written.REFUSED:
-                detail = f"{words}; the stored token is as it was"
-                outcome = failed(one.channel, Reason.WRITE_FAILED, detail, one.channel.expires_at)
-                self._jury.judge(one.channel, outcome)
-                self._refusal = detail
+                self._report_unwritten(one.channel, words)
+                continue
             elif not isinstance(outcome, Failed):
                 self._jury.judge(one.channel, outcome)
             if written is Written.WRITTEN and _comes_again(one.channel, change, self._scope.look):

@@ -102,6 +102,14 @@ def test_a_token_replaces_one_that_meta_has_revoked_however_long_it_would_have_l
     assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
 
 
+@pytest.mark.parametrize("id_", ["", " "])
+def test_an_empty_id_is_a_usage_error_and_no_run(world, id_):
+    channel = world.channel()
+    before = world.rows.get(channel)
+    result = world.run("--set-token", id_, stdin=world.token())
+    assert (result.code, world.rows.get(channel), world.meta.count()) == (2, before, 0)
+
+
 # -- new channels
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import runner
+from conftest import only_postgresql
 from connection import BadDatabase, DatabaseLost, parse_url
 from crypto import KeyRing, SealBroken
 from database import Database
@@ -159,16 +161,17 @@ def test_a_mistake_of_ours_costs_one_channel_and_not_the_run(fleet, caplog):
     assert "unexpected error" in caplog.text
 
 
-def refuse(fleet, id_, on="UPDATE OF token_status"):
-    """Make the database refuse to write one row."""
+def refuse(fleet, *ids, on="UPDATE OF token_status"):
+    """Make the database refuse to write these rows."""
+    those = f"old.id IN ({', '.join(map(str, ids))})"
     if fleet.rows.is_sqlite:
         fleet.rows.run(
-            f'CREATE TRIGGER no BEFORE {on} ON "Channel" WHEN old.id = {id_} '
+            f'CREATE TRIGGER no BEFORE {on} ON "Channel" WHEN {those} '
             "BEGIN SELECT RAISE(ABORT, 'this row is frozen'); END"
         )
     else:
         fleet.rows.run(
-            f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF old.id = {id_} THEN "
+            f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {those} THEN "
             "RAISE 'this row is frozen'; END IF; RETURN new; END $$"
         )
         fleet.rows.run(f'CREATE TRIGGER no BEFORE {on} ON "Channel" FOR EACH ROW EXECUTE FUNCTION no()')
@@ -183,6 +186,63 @@ def test_a_row_that_the_database_refuses_fails_alone_and_stays_as_it_was(fleet):
     assert fleet.told == {"a1": Reason.WRITE_FAILED, "b1": "renewed"}
     assert any("this row is frozen" in getattr(outcome, "detail", "") for outcome in fleet.outcomes)
     assert (fleet.rows.get(frozen), fleet.rows.audit(frozen)) == (before, [])
+
+
+def test_a_row_that_refuses_even_to_be_claimed_fails_alone(fleet):
+    fleet.channel("a1")
+    frozen = fleet.channel("b1", token_expires_at=fleet.now + days(2))
+    for number in range(20):
+        fleet.channel(f"c{number:02}")
+    refuse(fleet, frozen, on="UPDATE")
+    before = fleet.rows.get(frozen)
+    assert fleet.run(workers=4) is None
+    assert {name for name, told in fleet.told.items() if told != "renewed"} == {"b1"}
+    assert (fleet.told["b1"], fleet.rows.get(frozen)) == (Reason.WRITE_FAILED, before)
+    assert any("this row is frozen" in getattr(outcome, "detail", "") for outcome in fleet.outcomes)
+    tally = fleet.started.tally
+    assert (tally.due, tally.renewed, tally.failed, tally.left) == (22, 21, 1, 0)
+
+
+def test_many_rows_that_refuse_to_be_claimed_do_not_look_like_a_trouble_of_everybody(fleet):
+    soon = fleet.now + days(1)
+    refuse(fleet, *(fleet.channel(f"a{n:02}", token_expires_at=soon) for n in range(12)), on="UPDATE")
+    fleet.channel("b1", token_expires_at=fleet.now + days(9))
+    assert fleet.run(workers=16) is None
+    assert (fleet.started.tally.renewed, fleet.started.tally.failed) == (1, 12)
+
+
+def test_a_table_in_which_no_row_can_be_claimed_is_systemic(fleet):
+    refuse(fleet, *(fleet.channel(f"a{number:02}") for number in range(12)), on="UPDATE")
+    stopped = fleet.run(workers=4)
+    assert (stopped.reason, "this row is frozen" in stopped.detail) == (Reason.SYSTEMIC, True)
+
+
+def test_a_row_that_the_database_silently_leaves_as_it_is_fails(fleet):
+    frozen = fleet.channel("a1")
+    fleet.channel("b1")
+    if fleet.rows.is_sqlite:
+        fleet.rows.run(
+            f'CREATE TRIGGER no BEFORE UPDATE ON "Channel" WHEN old.id = {frozen}'
+            " BEGIN SELECT RAISE(IGNORE); END"
+        )
+    else:
+        fleet.rows.run(
+            f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF old.id = {frozen} THEN "
+            "RETURN NULL; END IF; RETURN new; END $$"
+        )
+        fleet.rows.run('CREATE TRIGGER no BEFORE UPDATE ON "Channel" FOR EACH ROW EXECUTE FUNCTION no()')
+    assert fleet.run(workers=1) is None
+    assert fleet.told == {"a1": Reason.WRITE_FAILED, "b1": "renewed"}
+
+
+@only_postgresql
+def test_a_row_that_the_application_is_writing_is_left_to_the_next_run(fleet):
+    busy = fleet.channel("a1")
+    fleet.channel("b1")
+    with fleet.rows.connect() as theirs:
+        theirs.execute(sa.text(f'UPDATE "Channel" SET name = name WHERE id = {busy}'))
+        assert fleet.run(workers=1) is None
+    assert fleet.told == {"a1": Reason.CLAIMED_ELSEWHERE, "b1": "renewed"}
 
 
 def test_a_database_that_refuses_every_write_is_systemic(fleet):
@@ -219,10 +279,10 @@ def test_a_database_that_is_lost_stops_the_run(fleet, monkeypatch):
 def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration_error(fleet, monkeypatch):
     fleet.channel("a1")
 
-    def refuse_claim(*_):
+    def refuse_look(*_):
         raise BadDatabase("permission denied")
 
-    monkeypatch.setattr(fleet.database, "claim", refuse_claim)
+    monkeypatch.setattr(fleet.database, "due_places", refuse_look)
     with pytest.raises(BadDatabase, match="permission denied"):
         fleet.run()
 
@@ -230,14 +290,16 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
 def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypatch):
     for number in range(9):
         fleet.channel(f"t{number:02}")
-    claim = fleet.database.claim
+    monkeypatch.setattr(Database.due_places, "__defaults__", (None, 1))  # a page holds one
+    monkeypatch.setattr(runner, "PAGE_SIZE", 1)
+    due_places = fleet.database.due_places
 
     def refuse_later(*given):
         if fleet.outcomes:
             raise BadDatabase("permission denied")
-        return claim(*given)
+        return due_places(*given)
 
-    monkeypatch.setattr(fleet.database, "claim", refuse_later)
+    monkeypatch.setattr(fleet.database, "due_places", refuse_later)
     assert fleet.run(workers=1).reason == Reason.DATABASE_LOST
 
 
