@@ -9,7 +9,7 @@ import getpass
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,8 +17,8 @@ from connection import BadDatabase
 from crypto import KeyRing, SealBroken, Undecryptable
 from database import Database, Written
 from due import Policy
-from layouts import FERNET, Layout
-from models import AuditEntry, Change, Channel, Event, Status
+from layouts import FERNET, JsonObject, Layout
+from models import AuditEntry, Change, Channel, ChannelId, Event, Status
 from opening import WrongKeys
 from outcomes import Failed, Reason, Renewed, failed, renewed
 from redact import Secret
@@ -128,7 +128,7 @@ class Store:
                 return self.keys.open(channel.ciphertext).layout
             except Undecryptable:
                 pass
-        return usual_layout(self.database, self.keys)
+        return usual_layout(self.database, self.keys, channel.id)
 
     def _create(self, change: Change) -> None:
         try:
@@ -151,21 +151,34 @@ class Store:
         return "the row changes all the time"
 
 
-def usual_layout(database: Database, keys: KeyRing) -> Layout:
-    """How most of the table's tokens are written down; Fernet where there are none.
+def usual_layout(database: Database, keys: KeyRing, own: ChannelId) -> Layout:
+    """How most of the table's other tokens are written down; Fernet where there are none.
 
-    Raises `WrongKeys` if there are several tokens and none opens.
+    First of those that runs renew, then of inactive ones, then of other types: it is one application that
+    writes them all. Raises `WrongKeys` if there are other tokens of our type and none opens.
     """
     found: Counter[Layout] = Counter()
-    channels = database.candidates()
-    for channel in channels:
-        try:
-            found[keys.open(channel.ciphertext).layout] += 1
-        except Undecryptable:
-            continue
-    if not found and len(channels) > 1:
-        raise WrongKeys.of_all()
-    return found.most_common(1)[0][0] if found else FERNET
+    examples: dict[Layout, Layout] = {}
+    failures: list[Undecryptable] = []
+    for look_up in (database.candidates, database.inactive, database.of_other_types):
+        for channel in look_up():
+            try:
+                layout = keys.open(channel.ciphertext).layout
+            except Undecryptable as error:
+                failures += [error] if channel.id != own and look_up != database.of_other_types else []
+            else:
+                found[_style(layout)] += 1
+                examples.setdefault(_style(layout), layout)
+        if found:
+            return examples[found.most_common(1)[0][0]]
+    if failures:
+        raise WrongKeys.of_all(failures)
+    return FERNET
+
+
+def _style(layout: Layout) -> Layout:
+    """A layout without what differs from row to row: further members of a JSON object."""
+    return replace(layout, template="") if isinstance(layout, JsonObject) else layout
 
 
 def _change(verdict: Good | Endless, channel: Channel, ciphertext: str, now: datetime) -> Change:

@@ -26,20 +26,18 @@ class Conditions:
 
     def candidate(self, look: Look | None = None) -> sa.ColumnElement[bool]:
         """Whether a row is a WhatsApp channel with a token, not inactive, and one of those asked for."""
-        c = self._table.c
-        conditions = [
-            c.type == self._type,
-            c.wa_token_encrypted.is_not(None),
-            c.wa_token_encrypted != "",
-        ]
-        if "active" in c:
-            is_boolean = isinstance(c.active.type, sa.Boolean)
-            conditions.append(
-                c.active.is_not(sa.false()) if is_boolean else sa.func.coalesce(c.active, 1) != 0
-            )
+        conditions = [self._table.c.type == self._type, self._has_token(), sa.not_(self._is_inactive())]
         if look:
             conditions.append(self.asked_for(look))
         return sa.and_(*conditions)
+
+    def inactive(self) -> sa.ColumnElement[bool]:
+        """Whether a row would be a candidate if it were active."""
+        return sa.and_(self._table.c.type == self._type, self._has_token(), self._is_inactive())
+
+    def of_another_type(self) -> sa.ColumnElement[bool]:
+        """Whether a row has a token that is not for us."""
+        return sa.and_(sa.func.coalesce(self._table.c.type != self._type, sa.true()), self._has_token())
 
     def asked_for(self, look: Look) -> sa.ColumnElement[bool]:
         """Whether a row is among those that the look names, if it names any."""
@@ -118,6 +116,21 @@ class Conditions:
             now = sa.func.timezone("UTC", now)
         return sa.type_coerce(
             sa.func.date_trunc("milliseconds", now) + sa.literal(ahead, sa.Interval()), kind
+        )
+
+    def _has_token(self) -> sa.ColumnElement[bool]:
+        stored = self._table.c.wa_token_encrypted
+        return sa.and_(stored.is_not(None), stored != "")
+
+    def _is_inactive(self) -> sa.ColumnElement[bool]:
+        """Never null."""
+        active = self._table.c.get("active")
+        if active is None:
+            return sa.false()
+        return (
+            active.is_(sa.false())
+            if isinstance(active.type, sa.Boolean)
+            else sa.func.coalesce(active, 1) == 0
         )
 
     def _failed_by(self, reason: str) -> sa.ColumnElement[bool]:

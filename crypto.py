@@ -49,7 +49,11 @@ class BadKey(ValueError):
 
 
 class Undecryptable(Exception):
-    """No key of the ring opens this ciphertext, or its layout is unknown."""
+    """No key of the ring opens this ciphertext, or (`is_layout`) it is written in no way that we know."""
+
+    def __init__(self, message: str, *, is_layout: bool = False) -> None:
+        super().__init__(message)
+        self.is_layout = is_layout
 
 
 class SealBroken(Exception):
@@ -105,7 +109,9 @@ class KeyRing:
                 plaintext = _decrypt(reading.sealed, key)
                 if plaintext is not None:
                     return Opened(_as_token(plaintext), reading.layout, place)
-        raise Undecryptable(_why_not(ciphertext, tried))
+        raise Undecryptable(
+            _why_not(ciphertext, tried), is_layout=not tried or looks_like(ciphertext) is not None
+        )
 
     def seal(self, token: Secret, layout: Layout = FERNET) -> str:
         """Encrypt with the first key, and prove that it opens to the same token again.

@@ -118,11 +118,15 @@ class Database:
 
     def candidates(self, after: ChannelId | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of all channels with a token, by id."""
-        id_ = self._channel.c.id
-        query = sa.select(*self._columns).where(self._where.candidate()).order_by(id_).limit(limit)
-        if after is not None:
-            query = query.where(id_ > after)
-        return self._channels(query)
+        return self._by_id(self._where.candidate(), after, limit)
+
+    def inactive(self, after: ChannelId | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+        """The next page of those that have a token and are inactive, by id: no run touches them."""
+        return self._by_id(self._where.inactive(), after, limit)
+
+    def of_other_types(self, limit: int = PAGE_SIZE) -> list[Channel]:
+        """Some rows with tokens that are not for us, but of the same application."""
+        return self._by_id(self._where.of_another_type(), None, limit)
 
     def missing_rights(self) -> list[str]:
         """What the role that we are may not do although a run needs it."""
@@ -367,6 +371,11 @@ class Database:
             self._where.candidate(look), which
         )
         return self._channels(query)
+
+    def _by_id(self, which: sa.ColumnElement[bool], after: ChannelId | None, limit: int) -> list[Channel]:
+        id_ = self._channel.c.id
+        query = sa.select(*self._columns).where(which).order_by(id_).limit(limit)
+        return self._channels(query if after is None else query.where(id_ > after))
 
     def _channels(self, query: sa.Select[Any]) -> list[Channel]:
         """What a query of `_columns` finds."""

@@ -5,7 +5,7 @@ A dry run is nothing more: it shows what is due, writes nothing and calls nobody
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,11 +24,14 @@ class WrongKeys(Exception):
     """No stored token opens with the key ring: it is the key that is wrong, so nothing was touched."""
 
     @classmethod
-    def of_all(cls) -> WrongKeys:
-        """The error in the one wording that there is."""
+    def of_all(cls, failures: Sequence[Undecryptable]) -> WrongKeys:
+        """The error in its one wording; if the tokens are written in no way that we know, it is another."""
+        why = f" ({failures[0]})" if failures else ""
+        if failures and all(failure.is_layout for failure in failures):
+            return cls(f"none of the stored tokens can be read{why}. Nothing was changed")
         return cls(
-            "TOKEN_ENCRYPTION_KEY opens none of the stored tokens, so the key is wrong and not the tokens; "
-            "give the key that the application encrypts with. Nothing was changed"
+            f"TOKEN_ENCRYPTION_KEY opens none of the stored tokens{why}, so the key is wrong and not the "
+            "tokens; give the key that the application encrypts with. Nothing was changed"
         )
 
 
@@ -83,11 +86,14 @@ def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) ->
 
 def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
     """Make sure that the keys open at least one token. One is enough, so usually one is tried."""
+    failures: list[Undecryptable] = []
 
     def opens(channel: Channel) -> bool:
         try:
             keys.open(channel.ciphertext)
-        except Undecryptable:
+        except Undecryptable as error:
+            if len(failures) < OTHERS_TRIED:
+                failures.append(error)
             return False
         return True
 
@@ -95,7 +101,7 @@ def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
         map(opens, database.others(look, OTHERS_TRIED))
     ):
         return
-    raise WrongKeys.of_all()
+    raise WrongKeys.of_all(failures)
 
 
 def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:

@@ -7,8 +7,8 @@ nobody is written to, and Meta is asked about our own app only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from connection import UPGRADE, BadDatabase, DatabaseLost
@@ -16,7 +16,7 @@ from crypto import KeyRing, Undecryptable
 from database import Database
 from graph_errors import MetaError
 from meta_client import MetaClient, Sleep
-from models import Channel
+from models import Channel, ChannelId
 from notify import Target
 from settings import Settings
 
@@ -61,11 +61,18 @@ def _look_at_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
-    """Try the ring on every stored token, a page at a time, and count which key opens how many."""
+    """Try the ring on every stored token, a page at a time, and count which key opens how many.
+
+    An inactive channel's is counted, too: it may be active again when its key has been taken out.
+    """
     opened: Counter[int] = Counter()
     closed = 0
     named: list[str] = []
-    for channel in _candidates(database):
+    asleep: Counter[int] = Counter()
+    for channel in _by_id(database.inactive):
+        with suppress(Undecryptable):
+            asleep[keys.open(channel.ciphertext).key] += 1
+    for channel in _by_id(database.candidates):
         try:
             opened[keys.open(channel.ciphertext).key] += 1
         except Undecryptable as error:
@@ -82,28 +89,33 @@ def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
         return Finding(
             "keys",
             ok=False,
-            text=f"{_key_use(opened, len(keys))}; {closed} cannot be opened: {'; '.join(named)}",
+            text=f"{_key_use(opened, asleep, len(keys))}; {closed} cannot be opened: {'; '.join(named)}",
         )
-    return Finding("keys", ok=True, text=_key_use(opened, len(keys)))
+    return Finding("keys", ok=True, text=_key_use(opened, asleep, len(keys)))
 
 
-def _key_use(opened: Counter[int], keys: int) -> str:
+def _key_use(opened: Counter[int], asleep: Counter[int], keys: int) -> str:
     """How many tokens each key opens, and which keys of the ring are no longer needed."""
-    if not opened:
+    if not (opened or asleep):
         return f"{_count(keys, 'key')}; there is no stored token to try them on"
     said = [f"{_count(opened.total(), 'stored token')}: {opened[0]} open with the first key"]
     said += [f"{opened[place]} still need key {place + 1}" for place in range(1, keys) if opened[place]]
-    idle = [str(place + 1) for place in range(1, keys) if not opened[place]]
+    said += [
+        f"{asleep[place]} of inactive channels need key {place + 1}, and no run renews them"
+        for place in range(1, keys)
+        if asleep[place]
+    ]
+    idle = [str(place + 1) for place in range(1, keys) if not (opened[place] or asleep[place])]
     said += [f"key {place} opens none" for place in idle]
     return ", ".join(said)
 
 
-def _candidates(database: Database) -> Iterator[Channel]:
-    """All channels with a token, a page at a time."""
-    page = database.candidates()
+def _by_id(look_up: Callable[[ChannelId | None], list[Channel]]) -> Iterator[Channel]:
+    """All channels of a look-up that gives a page at a time, by id."""
+    page = look_up(None)
     while page:
         yield from page
-        page = database.candidates(after=page[-1].id)
+        page = look_up(page[-1].id)
 
 
 def _look_at_meta(settings: Settings, sleep: Sleep) -> Finding:

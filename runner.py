@@ -188,7 +188,7 @@ class Run:
                 bad = Bad(Reason.UNDECRYPTABLE, str(error))
                 unreadable.append(settle(bad, Claimed(channel), self._keys, self._clock()))
             else:
-                self._admit(pool, opened.token, Claimed(channel, opened.layout))
+                self._admit(pool, opened.token, Claimed(channel, opened))
         self._conclude(unreadable)
         return bool(ids)
 

@@ -5,12 +5,12 @@ Pure, but for the encryption: here a new token goes into the layout that its row
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, assert_never
 
-from crypto import KeyRing, SealBroken
-from layouts import Layout
+from crypto import KeyRing, Opened, SealBroken
 from models import ERROR_LENGTH, AuditEntry, Change, Channel, Event, Status
 from outcomes import NEEDS_A_PERSON, Outcome, Reason, failed, has_recovered, renewed, skipped
 from renewal import Bad, Endless, Extended, Good, Verdict
@@ -20,10 +20,10 @@ REFRESHED: Final = "Token refreshed automatically"
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A channel that this run has claimed, and the layout in which its token was written."""
+    """A channel that this run has claimed, and its token as the key ring opened it; None if it did not."""
 
     channel: Channel
-    layout: Layout | None = None
+    opened: Opened | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +37,34 @@ class Settled:
 
 def settle(verdict: Verdict, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
     """What a verdict means for one of the channels that hold the token."""
-    channel = claimed.channel
     match verdict:
         case Extended():
             return _settle_extended(verdict, claimed, keys, now)
-        case Good(end, issued_at):
-            return _settle_good(channel, end, issued_at, now)
+        case Good():
+            return _settle_good(verdict, claimed, keys, now)
         case Endless():
-            return _settle_endless(channel, now)
+            return _settle_endless(claimed, keys, now)
         case Bad():
-            return _settle_bad(verdict, channel, now)
+            return _settle_bad(verdict, claimed, keys, now)
         case _:
             assert_never(verdict)
 
 
+def _kept(claimed: Claimed, keys: KeyRing) -> str:
+    """The ciphertext of a token that stays: as it is, or under the first key if another one opened it."""
+    opened = claimed.opened
+    if opened is not None and opened.key:
+        with suppress(SealBroken):
+            return keys.seal(opened.token, opened.layout)
+    return claimed.channel.ciphertext
+
+
 def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
     channel = claimed.channel
-    if claimed.layout is None:
+    if claimed.opened is None:
         raise ValueError("a channel whose token was not decrypted cannot get a new one")
     try:
-        ciphertext = keys.seal(verdict.token, claimed.layout)
+        ciphertext = keys.seal(verdict.token, claimed.opened.layout)
     except SealBroken as error:
         return Settled(channel, failed(channel, Reason.WRITE_FAILED, str(error), channel.expires_at))
     refreshed = AuditEntry(Event.REFRESHED, REFRESHED, None, channel.expires_at, verdict.end)
@@ -88,10 +96,9 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
     return Settled(channel, renewed(channel, verdict.end), change)
 
 
-def _settle_good(
-    channel: Channel, end: datetime | None, issued_at: datetime | None, now: datetime
-) -> Settled:
-    refreshed_at = issued_at or (None if channel.replaced else channel.refreshed_at)
+def _settle_good(verdict: Good, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+    channel, end = claimed.channel, verdict.end
+    refreshed_at = verdict.issued_at or (None if channel.replaced else channel.refreshed_at)
     was_right = (channel.expires_at, channel.refreshed_at) == (end, refreshed_at)
     day = f"until {end:%Y-%m-%d}" if end else "for an unknown time"
     detail = f"the token is good {day}"
@@ -99,7 +106,7 @@ def _settle_good(
     change = Change(
         channel,
         now,
-        channel.ciphertext,
+        _kept(claimed, keys),
         Status.OK,
         expires_at=end,
         refreshed_at=refreshed_at,
@@ -110,13 +117,14 @@ def _settle_good(
     return Settled(channel, outcome, change)
 
 
-def _settle_endless(channel: Channel, now: datetime) -> Settled:
+def _settle_endless(claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+    channel = claimed.channel
     detail = "Meta says that this token never expires"
     entry = AuditEntry(Event.NEVER_EXPIRES, detail, None, channel.expires_at)
     change = Change(
         channel,
         now,
-        channel.ciphertext,
+        _kept(claimed, keys),
         Status.NEVER_EXPIRES,
         expires_at=None,
         refreshed_at=now,  # so that it is looked at again when it would be old
@@ -127,7 +135,8 @@ def _settle_endless(channel: Channel, now: datetime) -> Settled:
     return Settled(channel, outcome, change)
 
 
-def _settle_bad(verdict: Bad, channel: Channel, now: datetime) -> Settled:
+def _settle_bad(verdict: Bad, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+    channel = claimed.channel
     recorded = None if channel.replaced else channel.expires_at
     end = verdict.end or recorded
     if end is None and verdict.reason is Reason.RECONNECT_REQUIRED:
@@ -135,7 +144,7 @@ def _settle_bad(verdict: Bad, channel: Channel, now: datetime) -> Settled:
     change = Change(
         channel,
         now,
-        channel.ciphertext,
+        _kept(claimed, keys),
         Status.WARNING,
         expires_at=end,
         refreshed_at=verdict.issued_at or (None if channel.replaced else channel.refreshed_at),

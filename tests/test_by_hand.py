@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -144,6 +145,42 @@ def test_a_created_channel_is_written_as_the_other_rows_are(world):
     world.run("--set-token", "77", "--name", "New", stdin=token)
     iv, tag, data = map(bytes.fromhex, world.rows.get(77)["wa_token_encrypted"].split(":"))
     assert AESGCM(KEY).decrypt(iv, data + tag, None).decode() == token
+
+
+def packed_json(token, **members):
+    iv = os.urandom(12)
+    made = AESGCM(KEY).encrypt(iv, token.encode(), None)
+    return json.dumps({"iv": iv.hex(), "tag": made[-16:].hex(), "data": made[:-16].hex()} | members)
+
+
+def test_what_differs_from_row_to_row_does_not_make_a_layout_rare(world):
+    for number in range(3):
+        world.channel(wa_token_encrypted=packed_json(world.token(), ts=number))
+    for _ in range(2):
+        world.channel()
+    world.run("--set-token", "77", "--name", "New", stdin=world.token(lives=60))
+    assert set(json.loads(world.rows.get(77)["wa_token_encrypted"])) == {"iv", "tag", "data", "ts"}
+
+
+@pytest.mark.parametrize("columns", [{"active": False}, {"type": "instagram"}])
+def test_rows_that_runs_do_not_touch_show_the_layout_where_there_are_no_others(world, columns):
+    world.rows.run('ALTER TABLE "Channel" ADD COLUMN active BOOLEAN')
+    world.env["CHANNEL_COLUMNS"] = "active=active"
+    world.channel(wa_token_encrypted=packed_json(world.token()), **columns)
+    world.run("--set-token", "77", "--name", "New", stdin=world.token(lives=60))
+    assert set(json.loads(world.rows.get(77)["wa_token_encrypted"])) == {"iv", "tag", "data"}
+
+
+def test_a_single_other_token_that_does_not_open_leaves_the_layout_unknown(world):
+    world.channel(key=OTHER_KEY)
+    result = world.run("--set-token", "77", "--name", "New", stdin=world.token(lives=60))
+    assert (result.code, "opens none of the stored tokens" in result.err) == (2, True)
+
+
+def test_the_only_token_may_be_replaced_whatever_it_is(world):
+    id_ = world.channel(key=OTHER_KEY)
+    token = world.token(lives=60)
+    assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
 
 
 def test_a_row_keeps_its_own_layout(world):

@@ -70,6 +70,28 @@ def test_after_a_forced_run_no_token_needs_the_old_key(world):
     )
 
 
+@pytest.mark.parametrize("inspected", [{"expires_at": 0}, {"age": 1, "lives": 59}])
+def test_a_token_that_stays_is_encrypted_with_the_first_key_all_the_same(world, inspected):
+    token = world.token(**inspected)
+    id_ = world.channel(token, key=OTHER_KEY)
+    world.env["TOKEN_ENCRYPTION_KEY"] = f"{KEY.hex()},{OTHER_KEY.hex()}"
+    result = world.json()
+    assert (result.told(id_)[0], world.stored(id_), world.meta.exchanges) == ("skipped", token, [])
+    assert world.json().counts == {"candidates": 1}
+
+
+def test_an_old_key_that_an_inactive_channel_needs_is_still_needed(world):
+    world.rows.run('ALTER TABLE "Channel" ADD COLUMN active BOOLEAN')
+    world.env["CHANNEL_COLUMNS"] = "active=active"
+    world.channel()
+    world.channel(key=OTHER_KEY, active=False)
+    world.env["TOKEN_ENCRYPTION_KEY"] = f"{KEY.hex()},{OTHER_KEY.hex()}"
+    assert checks(world.json("--check"))["keys"] == (
+        True,
+        "1 stored token: 1 open with the first key, 1 of inactive channels need key 2, and no run renews them",
+    )
+
+
 def test_tokens_of_more_pages_than_one_are_all_tried(world):
     ciphertext = fernet().encrypt(b"a token").decode()
     world.rows.insert_many({"type": "whatsapp", "wa_token_encrypted": ciphertext} for _ in range(4321))

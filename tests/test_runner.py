@@ -398,6 +398,21 @@ def test_no_key_that_fits_is_found_out_before_anything_begins(fleet):
     assert fleet.begun == []
 
 
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ("EAAG plain", "an unencrypted token"),
+        ("U2FsdGVkX1+abc", "CryptoJS"),
+        (f"{'0' * 32}:{'1' * 64}", "AES-CBC"),
+    ],
+)
+def test_tokens_that_are_all_written_in_a_way_that_is_refused_are_no_matter_of_the_key(fleet, stored, said):
+    for token in ("a1", "b1"):
+        fleet.channel(token, wa_token_encrypted=stored)
+    with pytest.raises(WrongKeys, match=f"none of the stored tokens can be read .*{said}"):
+        fleet.run()
+
+
 def test_a_dry_run_stops_at_its_limit(fleet):
     for number in range(5):
         fleet.channel(f"t{number:02}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crypto import KeyRing, SealBroken
+from crypto import KeyRing, Opened, SealBroken
 from fakes import NOW, channel, days
 from layouts import FERNET
 from models import ERROR_LENGTH, Change, Status, fingerprint
@@ -15,11 +15,12 @@ from settling import Claimed, error_text, settle
 
 KEYS = KeyRing.parse("00" * 32)
 TOKEN = Secret("new-token")
+OPENED = Opened(Secret("old-token"), FERNET)
 MARK = fingerprint("cipher")
 
 
 def settled(verdict, **fields):
-    return settle(verdict, Claimed(channel(**fields), FERNET), KEYS, NOW)
+    return settle(verdict, Claimed(channel(**fields), OPENED), KEYS, NOW)
 
 
 def written(change: Change):
