@@ -6,7 +6,7 @@ Because nothing is remembered from the run itself, killed, parallel and undelive
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,10 +15,10 @@ from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from database import Database, pages
-from models import Channel
+from models import Channel, Status
 from notify import DeliveryError, Target, broadcast
 from outcomes import Failed, Stopped, Tally
-from report import First, Situation, compose
+from report import First, Situation, compose, label
 from words import EN, Words
 
 # A channel that people know about comes up again when this much of its time is left.
@@ -33,7 +33,6 @@ class Ended:
     """How a run ended, as far as it matters for an alert."""
 
     tally: Tally
-    recovered: First[str] = field(default_factory=First)
     stopped: Stopped | None = None
     unwritten: First[Failed] = field(default_factory=First)  # of these the table cannot tell
 
@@ -47,13 +46,22 @@ class Style:
 
 
 def is_news(channel: Channel, now: datetime) -> bool:
-    """Whether there is something to say of a channel in `warning` that has not been said yet."""
+    """Whether there is something to say of a channel that has not been said yet."""
+    if has_recovered(channel):
+        return True
+    if channel.status != Status.WARNING:
+        return False
     if channel.replaced:
         return False  # what is known describes a token that is gone
     told, end = channel.alerted_at, channel.expires_at
     if told is None:
         return True
     return end is not None and any(end - now <= step < end - told for step in STEPS)
+
+
+def has_recovered(channel: Channel) -> bool:
+    """Whether a channel is well again, and people know only of its trouble."""
+    return channel.status != Status.WARNING and channel.alerted_at is not None
 
 
 def send_alerts(
@@ -70,41 +78,57 @@ def send_alerts(
     """
     if not targets:
         return []
-    claimed = _claim_news(database, now)
-    if not (claimed or ended.recovered or ended.stopped or ended.unwritten):
+    news = _claim_news(database, now)
+    troubled = [one for one in news if not has_recovered(one)]
+    recovered: First[str] = First()
+    for one in news:
+        if has_recovered(one):
+            recovered.add(label(one))
+    if not (news or ended.stopped or ended.unwritten):
         return []
     situation = Situation(
-        claimed, ended.recovered, ended.stopped, ended.tally, now, style.reconnect_url, ended.unwritten
+        troubled, recovered, ended.stopped, ended.tally, now, style.reconnect_url, ended.unwritten
     )
     errors = broadcast(targets, compose(situation, style.words))
-    _remember(database, claimed, now if len(errors) < len(targets) else None)
+    _remember(database, news, now, was_sent=len(errors) < len(targets))
     return errors
 
 
-def _claim_news(database: Database | None, now: datetime) -> tuple[Channel, ...]:
+def forget_recoveries(database: Database, now: datetime) -> None:
+    """Note that channels are well again of which people once were told, where nobody is told any more."""
+    news = _claim_news(database, now, has_recovered)
+    _remember(database, news, now, was_sent=True)
+
+
+def _claim_news(
+    database: Database | None, now: datetime, which: Callable[[Channel], bool] | None = None
+) -> list[Channel]:
+    """Claim what there is to say, or only what `which` holds for. Nothing if the database cannot be asked."""
+    which = which or (lambda one: is_news(one, now))
     if database is None:
-        return ()
+        return []
     try:
-        in_question = pages(partial(database.needing_attention, now + max(STEPS)))
-        news = list(islice((one.id for one in in_question if is_news(one, now)), MOST_AT_ONCE))
+        in_question = pages(partial(database.to_tell_of, now + max(STEPS)))
+        news = list(islice((one.id for one in in_question if which(one)), MOST_AT_ONCE))
         claimed = database.claim_to_alert(news) if news else []
         # Since they were looked up, another run may have told of some and given them back.
-        database.release([one.id for one in claimed if not is_news(one, now)])
+        database.release([one.id for one in claimed if not which(one)])
     except (DatabaseLost, BadDatabase) as error:
         logger.warning("the channels that need attention could not be looked up: %s", error)
-        return ()
-    return tuple(one for one in claimed if is_news(one, now))
+        return []
+    return [one for one in claimed if which(one)]
 
 
-def _remember(database: Database | None, claimed: Sequence[Channel], sent_at: datetime | None) -> None:
-    if database is None or not claimed:
+def _remember(database: Database | None, news: Sequence[Channel], now: datetime, *, was_sent: bool) -> None:
+    """Note what people were told of; what nobody received is only given back, and told by the next run."""
+    if database is None or not news:
         return
-    ids = [channel.id for channel in claimed]
     try:
-        if sent_at is None:
-            database.release(ids)
+        if was_sent:
+            database.mark_alerted([one.id for one in news if not has_recovered(one)], now)
+            database.mark_alerted([one.id for one in news if has_recovered(one)], None)
         else:
-            database.mark_alerted(ids, sent_at)
+            database.release([one.id for one in news])
     except (DatabaseLost, BadDatabase) as error:
         # The claims run out, and the next run tells again: better twice than never.
         logger.warning("what people were told of could not be noted: %s", error)

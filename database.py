@@ -271,31 +271,40 @@ class Database:
 
         self._connection.run(insert, immediate=True)
 
-    def needing_attention(
+    def to_tell_of(
         self, soon: datetime, after: Cursor | None = None, limit: int = PAGE_SIZE
     ) -> list[Channel]:
-        """The next page of those in `warning` that nobody was told of, or not since they came near their end.
+        """The next page of those that people may have to be told of; the caller decides.
 
-        `soon` bounds "near". Whether there is something new to say is for the caller to decide.
+        They are in `warning` and nobody was told, or not since they came near their end (`soon` bounds
+        that); or they are well again, and people only know of their trouble.
         """
         c = self._channel.c
         expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
+        is_warning = sa.func.coalesce(c.token_status == Status.WARNING, sa.false())
         query = self._ordered(sa.select(*self._columns), after, limit).where(
             self._where.candidate(),
-            c.token_status == Status.WARNING,
-            sa.or_(alerted_at.is_(None), sa.and_(expires_at <= soon, alerted_at < expires_at)),
+            sa.or_(
+                sa.and_(is_warning, alerted_at.is_(None)),
+                sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
+                sa.and_(sa.not_(is_warning), c.token_alerted_at.is_not(None)),
+            ),
         )
         return self._channels(query)
 
     def claim_to_alert(self, ids: Iterable[ChannelId]) -> list[Channel]:
-        """Take those of the `ids` that are still in `warning` and free: one run alone shall tell of them."""
-        is_warning = self._channel.c.token_status == Status.WARNING
+        """Take those of the `ids` that are still to be told of and free: one run alone shall tell of them."""
+        c = self._channel.c
+        is_news = sa.or_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None))
         claimed: list[Channel] = []
-        in_parts(list(ids), lambda some: claimed.extend(self._claim(is_warning, some)))
+        in_parts(list(ids), lambda some: claimed.extend(self._claim(is_news, some)))
         return claimed
 
-    def mark_alerted(self, ids: Iterable[ChannelId], at: datetime) -> None:
-        """Remember that people were told of these channels, and give their claims back."""
+    def mark_alerted(self, ids: Iterable[ChannelId], at: datetime | None) -> None:
+        """Remember when people were told of trouble with these channels, and give their claims back.
+
+        None: there is no trouble any more, and people know.
+        """
         c = self._channel.c
         ids = list(ids)
 

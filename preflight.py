@@ -101,7 +101,7 @@ def _key_use(opened: Counter[int], asleep: Counter[int], keys: int) -> str:
     said = [f"{_count(opened.total(), 'stored token')}: {opened[0]} open with the first key"]
     said += [f"{opened[place]} still need key {place + 1}" for place in range(1, keys) if opened[place]]
     said += [
-        f"{asleep[place]} of inactive channels need key {place + 1}, and no run renews them"
+        f"{asleep[place]} of inactive channels need key {place + 1} (no run renews them)"
         for place in range(1, keys)
         if asleep[place]
     ]

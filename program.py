@@ -19,7 +19,7 @@ from typing import Final
 
 import click
 
-from alerts import Ended, Style, send_alerts
+from alerts import Ended, Style, forget_recoveries, send_alerts
 from apprise_target import open_targets
 from by_hand import NotPossible, Store, find_slot, read_token
 from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
@@ -36,7 +36,7 @@ from outcomes import Failed, Outcome, Reason, Renewed, Skipped, Stopped, Tally
 from page import View
 from preflight import Finding, bad_settings, preflight
 from renewal import Renewer
-from report import First, counts, finding_line, label, preview_summary, summary, timestamp
+from report import First, counts, finding_line, preview_summary, summary, timestamp
 from runner import Run
 from settings import BadSettings, Settings, read_environment
 from status_reports import write_reports
@@ -82,7 +82,7 @@ class Program:
         self._database: Database | None = None
         self._tally = Tally()
         self._has_begun = False
-        self._recovered: First[str] = First()
+        self._has_recovered = False
         self._unwritten: First[Failed] = First()
         self._findings: list[Finding] = []
         self._watchers = Watchers(os.environ)
@@ -258,7 +258,7 @@ class Program:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if isinstance(outcome, Renewed | Skipped) and outcome.recovered:
-            self._recovered.add(label(outcome))
+            self._has_recovered = True
         if isinstance(outcome, Failed) and outcome.reason is Reason.WRITE_FAILED:
             self._unwritten.add(outcome)
         self._console.outcome(outcome)
@@ -353,11 +353,14 @@ class Program:
         settings = self._settings
         if settings is None or self._options.dry_run:
             return False
-        if self._options.set_token and not self._recovered:  # whoever sets a token sees what comes of it
+        if self._options.set_token and not self._has_recovered:  # whoever sets a token sees what comes of it
             return False
-        ended = Ended(self._tally, self._recovered, stopped, self._unwritten)
+        ended = Ended(self._tally, stopped, self._unwritten)
         style = Style(Words(settings.alert_language), settings.reconnect_url)
-        errors = send_alerts(self._database, self._targets(settings), ended, self._clock(), style)
+        targets = self._targets(settings)
+        if self._has_recovered and self._database and not targets:
+            forget_recoveries(self._database, self._clock())
+        errors = send_alerts(self._database, targets, ended, self._clock(), style)
         for error in errors:
             logger.error("an alert could not be delivered: %s", error)
         return bool(errors)

@@ -1,6 +1,7 @@
 """What a verdict on a token means for a row that holds it: what to write over it, and what to say of it.
 
-Pure, but for the encryption: here a new token goes into the layout that its row had.
+Pure, but for the encryption: here a new token goes into the layout that its row had. A success leaves the
+mark that people were told of a trouble: only when they were told of the recovery, too, is it taken away.
 """
 
 from __future__ import annotations
@@ -90,7 +91,6 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
         Status.NEVER_EXPIRES if verdict.end is None else Status.OK,
         expires_at=verdict.end,
         refreshed_at=now,
-        clear_alert=True,
         audit=with_recovery(channel, refreshed),
     )
     return Settled(channel, renewed(channel, verdict.end), change)
@@ -110,7 +110,6 @@ def _settle_good(verdict: Good, claimed: Claimed, keys: KeyRing, now: datetime) 
         Status.OK,
         expires_at=end,
         refreshed_at=refreshed_at,
-        clear_alert=True,
         audit=with_recovery(channel, *([] if was_right else [corrected])),
     )
     outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, end, recovered=has_recovered(channel))
@@ -128,7 +127,6 @@ def _settle_endless(claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
         Status.NEVER_EXPIRES,
         expires_at=None,
         refreshed_at=now,  # so that it is looked at again when it would be old
-        clear_alert=True,
         audit=with_recovery(channel, entry),
     )
     outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=has_recovered(channel))
@@ -169,5 +167,5 @@ def with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, .
 
 
 def _is_news(channel: Channel, reason: Reason) -> bool:
-    """Whether people who were told of this channel must be told again because its reason has changed."""
-    return reason in NEEDS_A_PERSON and channel.reason != reason
+    """Whether people who were told of this channel must be told again: its trouble is new, or another one."""
+    return channel.status != Status.WARNING or (reason in NEEDS_A_PERSON and channel.reason != reason)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import alerts
-from alerts import Ended, Style, is_news, send_alerts
+from alerts import Ended, Style, forget_recoveries, is_news, send_alerts
 from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
 from notify import DeliveryError
@@ -315,14 +315,14 @@ def test_a_channel_that_another_run_has_told_of_meanwhile_is_not_told_of_again(
 ):
     ids = [insert("North"), insert("South")]
     first, second = open_database(), open_database()
-    look = second.needing_attention
+    look = second.to_tell_of
 
     def look_slowly(*place):
         found = look(*place)
         send_alerts(first, [target], NOTHING, NOW, Style())
         return found
 
-    monkeypatch.setattr(second, "needing_attention", look_slowly)
+    monkeypatch.setattr(second, "to_tell_of", look_slowly)
     send_alerts(second, [target], NOTHING, NOW, Style())
     assert target.told == [["North (1)", "South (2)"]]
     assert [rows.get(id_)["token_lease_until"] for id_ in ids] == [None, None]
@@ -362,11 +362,32 @@ def test_a_run_that_stopped_names_the_channels_too(insert, tell, target):
     assert target.told == [["North (1)"]]
 
 
-def test_a_recovery_is_told_by_itself(tell, target):
-    tell(ended=Ended(Tally(), recovered=First(["North (1)"])))
+@pytest.mark.parametrize("status", ["ok", "never_expires", None])
+def test_a_recovery_is_told_once_and_then_the_mark_is_gone(insert, tell, target, rows, status):
+    id_ = insert("North", token_status=status, token_error=None, token_alerted_at=NOW - days(3))
+    tell()
+    tell()
     assert [(message.title, message.cards) for message in target.messages] == [
         ("1 WhatsApp line has recovered", ())
     ]
+    row = rows.get(id_)
+    assert (row["token_alerted_at"], row["token_lease_until"]) == (None, None)
+
+
+def test_a_recovery_that_nobody_received_is_told_by_the_next_run(insert, tell, target):
+    insert("North", token_status="ok", token_error=None, token_alerted_at=NOW - days(3))
+    target.is_broken = True
+    tell()
+    target.is_broken = False
+    tell()
+    assert [message.title for message in target.messages] == ["1 WhatsApp line has recovered"]
+
+
+def test_where_nobody_is_told_any_more_a_recovery_only_takes_the_mark_away(insert, database, rows):
+    well = insert("North", token_status="ok", token_error=None, token_alerted_at=NOW - days(3))
+    ill = insert("South", token_alerted_at=NOW - days(3))
+    forget_recoveries(database, NOW)
+    assert [rows.get(id_)["token_alerted_at"] for id_ in (well, ill)] == [None, NOW - days(3)]
 
 
 def test_rows_that_could_not_be_written_are_told_of_by_the_run(tell, target):
@@ -419,8 +440,8 @@ class Failing:
             raise self.fails[1]
         return result
 
-    def needing_attention(self, _soon, _after):
-        return self.call("needing_attention", [channel(left=2)])
+    def to_tell_of(self, _soon, _after):
+        return self.call("to_tell_of", [channel(left=2)])
 
     def claim_to_alert(self, _ids):
         return self.call("claim_to_alert", [channel(left=2)])
@@ -433,7 +454,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
-@pytest.mark.parametrize("method", ["needing_attention", "claim_to_alert"])
+@pytest.mark.parametrize("method", ["to_tell_of", "claim_to_alert"])
 def test_a_database_that_cannot_be_read_does_not_keep_the_rest_from_being_told(target, method, error):
     ended = Ended(Tally(), stopped=STOPPED)
     assert send_alerts(Failing(method, error), [target], ended, NOW, Style()) == []

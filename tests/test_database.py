@@ -1047,18 +1047,18 @@ def test_a_server_that_was_restarted_between_two_writes_is_no_matter(rows, datab
 )
 def test_people_are_told_of_warnings_that_are_new_or_come_near_their_end(rows, database, changes, told_of):
     rows.insert(**WELL | {"token_status": "warning"} | changes)
-    assert len(database.needing_attention(NOW + 7 * DAY)) == told_of
+    assert len(database.to_tell_of(NOW + 7 * DAY)) == told_of
 
 
 def test_the_most_urgent_are_told_of_first(rows, database):
     ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
-    assert ids_of(database.needing_attention(NOW)) == [ids[n] for n in (0, 2, 3, 1, 4)]
+    assert ids_of(database.to_tell_of(NOW)) == [ids[n] for n in (0, 2, 3, 1, 4)]
 
 
 def test_those_to_be_told_of_come_a_page_at_a_time(rows, database):
     ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
-    first = database.needing_attention(NOW, None, 2)
-    second = database.needing_attention(NOW, Cursor(first[-1].expires_at, first[-1].id), 2)
+    first = database.to_tell_of(NOW, None, 2)
+    second = database.to_tell_of(NOW, Cursor(first[-1].expires_at, first[-1].id), 2)
     assert ids_of(first + second) == [ids[n] for n in (0, 2, 3, 1)]
 
 

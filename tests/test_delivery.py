@@ -139,6 +139,19 @@ def test_with_everybody_down_nothing_is_marked_as_told(world, slack):
     assert told_at(world, channel) is None
 
 
+def test_a_recovery_that_was_not_delivered_is_told_by_the_next_run(world, slack):
+    trouble = {"token_status": "warning", "token_error": "unavailable: x", "token_alerted_at": world.now}
+    channel = world.channel(name="Garage", **trouble)
+    slack.script = [Reply(404, "no_service")]
+    codes = [world.run().code for _ in range(3)]
+    assert (codes, world.rows.get(channel)["token_status"], told_at(world, channel)) == (
+        [1, 0, 0],
+        "ok",
+        None,
+    )
+    assert [payload["text"] for payload in slack.received] == ["1 WhatsApp line has recovered"]
+
+
 def test_mail_alone_is_enough(world, mail):
     channel = in_trouble(world)
     assert (world.run().code, len(mail.mails)) == (0, 1)

@@ -88,7 +88,7 @@ def test_an_old_key_that_an_inactive_channel_needs_is_still_needed(world):
     world.env["TOKEN_ENCRYPTION_KEY"] = f"{KEY.hex()},{OTHER_KEY.hex()}"
     assert checks(world.json("--check"))["keys"] == (
         True,
-        "1 stored token: 1 open with the first key, 1 of inactive channels need key 2, and no run renews them",
+        "1 stored token: 1 open with the first key, 1 of inactive channels need key 2 (no run renews them)",
     )
 
 

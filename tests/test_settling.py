@@ -38,7 +38,7 @@ def test_a_renewal_is_written_encrypted_with_new_clocks():
     one = settled(Extended(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
     assert written(one.change) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
     assert KEYS.open(one.change.ciphertext).token == TOKEN
-    assert one.change.clear_alert
+    assert not one.change.clear_alert  # until people were told of the recovery
     assert one.outcome == Renewed(
         id=1, name="Bakery North", expires_at=NOW + days(60), expires_at_before=NOW + days(9)
     )
@@ -162,6 +162,11 @@ def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
 def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(before, reason, is_news):
     one = settled(Bad(reason, "x"), status="warning", error=before)
     assert one.change.clear_alert is is_news
+
+
+@pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.RECONNECT_REQUIRED])
+def test_people_are_told_of_a_trouble_that_comes_before_they_heard_of_the_last_ones_end(reason):
+    assert settled(Bad(reason, "x"), status="ok", alerted_at=NOW).change.clear_alert
 
 
 def test_a_verdict_of_no_known_kind_is_a_mistake_that_shows():
