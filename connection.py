@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import sqlalchemy as sa
+from psycopg2.extensions import encodings
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
@@ -66,7 +68,14 @@ FIRST_WAIT_SECONDS: Final = 0.5  # doubles
 BUSY_SECONDS: Final = 30
 CONNECT_SECONDS: Final = 10
 # While connecting there is no SQLSTATE, only words. FATAL is the server's own: it was reached, and refuses.
-REFUSALS: Final = ("FATAL", "invalid ", "no password supplied", "does not support SSL", "certificate")
+REFUSALS: Final = (
+    "FATAL",
+    "invalid ",
+    "no password supplied",
+    "does not support SSL",
+    "certificate",
+    "definition of service",
+)
 PASSING_REFUSALS: Final = (
     "starting up", "not yet accepting", "shutting down", "recovery mode", "terminating", "try again later",
     "too many clients", "too many connections", "no more connections", "remaining connection slots",
@@ -134,6 +143,8 @@ def _postgresql(url: URL) -> DatabaseUrl:
     if set(several) - {"host"}:  # of hosts there may be several
         raise BadDatabase(f"it gives {_named(several)} more than once")
     query: dict[str, Any] = dict(url.query)
+    if url.host and "%" in url.host:  # libpq's own way to write the path of a socket
+        url = url.set(host=unquote(url.host))
     # libpq takes these from anywhere, and what stands here wins.
     url = url.set(
         username=query.pop("user", url.username),
@@ -174,11 +185,26 @@ class Connection:
 
     def __init__(self, target: DatabaseUrl) -> None:
         self._engine = _engine(target.url)
+        self._codec = "utf-8"
         self.is_sqlite = target.url.get_backend_name() == "sqlite"
+        if not self.is_sqlite:
+            sa.event.listen(self._engine, "connect", self._note_encoding)
 
     def close(self) -> None:
         """Close it."""
         self._engine.dispose()
+
+    def fit(self, text: str) -> str:
+        """A text with a question mark for each character that the database's encoding does not have."""
+        return text.encode(self._codec, errors="replace").decode(self._codec)
+
+    def _note_encoding(self, connection: Any, _record: object) -> None:
+        """Most databases are UTF-8. One that calls itself SQL_ASCII takes any bytes, and gives them back."""
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding == "SQL_ASCII":
+            connection.set_client_encoding("UTF8")
+        else:
+            self._codec = encodings.get(encoding, "utf-8")
 
     def run(self, work: Callable[[sa.Connection, int], T], *, immediate: bool = False) -> T:
         """Do `work` in a transaction of its own, several times if the database is away or busy for a moment.

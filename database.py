@@ -43,6 +43,7 @@ from tables import TableMap, Tables, comparable, reflect
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE: Final = 2000
+LONGEST_LEASE: Final = timedelta(days=2)  # twice what LEASE_SECONDS may be
 
 
 class Written(StrEnum):
@@ -175,10 +176,25 @@ class Database:
     def claimed_elsewhere(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Those of the `ids` that another run holds at this moment."""
         mine = self._leases
-        query = sa.select(*self._columns).where(
+        those = sa.and_(
             self._channel.c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._where.free())
         )
-        return self._channels(query)
+        found = self._channels(sa.select(*self._columns).where(those))
+        if found:
+            self._warn_of_odd_leases(those)
+        return found
+
+    def _warn_of_odd_leases(self, those: sa.ColumnElement[bool]) -> None:
+        """Name rows whose lease no run can have taken: they stay aside until somebody ends it."""
+        c = self._channel.c
+        end = self._where.clock(c.token_lease_until, LONGEST_LEASE)
+        query = sa.select(c.id).where(those, comparable(c.token_lease_until) > end).limit(1)
+        for (id_,) in self._connection.run(_fetch(query)):
+            logger.warning(
+                "channel %s is claimed for longer than any run claims it: set its %s to null",
+                plain_id(id_),
+                c.token_lease_until.name,
+            )
 
     def claim(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
         """Take those of the `ids` that are still due and free; the most urgent first."""
@@ -459,10 +475,13 @@ class Database:
             c.token_expires_at: change.expires_at,
             c.last_token_refresh_at: change.refreshed_at,
             c.token_status: change.status,
-            c.token_error: change.error,
+            c.token_error: self._error_of(change),
             c.token_fingerprint: fingerprint(change.ciphertext),
         }
         return values | ({c.token_alerted_at: None} if change.clear_alert else {})
+
+    def _error_of(self, change: Change) -> str | None:
+        return None if change.error is None else self._connection.fit(change.error)
 
     def _log(self, connection: sa.Connection, change: Change) -> None:
         """The audit rows of a change."""
@@ -475,7 +494,7 @@ class Database:
                     at=change.at,
                     channel_id=str(change.channel.id),
                     event=entry.event,
-                    message=entry.message,
+                    message=self._connection.fit(entry.message),
                     reason=entry.reason,
                     expires_at_before=entry.expires_at_before,
                     expires_at_after=entry.expires_at_after,
@@ -499,7 +518,7 @@ class Database:
         ).one_or_none()
         held = self._leases.get(change.channel.id)
         return row is not None and (
-            tuple(row[:3]) == (change.ciphertext, change.status, change.error)
+            tuple(row[:3]) == (change.ciphertext, change.status, self._error_of(change))
             and (held is None or row.token_lease_until != held)
         )
 

@@ -6,6 +6,7 @@ at what is there and gives tables that speak our names in code and theirs in SQL
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from connection import UPGRADE, BadDatabase
 AUDIT_TABLE: Final = "token_audit_log"
 VERSION_TABLE: Final = "whatsapp_token_alembic_version"
 MOST_SHOWN: Final = 20  # names of tables in an error
+NAME_BYTES: Final = 63  # of PostgreSQL's names
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +234,22 @@ def due_index(channel: sa.Table, dialect: str) -> sa.Index:
     expires_at = c.token_expires_at.asc().nulls_first() if dialect == "postgresql" else c.token_expires_at
     with_token = c.wa_token_encrypted.is_not(None)
     return sa.Index(
-        f"ix_{channel.name}_token_due",
+        short_name(f"ix_{channel.name}_token_due"),
         c.type,
         expires_at,
         c.id,
         postgresql_where=with_token,
         sqlite_where=with_token,
     )
+
+
+def short_name(name: str) -> str:
+    """A name as long as PostgreSQL lets it be, and still different from others."""
+    raw = name.encode()
+    if len(raw) <= NAME_BYTES:
+        return name
+    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()[:8]
+    return f"{raw[: NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
 
 
 def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
@@ -325,6 +336,10 @@ def _type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
         if isinstance(found, sa.DateTime):
             return UTCDateTime(timezone=found.timezone)
         raise _unfit(column, found, "a timestamp")
+    if column.key == "active" and not isinstance(found, sa.Boolean | sa.Integer) and dialect.name != "sqlite":
+        raise _unfit(column, found, "a boolean")
+    if column.key == "type" and not isinstance(found, sa.String) and dialect.name != "sqlite":
+        raise _unfit(column, found, "text or an enum")
     if column.key == "id":
         return _id_type(dialect, column, found)
     if column.key in ("wa_token_encrypted", "token_status", "token_error", "token_fingerprint"):
@@ -349,8 +364,9 @@ def _id_type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
 
 
 def _unfit(column: sa.Column[Any], found: object, wanted: str) -> BadDatabase:
+    mapped = f" (it is our {column.key}: see CHANNEL_COLUMNS)" if column.name != column.key else ""
     return BadDatabase(
-        f'column "{column.name}" of table "{column.table.name}" is {found}; it must be {wanted}'
+        f'column "{column.name}" of table "{column.table.name}" is {found}; it must be {wanted}{mapped}'
     )
 
 

@@ -21,6 +21,7 @@ from tables import (
     THEIRS,
     VERSION_TABLE,
     TableMap,
+    UTCDateTime,
     define_tables,
     due_index,
 )
@@ -59,6 +60,14 @@ def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to
     return not reflected or compare_to is not None
 
 
+def is_another_type(_context: Any, _found: Any, _ours: Any, found: Any, ours: Any) -> bool | None:
+    """Whether a column's type has to be changed; None lets Alembic decide.
+
+    A time may be with or without a zone, as whoever made the table (Prisma, perhaps) wants it.
+    """
+    return False if isinstance(found, sa.DateTime) and isinstance(ours, UTCDateTime) else None
+
+
 if context.config.cmd_opts is not None:  # on the command line, say what is done
     logging.basicConfig(format="%(message)s")
     logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
@@ -86,6 +95,9 @@ def run() -> None:
                 target_metadata=metadata,
                 version_table=VERSION_TABLE,
                 include_object=is_ours,
+                compare_type=is_another_type,
+                # What the table's owner says about it in comments is not ours to take away.
+                autogenerate_plugins=["alembic.autogenerate.*", "~alembic.autogenerate.comments"],
             )
             context.run_migrations()
     except sa.exc.DBAPIError as error:

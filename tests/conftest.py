@@ -77,9 +77,12 @@ class Server:
         with self.engine.connect() as connection:
             connection.exec_driver_sql(sql)
 
-    def create(self, template: str | None = None) -> str:
+    def create(self, template: str | None = None, encoding: str | None = None) -> str:
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self.run(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        of = f' TEMPLATE "{template}"' if template else ""
+        if encoding:
+            of = f" TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+        self.run(f'CREATE DATABASE "{name}"{of}')
         return name
 
     def drop(self, name: str) -> None:

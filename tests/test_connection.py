@@ -90,6 +90,12 @@ def test_options_of_libpq_are_kept_those_of_prisma_left_out_and_others_named(que
     assert (dict(found.url.query), found.schema, found.ignored) == (kept, schema, ignored)
 
 
+def test_the_path_of_a_socket_may_stand_encoded_in_place_of_the_host():
+    url = parse_url("postgresql://app:pw@%2Fvar%2Frun%2Fpostgresql/shop").url
+    (_, given) = url.get_dialect()().create_connect_args(url)
+    assert given == {"host": "/var/run/postgresql", "user": "app", "password": "pw", "dbname": "shop"}
+
+
 @pytest.mark.parametrize(
     "pasted",
     [

@@ -1107,6 +1107,16 @@ def test_what_people_were_told_of_is_remembered_and_given_back(rows, warned, dat
 # Others
 
 
+def test_a_lease_that_no_run_can_have_taken_is_named(rows, database, due_ids, caplog):
+    rows.update(due_ids[0], token_lease_until=datetime(2999, 1, 1, tzinfo=UTC))
+    rows.update(due_ids[1], token_lease_until=datetime.now(UTC) + timedelta(hours=23))
+    assert sorted(ids_of(database.claimed_elsewhere(due_ids))) == sorted(due_ids[:2])
+    named = f"channel {due_ids[0]} is claimed for longer than any run claims it"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{named}: set its token_lease_until to null"
+    ]
+
+
 @pytest.mark.parametrize(
     ("about", "expected"),
     [

@@ -10,8 +10,10 @@ from datetime import datetime
 
 import pytest
 
+from conftest import migrate
+from rows import Rows
 from sandbox.graph import OMIT, Cut, Huge, Reply, Reset, graph_error
-from world import OTHER_KEY, days, fernet, unix
+from world import OTHER_KEY, World, days, fernet, unix
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
 HEALTHY = {"token_expires_at": None}
@@ -716,6 +718,26 @@ def test_workers_work_at_once_and_no_more_of_them_than_allowed(world):
     world.meta.on_request = together(4)
     world.json("--workers", "4")
     assert world.meta.peak == 4
+
+
+# -- databases of another encoding
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_need_not_be_utf8(pg_server, meta, tmp_path, capsys, encoding):
+    name = pg_server.create(encoding=encoding)
+    url = pg_server.url_of(name)
+    migrate(url)
+    world = World(url, meta, tmp_path)
+    world.capsys = capsys
+    world.rows = Rows(f"{url}{'&' if '?' in url else '?'}client_encoding=utf8")
+    dead = world.channel(world.token(error=(190, 460, "日本 “changed”")), name="Café")
+    good = world.channel(name="Señal")
+    result = world.json()
+    row = world.rows.get(dead)
+    assert (result.told(dead), result.told(good)) == (("failed", "reconnect_required"), ("renewed", None))
+    assert (row["token_status"], row["token_error"].startswith("reconnect_required: ")) == ("warning", True)
+    pg_server.drop(name)
 
 
 # -- stopping

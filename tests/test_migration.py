@@ -173,6 +173,35 @@ def test_an_existing_table_and_foreign_ones_are_no_difference_to_alembic(applica
     succeed(migrate(application_url), migrate(application_url, "check"))
 
 
+@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+def test_what_the_owner_says_of_the_tables_in_comments_is_no_difference_to_alembic(application_url):
+    succeed(migrate(application_url))
+    run(application_url, """COMMENT ON TABLE "Channel" IS 'theirs'""")
+    run(application_url, "COMMENT ON COLUMN token_audit_log.message IS 'theirs'")
+    succeed(migrate(application_url, "check"))
+
+
+@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+def test_an_audit_log_that_prisma_has_made_gets_its_index_and_is_no_difference_to_alembic(application_url):
+    run(
+        application_url,
+        """CREATE TABLE token_audit_log (id BIGSERIAL PRIMARY KEY, at TIMESTAMP(3) NOT NULL,
+           channel_id TEXT NOT NULL, event TEXT NOT NULL, message TEXT NOT NULL, reason TEXT,
+           expires_at_before TIMESTAMP(3), expires_at_after TIMESTAMP(3))""",
+    )
+    before = shape(application_url, "token_audit_log")
+    succeed(migrate(application_url), migrate(application_url, "check"))
+    succeed(migrate(application_url, "downgrade", "base"))
+    assert shape(application_url, "token_audit_log") == before
+
+
+@pytest.mark.parametrize("length", [55, 63])
+def test_a_table_may_have_as_long_a_name_as_postgresql_allows(empty_database_url, monkeypatch, length):
+    monkeypatch.setenv("CHANNEL_TABLE", "m" * length)
+    succeed(migrate(empty_database_url), migrate(empty_database_url), migrate(empty_database_url, "check"))
+    succeed(migrate(empty_database_url, "downgrade", "base"))
+
+
 def test_a_column_of_ours_that_is_missing_is_a_difference_to_alembic(database_url):
     run(database_url, 'ALTER TABLE "Channel" DROP COLUMN token_error')
     assert "token_error" in migrate(database_url, "check").stdout

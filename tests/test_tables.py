@@ -275,6 +275,20 @@ def test_a_date_column_that_holds_no_timestamps_is_refused(rows, connection, kin
     )
 
 
+@pytest.mark.parametrize(
+    ("ours", "kind", "said"),
+    [
+        ("active", "text", "is TEXT; it must be a boolean (it is our active: see CHANNEL_COLUMNS)"),
+        ("type", "boolean", "is BOOLEAN; it must be text or an enum (it is our type: see CHANNEL_COLUMNS)"),
+        ("type", "integer", "is INTEGER; it must be text or an enum (it is our type: see CHANNEL_COLUMNS)"),
+    ],
+)
+@only_postgresql
+def test_a_mapped_column_of_another_kind_is_refused(rows, connection, ours, kind, said):
+    rows.run(f'ALTER TABLE "Channel" ADD odd {kind}')
+    assert trouble(connection, columns={ours: "odd"}) == f'column "odd" of table "Channel" {said}'
+
+
 @pytest.mark.parametrize("kind", ["TEXT", "DATETIME", "TIMESTAMP", "NUMERIC"])
 @only_sqlite
 def test_a_date_column_of_sqlite_is_text_whatever_it_is_called(rows, connection, kind):

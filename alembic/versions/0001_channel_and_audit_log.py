@@ -6,6 +6,8 @@ down in a table of its own, nothing else is ever taken away again, and running t
 
 from __future__ import annotations
 
+import hashlib
+
 import sqlalchemy as sa
 from alembic import context, op
 from alembic.util import CommandError
@@ -15,7 +17,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+NAME_BYTES = 63
 AUDIT = "token_audit_log"
+AUDIT_INDEX = f"ix_{AUDIT}_channel_id"
 ADDED = "whatsapp_token_alembic_added"
 
 TIME = sa.DateTime(timezone=True)
@@ -48,6 +52,8 @@ def upgrade() -> None:
         create_channel(channel)
     if not inspector.has_table(AUDIT):
         create_audit()
+    elif AUDIT_INDEX not in {found["name"] for found in inspector.get_indexes(AUDIT)}:
+        create_audit_index()
     create_index(channel, inspector)
 
 
@@ -104,7 +110,7 @@ def create_channel(channel: dict) -> None:
         sa.Column(names["type"], sa.Text(), nullable=False, server_default=channel["type"]),
         sa.Column(names["wa_token_encrypted"], sa.Text()),
         *(sa.Column(names[ours], kind) for ours, kind in (CLOCKS | STATE | optional).items()),
-        sa.PrimaryKeyConstraint(names["id"], name=f"pk_{table}"),
+        sa.PrimaryKeyConstraint(names["id"], name=short_name(f"pk_{table}")),
     )
     remember("table", table)
     for ours in STATE:  # which go even if the table has to stay
@@ -125,14 +131,20 @@ def create_audit() -> None:
         sa.Column("expires_at_after", TIME),
         sa.PrimaryKeyConstraint("id", name=f"pk_{AUDIT}"),
     )
-    op.create_index(f"ix_{AUDIT}_channel_id", AUDIT, ["channel_id", "at"])
+    create_audit_index()
     remember("table", AUDIT)
+
+
+def create_audit_index() -> None:
+    """For whoever asks what became of a channel."""
+    op.create_index(AUDIT_INDEX, AUDIT, ["channel_id", "at"])
+    remember("index", AUDIT, AUDIT_INDEX)
 
 
 def create_index(channel: dict, inspector: sa.Inspector) -> None:
     """The partial index for what is due, in the order of urgency. A view cannot have one."""
     table, names = channel["table"], channel["columns"]
-    index = f"ix_{table}_token_due"
+    index = short_name(f"ix_{table}_token_due")
     if table in inspector.get_view_names() or (
         inspector.has_table(table) and index in {found["name"] for found in inspector.get_indexes(table)}
     ):
@@ -149,6 +161,15 @@ def create_index(channel: dict, inspector: sa.Inspector) -> None:
         sqlite_where=with_token,
     )
     remember("index", table, index)
+
+
+def short_name(name: str) -> str:
+    """A name as long as PostgreSQL lets it be, and still different from others."""
+    raw = name.encode()
+    if len(raw) <= NAME_BYTES:
+        return name
+    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()[:8]
+    return f"{raw[: NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
 
 
 def remember(kind: str, table: str, name: str = "") -> None:
