@@ -192,5 +192,6 @@ def _change(verdict: Good | Endless, channel: Channel, ciphertext: str, now: dat
         Status.OK if isinstance(verdict, Good) else Status.NEVER_EXPIRES,
         expires_at=end,
         refreshed_at=issued_at or now,
+        clear_alert=channel.alerted_at is None,
         audit=with_recovery(channel, entry),
     )

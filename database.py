@@ -303,7 +303,7 @@ class Database:
             sa.or_(
                 sa.and_(is_warning, alerted_at.is_(None)),
                 sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
-                sa.and_(sa.not_(is_warning), c.token_alerted_at.is_not(None)),
+                sa.and_(sa.not_(is_warning), alerted_at.is_not(None)),
             ),
         )
         return self._channels(query)

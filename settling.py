@@ -91,6 +91,7 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
         Status.NEVER_EXPIRES if verdict.end is None else Status.OK,
         expires_at=verdict.end,
         refreshed_at=now,
+        clear_alert=channel.alerted_at is None,  # else once people know
         audit=with_recovery(channel, refreshed),
     )
     return Settled(channel, renewed(channel, verdict.end), change)
@@ -110,6 +111,7 @@ def _settle_good(verdict: Good, claimed: Claimed, keys: KeyRing, now: datetime) 
         Status.OK,
         expires_at=end,
         refreshed_at=refreshed_at,
+        clear_alert=channel.alerted_at is None,  # else once people know
         audit=with_recovery(channel, *([] if was_right else [corrected])),
     )
     outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, end, recovered=has_recovered(channel))
@@ -127,6 +129,7 @@ def _settle_endless(claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
         Status.NEVER_EXPIRES,
         expires_at=None,
         refreshed_at=now,  # so that it is looked at again when it would be old
+        clear_alert=channel.alerted_at is None,  # else once people know
         audit=with_recovery(channel, entry),
     )
     outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=has_recovered(channel))

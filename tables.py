@@ -280,7 +280,7 @@ def _reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
             if column.name in found:
                 types[table.name, column.key] = _type(connection.dialect, column, found[column.name])
     tables = define_tables(sa.MetaData(), mapping, types)
-    _check_type(tables.channel.c.type, mapping)
+    _check_type(connection, tables.channel.c.type, mapping)
     _check_ids(connection, inspector, tables.channel)
     return tables
 
@@ -338,8 +338,6 @@ def _type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
         raise _unfit(column, found, "a timestamp")
     if column.key == "active" and not isinstance(found, sa.Boolean | sa.Integer) and dialect.name != "sqlite":
         raise _unfit(column, found, "a boolean")
-    if column.key == "type" and not isinstance(found, sa.String) and dialect.name != "sqlite":
-        raise _unfit(column, found, "text or an enum")
     if column.key == "id":
         return _id_type(dialect, column, found)
     if column.key in ("wa_token_encrypted", "token_status", "token_error", "token_fingerprint"):
@@ -370,13 +368,22 @@ def _unfit(column: sa.Column[Any], found: object, wanted: str) -> BadDatabase:
     )
 
 
-def _check_type(column: sa.Column[Any], mapping: TableMap) -> None:
-    """An enum that does not know CHANNEL_TYPE would refuse every query."""
+def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: TableMap) -> None:
+    """An enum that does not know CHANNEL_TYPE, or a column of another kind, would refuse every query."""
     if isinstance(column.type, sa.Enum) and mapping.type not in column.type.enums:
         raise BadDatabase(
             f'column "{column.name}" of table "{mapping.table}" is never "{mapping.type}", only '
             f"{_quoted(column.type.enums)}; set CHANNEL_TYPE"
         )
+    try:
+        connection.execute(sa.select(sa.literal(1)).where(column == mapping.type).limit(1))
+    except sa.exc.DatabaseError as error:
+        if error.connection_invalidated:
+            raise
+        raise BadDatabase(
+            f'column "{column.name}" of table "{mapping.table}" is {column.type} and cannot be '
+            f'"{mapping.type}"; set CHANNEL_TYPE, or map another column to type in CHANNEL_COLUMNS'
+        ) from None
 
 
 def _check_ids(connection: sa.Connection, inspector: sa.Inspector, channel: sa.Table) -> None:

@@ -38,7 +38,6 @@ def test_a_renewal_is_written_encrypted_with_new_clocks():
     one = settled(Extended(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
     assert written(one.change) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
     assert KEYS.open(one.change.ciphertext).token == TOKEN
-    assert not one.change.clear_alert  # until people were told of the recovery
     assert one.outcome == Renewed(
         id=1, name="Bakery North", expires_at=NOW + days(60), expires_at_before=NOW + days(9)
     )
@@ -162,6 +161,12 @@ def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
 def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(before, reason, is_news):
     one = settled(Bad(reason, "x"), status="warning", error=before)
     assert one.change.clear_alert is is_news
+
+
+def test_the_mark_that_people_were_told_of_a_trouble_stays_until_they_know_that_it_is_over():
+    verdict = Extended(TOKEN, NOW + days(60))
+    marks = [settled(verdict, alerted_at=told).change.clear_alert for told in (NOW, None)]
+    assert marks == [False, True]
 
 
 @pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.RECONNECT_REQUIRED])

@@ -275,12 +275,15 @@ def test_a_date_column_that_holds_no_timestamps_is_refused(rows, connection, kin
     )
 
 
+NOT_WHATSAPP = 'cannot be "whatsapp"; set CHANNEL_TYPE, or map another column to type in CHANNEL_COLUMNS'
+
+
 @pytest.mark.parametrize(
     ("ours", "kind", "said"),
     [
         ("active", "text", "is TEXT; it must be a boolean (it is our active: see CHANNEL_COLUMNS)"),
-        ("type", "boolean", "is BOOLEAN; it must be text or an enum (it is our type: see CHANNEL_COLUMNS)"),
-        ("type", "integer", "is INTEGER; it must be text or an enum (it is our type: see CHANNEL_COLUMNS)"),
+        ("type", "boolean", f"is BOOLEAN and {NOT_WHATSAPP}"),
+        ("type", "integer", f"is INTEGER and {NOT_WHATSAPP}"),
     ],
 )
 @only_postgresql
