@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fleet import HORIZON_DAYS, Fleet, State, state_of
+from fleet import ATTENTION, HORIZON_DAYS, Fleet, State, state_of
 from models import Channel, ChannelId
 from page_texts import STATES, TEXTS
 from redact import one_line, redact
@@ -96,7 +96,11 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
     id_, name, phone_number, error, link = texts
     state = state_of(channel, view.now, view.now + view.window)
     reason, _, detail = error.partition(": ")
-    is_bad = state in (State.WARNING, State.WAITING)
+    is_bad = state in ATTENTION
+    is_told = is_bad and state is not State.ENDED  # else what the row says is of an earlier time
+    cause, advice = view.words.cause(reason), view.words.advice(reason)
+    if state is State.ENDED:
+        cause, advice = (view.words.say(TEXTS[name]) for name in ("ended", "to_do_ended"))
     return Line(
         id=channel.id if isinstance(channel.id, int) else id_,
         name=name or id_,
@@ -105,10 +109,10 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
         expires_at=None if channel.replaced else channel.expires_at,
         refreshed_at=None if channel.replaced else channel.refreshed_at,
         percent_left=_percent_left(channel, view),
-        reason=reason if is_bad and reason else None,
-        cause=_capital(view.words.cause(reason)) if is_bad and reason else None,
-        detail=detail if is_bad and detail else None,
-        advice=_capital(view.words.advice(reason)) if is_bad else None,
+        reason=reason if is_told and reason else None,
+        cause=_capital(cause) if is_bad and cause else None,
+        detail=detail if is_told and detail else None,
+        advice=_capital(advice) if is_bad else None,
         reconnect_url=link or None,
     )
 
@@ -179,6 +183,35 @@ class Bar:
     height: float
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The first thing that is said of a fleet; `tone` is `bad`, `calm`, or nothing where it is neither."""
+
+    tone: str
+    figure: str
+    more: str
+
+
+def headline(view: View) -> Headline:
+    """Whether anybody must do anything. That all is well is said only where nothing is known against it."""
+    fleet, say = view.fleet, {name: view.words.say(text) for name, text in TEXTS.items()}
+    ending, unknown = (fleet.states.get(state, 0) for state in (State.ENDING, State.UNKNOWN))
+    parts = [say["of_one_line"] if fleet.total == 1 else say["of_lines"].format(fleet.total)]
+    if ending:
+        parts += [say["ends_soon_one"] if ending == 1 else say["ends_soon"].format(ending)]
+    if unknown:
+        parts += [say["not_known"].format(unknown)]
+    more = " · ".join(parts)
+    if not fleet.total:
+        return Headline("", say["no_lines"], more)
+    if fleet.attention:
+        verb = say["attention_one"] if fleet.attention == 1 else say["attention"]
+        return Headline("bad", f"{fleet.attention} {verb}", more)
+    if ending or unknown or view.exit_code or view.stopped:
+        return Headline("", f"0 {say['attention']}", more)
+    return Headline("calm", say["all_well"], more)
+
+
 def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
     """The page, a piece at a time."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - few runs write a page
@@ -207,6 +240,7 @@ def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
         now=view.now,
         timestamp=timestamp,
         fleet=view.fleet,
+        headline=headline(view),
         is_dry=view.is_dry,
         run_is_bad=bool(view.stopped),
         run_text=_run_text(view),
