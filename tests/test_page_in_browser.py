@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -156,6 +157,33 @@ def test_the_filter_shows_one_state_and_says_how_many(show, language, scheme):
         every = names(page)
     counts = {Language.EN: "2 of 8 lines shown", Language.ES: "2 de 8 líneas a la vista"}
     assert (len(shown), said, len(both), len(every)) == (2, counts[language], 1, 8)
+
+
+@pytest.mark.parametrize("asked", ["+34600000000", "34 600-000-000", "(600) 000.000", "derecha 600000"])
+def test_search_finds_a_number_however_it_is_written(show, asked):
+    other = Channel(9, "600", TEXT, None, None, "ok", phone_number="+34 600 111 222")
+    mine = replace(CHANNELS[3], name="Derecha")
+    with show(channels=[mine, other]) as page:
+        page.get_by_role("searchbox").fill(asked)
+        assert names(page) == ["Derecha"]
+
+
+def test_search_does_not_put_the_digits_of_different_things_together(show):
+    other = Channel(9, "Shop 600", TEXT, None, None, "ok", phone_number="111 222")
+    with show(channels=[other]) as page:
+        page.get_by_role("searchbox").fill("600911")
+        assert names(page) == []
+
+
+def test_the_enter_key_in_the_search_box_sends_nothing(show):
+    with show() as page:
+        page.get_by_role("searchbox").fill("panaderia")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        assert (names(page), page.get_by_role("searchbox").input_value()) == (
+            ["Panadería Norte"],
+            "panaderia",
+        )
 
 
 def test_filter_and_search_can_be_used_with_the_keyboard_alone(show):
