@@ -111,7 +111,7 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
         percent_left=_percent_left(channel, view),
         reason=reason if is_told and reason else None,
         cause=_capital(cause) if is_bad and cause else None,
-        detail=detail if is_told and detail else None,
+        detail=view.words.detail(detail) if is_told and detail else None,
         advice=_capital(advice) if is_bad else None,
         reconnect_url=link or None,
     )

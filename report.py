@@ -255,7 +255,7 @@ def _summary(situation: Situation, words: Words) -> str:
     sentences = []
     if stopped := situation.stopped:
         why = f"{_capital(words.cause(stopped.reason))} ({stopped.reason})"
-        sentences += [f"{_with_detail(why, stopped.detail)}. {_to_do(stopped.reason, words)}."]
+        sentences += [f"{_with_detail(why, stopped.detail, words)}. {_to_do(stopped.reason, words)}."]
     if situation.needing:
         if stopped:
             sentences += [words.count(situation.needing, *NEEDS_ATTENTION) + "."]
@@ -281,7 +281,7 @@ def _footer(situation: Situation, words: Words) -> str:
     """The counts of the run, and when it was."""
     tally = situation.tally
     numbers = (tally.renewed, tally.failed, tally.waiting, tally.left)
-    return f"{words.say(COUNTS).format(*numbers)} · {situation.now:%Y-%m-%d %H:%M} UTC"
+    return f"{words.say(COUNTS).format(*numbers)} · {words.moment(situation.now)}"
 
 
 def _unwritten_card(failure: Failed, now: datetime, words: Words) -> Card:
@@ -311,12 +311,12 @@ def reconnect_link(url: str, channel: ChannelId) -> str:
 
 def _lines(reason: str, detail: str, ends: str, words: Words) -> tuple[str, ...]:
     """What a card says: the cause in plain words and what more is known of it, the end, who must do what."""
-    cause = _with_detail(words.cause(reason), detail) or words.say(UNKNOWN_CAUSE)
+    cause = _with_detail(words.cause(reason), detail, words) or words.say(UNKNOWN_CAUSE)
     return _capital(cause), _capital(ends), _to_do(reason, words)
 
 
-def _with_detail(cause: str, detail: str) -> str:
-    return f"{cause}: {one_line(detail)}" if detail else cause
+def _with_detail(cause: str, detail: str, words: Words) -> str:
+    return f"{cause}: {words.detail(one_line(detail))}" if detail else cause
 
 
 def _to_do(reason: str, words: Words) -> str:

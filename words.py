@@ -6,14 +6,18 @@ language is one more member of `Language` and one more parameter of `phrase`: my
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from babel.dates import format_date, format_datetime
 
+from details import DETAILS
 from outcomes import Reason
 
 
@@ -156,7 +160,7 @@ TO_DO: Final = phrase("To do: {}", "Qué hacer: {}")
 UNKNOWN_CAUSE: Final = phrase("its cause is not known", "no se sabe la causa")
 COUNTS: Final = phrase(
     "{} renewed · {} failed · {} waiting for a reconnect · {} left",
-    "{} renovadas · {} con fallo · {} a la espera de reconexión · {} sin procesar",
+    "renovadas: {} · con fallo: {} · a la espera de reconexión: {} · sin procesar: {}",
 )
 
 _UNKNOWN_REASON: Final = phrase("look at the detail", "mire el detalle")
@@ -194,6 +198,10 @@ class Words:
         """Who must do what about a reason."""
         return self.say(ADVICE.get(reason, _UNKNOWN_REASON))
 
+    def detail(self, text: str) -> str:
+        """What our own details say; Meta's words stay as they are, and what is not known."""
+        return _detail(self, text)
+
     def day(self, time: datetime) -> str:
         """A day such as `3 Dec 2026`."""
         return format_date(time, "d MMM y", locale=self.language.value)
@@ -227,6 +235,59 @@ class Words:
         if expires_at <= now:
             return self.say(_ENDED_ON).format(self.day(expires_at))
         return self.say(_ENDS_ON).format(self.day(expires_at), self.left(expires_at, now))
+
+
+# What fills each kind of gap in `DETAILS`.
+_GAPS: Final = {"day": r"\d{4}-\d\d-\d\d", "number": r"-?\d+", "list": ".+?", "detail": ".+?", "text": ".+?"}
+_GAP: Final = re.compile(r"\{(\w+)\}")
+_LONGEST_DETAIL: Final = 1000  # a longer text is none of ours
+_BETWEEN: Final = {" and ": phrase(" and ", " y "), " or ": phrase(" or ", " o ")}
+
+
+def _reader(english: str) -> re.Pattern[str]:
+    """What recognises a detail, with a group for each of its gaps."""
+    parts = _GAP.split(english)  # text and kind of gap by turns
+    patterns = (re.escape(part) if place % 2 == 0 else f"({_GAPS[part]})" for place, part in enumerate(parts))
+    return re.compile("".join(patterns))
+
+
+_DETAILS: Final = [(_reader(pair[0]), _GAP.findall(pair[0]), phrase(*pair)) for pair in DETAILS]
+
+
+@lru_cache(maxsize=1000)  # many lines fail alike
+def _detail(words: Words, text: str) -> str:
+    if len(text) > _LONGEST_DETAIL:
+        return text
+    for reader, kinds, said in _DETAILS:
+        if found := reader.fullmatch(text):
+            values: dict[str, list[str]] = {kind: [] for kind in kinds}
+            for kind, value in zip(kinds, found.groups(), strict=True):
+                values[kind].append(_filled(words, kind, value))
+            return _GAP.sub(partial(_next, values), words.say(said))
+    return text
+
+
+def _next(values: Mapping[str, list[str]], gap: re.Match[str]) -> str:
+    """What comes into a gap: gaps of one kind are in the same order in every language."""
+    return values[gap.group(1)].pop(0)
+
+
+def _filled(words: Words, kind: str, value: str) -> str:
+    """What stands in a gap, in the language."""
+    match kind:
+        case "day":
+            with suppress(ValueError):  # a row may hold anything
+                return words.day(datetime.fromisoformat(value))
+            return value
+        case "list":
+            parts = re.split("( and | or )", value)
+            return "".join(
+                words.say(_BETWEEN[part]) if part in _BETWEEN else words.detail(part) for part in parts
+            )
+        case "detail":
+            return words.detail(value)
+        case _:
+            return value
 
 
 EN: Final = Words()

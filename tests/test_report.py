@@ -470,7 +470,7 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
                 "https://app.example/channels/cl%209/reconnect?c=cl%209",
             ),
         ),
-        footer="17 renewed · 2 failed · 4 waiting for a reconnect · 1 left · 2026-12-01 08:00 UTC",
+        footer="17 renewed · 2 failed · 4 waiting for a reconnect · 1 left · 1 Dec 2026, 08:00 UTC",
     )
 
 
@@ -504,8 +504,8 @@ def test_an_alert_says_all_of_it_in_spanish_too():
                 "Reconectar",
             ),
         ),
-        footer="17 renovadas · 2 con fallo · 4 a la espera de reconexión · 1 sin procesar"
-        " · 2026-12-01 08:00 UTC",
+        footer="renovadas: 17 · con fallo: 2 · a la espera de reconexión: 4 · sin procesar: 1"
+        " · 1 dic 2026, 08:00 UTC",
         and_more="… y {} más",
     )
 
