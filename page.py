@@ -98,7 +98,7 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
     reason, _, detail = error.partition(": ")
     is_bad = state in ATTENTION
     is_told = is_bad and state is not State.ENDED  # else what the row says is of an earlier time
-    cause, advice = view.words.cause(reason), view.words.advice(reason)
+    cause, advice = view.words.cause(reason), view.words.advice_by(reason, channel.expires_at, view.now)
     if state is State.ENDED:
         cause, advice = (view.words.say(TEXTS[name]) for name in ("ended", "to_do_ended"))
     return Line(

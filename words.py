@@ -123,6 +123,21 @@ ADVICE: Final[Mapping[str, Phrase]] = {
     ),
 }
 
+# The same on a token's last day and after it, where that is something else: there is no next run to wait for.
+LAST_ADVICE: Final[Mapping[str, Phrase]] = {
+    Reason.NOT_EXTENDED: phrase(
+        "the customer must connect WhatsApp again now", "el cliente debe volver a conectar WhatsApp ahora"
+    ),
+    Reason.UNAVAILABLE: phrase(
+        "the customer must connect WhatsApp again: there is no time left to wait for the next run",
+        "el cliente debe volver a conectar WhatsApp: no queda tiempo para esperar a la próxima ejecución",
+    ),
+    Reason.UNEXPECTED_ANSWER: phrase(
+        "look at the detail; the customer must connect WhatsApp again: there is no time left to wait",
+        "mire el detalle; el cliente debe volver a conectar WhatsApp: no queda tiempo para esperar",
+    ),
+}
+
 # The alert's own phrases. Of two, the first is for one line, the second for several.
 STOPPED_EARLY: Final = phrase(
     "WhatsApp token renewal stopped early", "La renovación de tokens de WhatsApp se detuvo antes de terminar"
@@ -146,6 +161,16 @@ WHAT_IT_MEANS: Final = (
     phrase(
         "Their renewal failed. When a token ends, that customer's WhatsApp stops.",
         "Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar.",
+    ),
+)
+WHAT_HAS_STOPPED: Final = (
+    phrase(
+        "Its renewal failed, and its token has ended: that customer's WhatsApp has stopped.",
+        "Falló su renovación, y su token ha caducado: el WhatsApp de ese cliente ya no funciona.",
+    ),
+    phrase(
+        "Their renewal failed, and their tokens have ended: the WhatsApp of these customers has stopped.",
+        "Falló su renovación, y sus tokens han caducado: el WhatsApp de estos clientes ya no funciona.",
     ),
 )
 NOTHING_TO_DO: Final = (
@@ -197,6 +222,12 @@ class Words:
     def advice(self, reason: str) -> str:
         """Who must do what about a reason."""
         return self.say(ADVICE.get(reason, _UNKNOWN_REASON))
+
+    def advice_by(self, reason: str, expires_at: datetime | None, now: datetime) -> str:
+        """The same about a token that ends then: on its last day nothing can wait any more."""
+        is_last = expires_at is not None and expires_at < now + timedelta(days=1)
+        found = LAST_ADVICE.get(reason) if is_last else None
+        return self.say(found) if found else self.advice(reason)
 
     def detail(self, text: str) -> str:
         """What our own details say; Meta's words stay as they are, and what is not known."""

@@ -85,6 +85,15 @@ def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
     assert [part for part in parts if part not in text and part.replace(" :", ":") not in text] == []
 
 
+def test_our_own_details_are_in_the_language_of_the_page_and_nobody_is_told_to_wait_on_the_last_day():
+    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: no answer from Meta (ReadTimeout)")
+    (line,) = read(SPANISH, [late])["lines"]
+    assert (line["detail"], line["advice"][:42]) == (
+        "sin respuesta de Meta (ReadTimeout)",
+        "El cliente debe volver a conectar WhatsApp",
+    )
+
+
 def test_what_matters_stands_at_the_top():
     text = Reader(shown()).text
     before_the_lines = text.partition("Find a line")[0]
