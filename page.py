@@ -57,9 +57,13 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One WhatsApp line as it is shown. Texts are clean: one line each, without secrets."""
+    """One WhatsApp line as it is shown. Texts are clean: one line each, without secrets.
+
+    But for `id`: it is as it is in the table, for programs to find the line by; people see `known_as`.
+    """
 
     id: ChannelId
+    known_as: str
     name: str
     phone_number: str | None
     state: State
@@ -102,7 +106,8 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
     if state is State.ENDED:
         cause, advice = (view.words.say(TEXTS[name]) for name in ("ended", "to_do_ended"))
     return Line(
-        id=channel.id if isinstance(channel.id, int) else id_,
+        id=_plain(channel.id, id_),
+        known_as=id_,
         name=name or id_,
         phone_number=phone_number or None,
         state=state,
@@ -115,6 +120,13 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
         advice=_capital(advice) if is_bad else None,
         reconnect_url=link or None,
     )
+
+
+def _plain(id_: ChannelId, cleaned: str) -> ChannelId:
+    """An id as it is in the table, if it holds no secret."""
+    if isinstance(id_, int) or id_ == cleaned:
+        return id_
+    return redact(id_)
 
 
 def _percent_left(channel: Channel, view: View) -> int:
@@ -345,5 +357,5 @@ def document(view: View, lines: Iterable[Line]) -> Iterator[str]:
 def _entry(line: Line) -> dict[str, Any]:
     """A line as JSON. What only a page needs is left out."""
     fields = asdict(line)
-    del fields["percent_left"]
+    del fields["percent_left"], fields["known_as"]
     return fields | {name: timestamp(fields[name]) for name in ("expires_at", "refreshed_at")}

@@ -20,7 +20,7 @@ import status_reports
 from fleet import Fleet, State
 from models import Channel, fingerprint
 from page import Headline, View, document, headline, html, lines_of, timeline, write
-from redact import Secret
+from redact import Secret, one_line
 from words import Language, Words
 from world import OTHER_KEY, days, fernet
 
@@ -243,6 +243,28 @@ def test_the_json_says_the_same():
         "advice": "The customer must connect WhatsApp again",
         "reconnect_url": "https://app.example.com/reconnect?channel=a%2F7&from=page",
     }
+
+
+@pytest.mark.parametrize(
+    "id_", ["line\nbreak", " two  spaces ", "a\u202eb", "\x1f\x1f", "zero\u200bwidth", "cl9x", 2**62]
+)
+def test_an_id_is_in_the_json_as_it_is_in_the_table_and_in_the_page_in_one_clean_line(id_):
+    odd = [replace(CHANNELS[0], id=id_), CHANNELS[1]]
+    page = shown(channels=odd)
+    assert (
+        [line["id"] for line in read(channels=odd)["lines"]],
+        f"<bdi>{one_line(str(id_))}</bdi>" in page,
+    ) == (
+        [id_, 8],
+        True,
+    )
+
+
+@pytest.mark.parametrize("id_", ["{} x", "line\n{}", "\x1f{}\u202e"])
+def test_an_id_that_holds_a_secret_is_not_in_the_json(id_):
+    secret = Secret("correct-horse-battery-staple")
+    found = json.dumps(read(channels=[replace(CHANNELS[0], id=id_.format(secret.reveal()))]))
+    assert ("battery" in found, "***" in found) == (False, True)
 
 
 def test_the_json_without_lines_is_json():
