@@ -372,6 +372,11 @@ def test_a_line_keeps_the_joiners_within_a_word_and_nothing_else_that_cannot_be_
     assert one_line(text) == line
 
 
+def test_a_secret_with_joiners_is_found_in_a_quotation_that_has_lost_them():
+    _alive = Secret("pass\u200dword \u200c!")
+    assert quote_foreign("no pass\u200dword \u200c! here") == "no *** here"
+
+
 def test_a_quotation_keeps_no_joiners():
     assert quote_foreign("EAAB\u200dwzLixnj") == "EAAB wzLixnj"
 
