@@ -6,7 +6,7 @@ together. None of them is ever null where NOT is put before it: NOT of null woul
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -74,6 +74,17 @@ class Conditions:
             )
         )
 
+    def ended(self, now: datetime) -> sa.ColumnElement[bool]:
+        """Whether a token has ended and no run has dealt with it: `State.ENDED`; never null."""
+        c = self._table.c
+        return _never_null(
+            sa.and_(
+                comparable(c.token_expires_at) <= now,
+                sa.func.coalesce(c.token_status, "") != Status.WARNING,
+                sa.func.coalesce(c.token_fingerprint == self._md5(), sa.true(), type_=sa.Boolean()),
+            )
+        )
+
     def state(self, look: Look) -> sa.ColumnElement[str]:
         """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
         status, expires_at = self._table.c.token_status, comparable(self._table.c.token_expires_at)
@@ -83,6 +94,7 @@ class Conditions:
             (status == Status.WARNING, State.WARNING),
             (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
             (expires_at.is_(None), State.UNKNOWN),
+            (self.ended(look.now), State.ENDED),
             (expires_at < look.expires_before, State.ENDING),
             else_=State.OK,
         )

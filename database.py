@@ -332,17 +332,16 @@ class Database:
             logger.warning("that people were told of channel %s could not be noted: %s", id_, words)
         self.release(ids)
 
-    def in_trouble(self, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
-        """The next page of candidates in `warning`, the most urgent first."""
+    def in_trouble(self, now: datetime, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+        """The next page of candidates in `warning`, or whose token has ended; the most urgent first."""
         query = self._ordered(sa.select(*self._columns), after, limit)
-        query = query.where(self._where.candidate(), self._channel.c.token_status == Status.WARNING)
-        return self._channels(query)
+        return self._channels(query.where(self._where.candidate(), self._in_trouble(now)))
 
-    def not_in_trouble(self, limit: int) -> list[Channel]:
+    def not_in_trouble(self, now: datetime, limit: int) -> list[Channel]:
         """Up to `limit` other candidates, the most urgent first, and last those that never expire."""
         status = sa.func.coalesce(self._channel.c.token_status, "")
         query: sa.Select[Any] = sa.select(*self._columns)
-        query = query.where(self._where.candidate(), status != Status.WARNING)
+        query = query.where(self._where.candidate(), sa.not_(self._in_trouble(now)))
         query = self._ordered(query.order_by(status == Status.NEVER_EXPIRES), None, limit)
         return self._channels(query)
 
@@ -374,6 +373,11 @@ class Database:
         return self._connection.run(look)
 
     # -- statements
+
+    def _in_trouble(self, now: datetime) -> sa.ColumnElement[bool]:
+        """Whether a line needs attention by its status or by the clock; never null."""
+        status = sa.func.coalesce(self._channel.c.token_status, "")
+        return sa.or_(status == Status.WARNING, self._where.ended(now))
 
     def _lease_end(self) -> sa.ColumnElement[Any]:
         return self._where.clock(self._channel.c.token_lease_until, self._lease)

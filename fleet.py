@@ -21,11 +21,15 @@ class State(StrEnum):
     """In what state a line is; each line is in one. The most urgent first."""
 
     WARNING = "warning"  # it needs attention
+    ENDED = "ended"  # its token has ended, and no run has dealt with it
     WAITING = "waiting"  # its token is dead: nobody is asked about it until its customer reconnects
     ENDING = "ending"  # it ends within the window, and will be renewed
     UNKNOWN = "unknown"  # its end is not known yet
     OK = "ok"
     NEVER_EXPIRES = "never_expires"
+
+
+ATTENTION: Final = frozenset({State.WARNING, State.ENDED, State.WAITING})  # these need a person
 
 
 def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
@@ -41,6 +45,8 @@ def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
         return State.WARNING
     if channel.expires_at is None:
         return State.NEVER_EXPIRES if channel.status == Status.NEVER_EXPIRES else State.UNKNOWN
+    if channel.expires_at <= now:
+        return State.ENDED
     return State.ENDING if channel.expires_at < soon else State.OK
 
 
@@ -64,4 +70,4 @@ class Fleet:
     @property
     def attention(self) -> int:
         """How many of them need a person."""
-        return self.states.get(State.WARNING, 0) + self.states.get(State.WAITING, 0)
+        return sum(self.states.get(state, 0) for state in ATTENTION)

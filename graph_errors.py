@@ -10,7 +10,8 @@ Errors answer the question "what now?"::
     ├── AppRejected         our app is refused, so is every channel   never retried
     └── RateLimited         the app as a whole is limited             waited for, within a budget
 
-A new Graph code is one new row of `RULES` and one new row in its test.
+A new Graph code is one new row of `RULES` and one new row in its test; a new meaning is said in English
+until `details.py` says it in Spanish, too.
 """
 
 from __future__ import annotations

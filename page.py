@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fleet import HORIZON_DAYS, Fleet, State, state_of
+from fleet import ATTENTION, HORIZON_DAYS, Fleet, State, state_of
 from models import Channel, ChannelId
 from page_texts import STATES, TEXTS
 from redact import one_line, redact
@@ -57,9 +57,13 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One WhatsApp line as it is shown. Texts are clean: one line each, without secrets."""
+    """One WhatsApp line as it is shown. Texts are clean: one line each, without secrets.
+
+    But for `id`: it is as it is in the table, for programs to find the line by; people see `known_as`.
+    """
 
     id: ChannelId
+    known_as: str
     name: str
     phone_number: str | None
     state: State
@@ -96,21 +100,33 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
     id_, name, phone_number, error, link = texts
     state = state_of(channel, view.now, view.now + view.window)
     reason, _, detail = error.partition(": ")
-    is_bad = state in (State.WARNING, State.WAITING)
+    is_bad = state in ATTENTION
+    is_told = is_bad and state is not State.ENDED  # else what the row says is of an earlier time
+    cause, advice = view.words.cause(reason), view.words.advice_by(reason, channel.expires_at, view.now)
+    if state is State.ENDED:
+        cause, advice = (view.words.say(TEXTS[name]) for name in ("ended", "to_do_ended"))
     return Line(
-        id=channel.id if isinstance(channel.id, int) else id_,
+        id=_plain(channel.id, id_),
+        known_as=id_,
         name=name or id_,
         phone_number=phone_number or None,
         state=state,
         expires_at=None if channel.replaced else channel.expires_at,
         refreshed_at=None if channel.replaced else channel.refreshed_at,
         percent_left=_percent_left(channel, view),
-        reason=reason if is_bad and reason else None,
-        cause=_capital(view.words.cause(reason)) if is_bad and reason else None,
-        detail=detail if is_bad and detail else None,
-        advice=_capital(view.words.advice(reason)) if is_bad else None,
+        reason=reason if is_told and reason else None,
+        cause=_capital(cause) if is_bad and cause else None,
+        detail=view.words.detail(detail) if is_told and detail else None,
+        advice=_capital(advice) if is_bad else None,
         reconnect_url=link or None,
     )
+
+
+def _plain(id_: ChannelId, cleaned: str) -> ChannelId:
+    """An id as it is in the table, if it holds no secret."""
+    if isinstance(id_, int) or id_ == cleaned:
+        return id_
+    return redact(id_)
 
 
 def _percent_left(channel: Channel, view: View) -> int:
@@ -179,6 +195,35 @@ class Bar:
     height: float
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The first thing that is said of a fleet; `tone` is `bad`, `calm`, or nothing where it is neither."""
+
+    tone: str
+    figure: str
+    more: str
+
+
+def headline(view: View) -> Headline:
+    """Whether anybody must do anything. That all is well is said only where nothing is known against it."""
+    fleet, say = view.fleet, {name: view.words.say(text) for name, text in TEXTS.items()}
+    ending, unknown = (fleet.states.get(state, 0) for state in (State.ENDING, State.UNKNOWN))
+    parts = [say["of_one_line"] if fleet.total == 1 else say["of_lines"].format(fleet.total)]
+    if ending:
+        parts += [say["ends_soon_one"] if ending == 1 else say["ends_soon"].format(ending)]
+    if unknown:
+        parts += [say["not_known"].format(unknown)]
+    more = " · ".join(parts)
+    if not fleet.total:
+        return Headline("", say["no_lines"], more)
+    if fleet.attention:
+        verb = say["attention_one"] if fleet.attention == 1 else say["attention"]
+        return Headline("bad", f"{fleet.attention} {verb}", more)
+    if ending or unknown or view.exit_code or view.stopped:
+        return Headline("", f"0 {say['attention']}", more)
+    return Headline("calm", say["all_well"], more)
+
+
 def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
     """The page, a piece at a time."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - few runs write a page
@@ -207,6 +252,7 @@ def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
         now=view.now,
         timestamp=timestamp,
         fleet=view.fleet,
+        headline=headline(view),
         is_dry=view.is_dry,
         run_is_bad=bool(view.stopped),
         run_text=_run_text(view),
@@ -311,5 +357,5 @@ def document(view: View, lines: Iterable[Line]) -> Iterator[str]:
 def _entry(line: Line) -> dict[str, Any]:
     """A line as JSON. What only a page needs is left out."""
     fields = asdict(line)
-    del fields["percent_left"]
+    del fields["percent_left"], fields["known_as"]
     return fields | {name: timestamp(fields[name]) for name in ("expires_at", "refreshed_at")}

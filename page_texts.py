@@ -10,6 +10,7 @@ from words import Phrase, phrase
 
 STATES: Final[Mapping[State, Phrase]] = {
     State.WARNING: phrase("Needs attention", "Necesita atención"),
+    State.ENDED: phrase("Token ended", "Token caducado"),
     State.WAITING: phrase("Disconnected", "Desconectada"),
     State.ENDING: phrase("Ending soon", "Caduca pronto"),
     State.UNKNOWN: phrase("Not known yet", "Sin datos aún"),
@@ -23,6 +24,9 @@ TEXTS: Final[Mapping[str, Phrase]] = {
     "summary": phrase("Summary", "Resumen"),
     "attention": phrase("need attention", "necesitan atención"),
     "attention_one": phrase("needs attention", "necesita atención"),
+    "ends_soon": phrase("{} end soon", "{} caducan pronto"),
+    "ends_soon_one": phrase("1 ends soon", "1 caduca pronto"),
+    "not_known": phrase("{} not known yet", "{} sin datos aún"),
     "of_lines": phrase("of {} lines", "de {} líneas"),
     "of_one_line": phrase("of 1 line", "de 1 línea"),
     "lines": phrase("Lines", "Líneas"),
@@ -61,6 +65,14 @@ TEXTS: Final[Mapping[str, Phrase]] = {
     "never": phrase("never", "nunca"),
     "unknown": phrase("not known", "se desconoce"),
     "cause": phrase("Cause", "Causa"),
+    "ended": phrase(
+        "Its token has ended, and no run has renewed it",
+        "Su token ha caducado, y ninguna ejecución lo ha renovado",
+    ),
+    "to_do_ended": phrase(
+        "Run the renewal now; if that fails, the customer must connect WhatsApp again",
+        "Ejecute la renovación ahora; si falla, el cliente debe volver a conectar WhatsApp",
+    ),
     "to_do": phrase("To do", "Qué hacer"),
     "reconnect": phrase("Reconnect WhatsApp", "Reconectar WhatsApp"),
     "left_out": phrase(

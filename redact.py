@@ -15,6 +15,7 @@ import re
 import threading
 import time
 import weakref
+from collections.abc import Collection
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, quote_plus
 
@@ -22,6 +23,8 @@ MASK: Final = "***"
 
 # Shorter values are not searched for: they would blank out ordinary words.
 SHORTEST_SEARCHED: Final = 4
+
+JOINERS: Final = "\u200c\u200d"  # zero width non-joiner and joiner
 
 
 class Secret:
@@ -92,13 +95,31 @@ def quote_foreign(text: str, limit: int = 200) -> str:
     Meta echoes tokens in some messages, and tokens have no shape that one could rely on; so here
     every long run of mixed characters goes, not only what is known to be secret.
     """
-    cleaned = _LONG_RUN.sub(_mask_if_mixed, redact(one_line(text)))
+    cleaned = _LONG_RUN.sub(_mask_if_mixed, redact(_fold(text)))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
 def one_line(text: str) -> str:
-    """`text` with white space folded and control characters gone: safe in a terminal and a log."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """`text` with white space folded and control characters gone: safe in a terminal and a log.
+
+    Joiners between two letters or pictures stay: families of emoji and Persian names are spelt with them.
+    """
+    if text.isprintable():
+        return " ".join(text.split())
+    around = zip(f" {text}", text, f"{text[1:]} ", strict=False)
+    return _fold(
+        text, keep={place for place, (a, c, b) in enumerate(around) if c in JOINERS and _joins(a, b)}
+    )
+
+
+def _joins(before: str, after: str) -> bool:
+    return all(c.isprintable() and not c.isspace() for c in (before, after))
+
+
+def _fold(text: str, keep: Collection[int] = ()) -> str:
+    """One line without any character that is not printable, but for those at the places to keep."""
+    kept = (c if c.isprintable() or place in keep else " " for place, c in enumerate(text))
+    return " ".join("".join(kept).split())
 
 
 class RedactingFormatter(logging.Formatter):
@@ -140,7 +161,7 @@ def _forms(value: str) -> set[str]:
     encoded.add(quote_plus(value, errors="surrogatepass"))
     encoded |= {re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), form) for form in encoded}
     quoted = {json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)}
-    forms = {value, one_line(value), *encoded, *(form[1:-1] for form in quoted)}
+    forms = {value, one_line(value), _fold(value), *encoded, *(form[1:-1] for form in quoted)}
     return {form for form in forms if len(form) >= SHORTEST_SEARCHED}
 
 

@@ -28,6 +28,7 @@ from words import (
     STOPPED_EARLY,
     TO_DO,
     UNKNOWN_CAUSE,
+    WHAT_HAS_STOPPED,
     WHAT_IT_MEANS,
     Words,
 )
@@ -75,6 +76,13 @@ class Situation:
     def needing(self) -> int:
         """How many channels a person must do something about."""
         return len(self.attention) + len(self.unwritten)
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether the tokens of all of them are known to have ended."""
+        ends = [one.expires_at for one in self.attention]
+        ends += [one.expires_at for one in self.unwritten.kept]
+        return not self.unwritten.more and all(end is not None and end <= self.now for end in ends)
 
 
 class Named(Protocol):
@@ -155,7 +163,7 @@ def summary(tally: Tally, failures: Sequence[Failed], stopped: Stopped | None, n
         name = label(failure)
         lines += [
             f"  {name}: {failure.reason}, {EN.ends(failure.expires_at, now)}",
-            f"    → {EN.advice(failure.reason)}",
+            f"    → {EN.advice_by(failure.reason, failure.expires_at, now)}",
         ]
     if tally.failed > len(shown):
         lines += [f"  … and {tally.failed - len(shown)} more"]
@@ -254,12 +262,14 @@ def _summary(situation: Situation, words: Words) -> str:
     """What it means: why the run stopped, what happens to those in trouble, and which are well again."""
     sentences = []
     if stopped := situation.stopped:
+        to_do = words.say(TO_DO).format(words.advice(stopped.reason))
         why = f"{_capital(words.cause(stopped.reason))} ({stopped.reason})"
-        sentences += [f"{_with_detail(why, stopped.detail)}. {_to_do(stopped.reason, words)}."]
+        sentences += [f"{_with_detail(why, stopped.detail, words)}. {to_do}."]
     if situation.needing:
         if stopped:
             sentences += [words.count(situation.needing, *NEEDS_ATTENTION) + "."]
-        sentences += [words.count(situation.needing, *WHAT_IT_MEANS)]
+        meaning = WHAT_HAS_STOPPED if situation.all_ended else WHAT_IT_MEANS
+        sentences += [words.count(situation.needing, *meaning)]
     if situation.recovered:
         sentences += [words.say(RECOVERED).format(_enumerated(situation.recovered, words))]
         if not (stopped or situation.needing):
@@ -281,23 +291,20 @@ def _footer(situation: Situation, words: Words) -> str:
     """The counts of the run, and when it was."""
     tally = situation.tally
     numbers = (tally.renewed, tally.failed, tally.waiting, tally.left)
-    return f"{words.say(COUNTS).format(*numbers)} · {situation.now:%Y-%m-%d %H:%M} UTC"
+    return f"{words.say(COUNTS).format(*numbers)} · {words.moment(situation.now)}"
 
 
 def _unwritten_card(failure: Failed, now: datetime, words: Words) -> Card:
     """A channel whose row the database refused to write: nothing for its customer to do."""
-    return Card(
-        label(failure), _lines(failure.reason, failure.detail, words.ends(failure.expires_at, now), words)
-    )
+    return Card(label(failure), _lines(f"{failure.reason}: {failure.detail}", failure.expires_at, now, words))
 
 
 def _card(channel: Channel, situation: Situation, words: Words) -> Card:
     """A channel that needs attention: which, why, by when, who must do what, and where to click."""
-    reason, _, detail = one_line(channel.error or "").partition(": ")
     url = situation.reconnect_url
     return Card(
         label(channel),
-        _lines(reason, detail, words.ends(channel.expires_at, situation.now), words),
+        _lines(channel.error or "", channel.expires_at, situation.now, words),
         reconnect_link(url, channel.id) if url else None,
         words.say(RECONNECT),
     )
@@ -309,18 +316,16 @@ def reconnect_link(url: str, channel: ChannelId) -> str:
     return re.sub(r"""[^!-~]|["<>\\^`{|}]""", lambda odd: quote(odd.group()), link)
 
 
-def _lines(reason: str, detail: str, ends: str, words: Words) -> tuple[str, ...]:
+def _lines(error: str, expires_at: datetime | None, now: datetime, words: Words) -> tuple[str, ...]:
     """What a card says: the cause in plain words and what more is known of it, the end, who must do what."""
-    cause = _with_detail(words.cause(reason), detail) or words.say(UNKNOWN_CAUSE)
-    return _capital(cause), _capital(ends), _to_do(reason, words)
+    reason, _, detail = one_line(error).partition(": ")
+    cause = _with_detail(words.cause(reason), detail, words) or words.say(UNKNOWN_CAUSE)
+    to_do = words.say(TO_DO).format(words.advice_by(reason, expires_at, now))
+    return _capital(cause), _capital(words.ends(expires_at, now)), to_do
 
 
-def _with_detail(cause: str, detail: str) -> str:
-    return f"{cause}: {one_line(detail)}" if detail else cause
-
-
-def _to_do(reason: str, words: Words) -> str:
-    return words.say(TO_DO).format(words.advice(reason))
+def _with_detail(cause: str, detail: str, words: Words) -> str:
+    return f"{cause}: {words.detail(one_line(detail))}" if detail else cause
 
 
 def _capital(text: str) -> str:

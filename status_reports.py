@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +29,7 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
     problems = []
     for path in paths:
         try:
-            write(path, view, whole_fleet(database))
+            write(path, view, whole_fleet(database, view.now))
         except OSError as error:
             problems.append(_problem(path, error.strerror or type(error).__name__))
         except (BadDatabase, DatabaseLost) as error:
@@ -39,10 +41,10 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
     return problems
 
 
-def whole_fleet(database: Database) -> Iterator[Channel]:
+def whole_fleet(database: Database, now: datetime) -> Iterator[Channel]:
     """All channels that need attention, and then some of the others; in both, the most urgent first."""
-    yield from pages(database.in_trouble)
-    yield from database.not_in_trouble(OTHERS_SHOWN)
+    yield from pages(partial(database.in_trouble, now))
+    yield from database.not_in_trouble(now, OTHERS_SHOWN)
 
 
 def _problem(path: Path, words: str) -> str:

@@ -6,14 +6,18 @@ language is one more member of `Language` and one more parameter of `phrase`: my
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from babel.dates import format_date, format_datetime
 
+from details import DETAILS
 from outcomes import Reason
 
 
@@ -119,6 +123,21 @@ ADVICE: Final[Mapping[str, Phrase]] = {
     ),
 }
 
+# The same on a token's last day and after it, where that is something else: there is no next run to wait for.
+LAST_ADVICE: Final[Mapping[str, Phrase]] = {
+    Reason.NOT_EXTENDED: phrase(
+        "the customer must connect WhatsApp again now", "el cliente debe volver a conectar WhatsApp ahora"
+    ),
+    Reason.UNAVAILABLE: phrase(
+        "the customer must connect WhatsApp again: there is no time left to wait for the next run",
+        "el cliente debe volver a conectar WhatsApp: no queda tiempo para esperar a la próxima ejecución",
+    ),
+    Reason.UNEXPECTED_ANSWER: phrase(
+        "look at the detail; the customer must connect WhatsApp again: there is no time left to wait",
+        "mire el detalle; el cliente debe volver a conectar WhatsApp: no queda tiempo para esperar",
+    ),
+}
+
 # The alert's own phrases. Of two, the first is for one line, the second for several.
 STOPPED_EARLY: Final = phrase(
     "WhatsApp token renewal stopped early", "La renovación de tokens de WhatsApp se detuvo antes de terminar"
@@ -144,6 +163,16 @@ WHAT_IT_MEANS: Final = (
         "Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar.",
     ),
 )
+WHAT_HAS_STOPPED: Final = (
+    phrase(
+        "Its renewal failed, and its token has ended: that customer's WhatsApp has stopped.",
+        "Falló su renovación, y su token ha caducado: el WhatsApp de ese cliente ya no funciona.",
+    ),
+    phrase(
+        "Their renewal failed, and their tokens have ended: the WhatsApp of these customers has stopped.",
+        "Falló su renovación, y sus tokens han caducado: el WhatsApp de estos clientes ya no funciona.",
+    ),
+)
 NOTHING_TO_DO: Final = (
     phrase("Nothing is to be done about it.", "No hay que hacer nada más con ella."),
     phrase("Nothing is to be done about them.", "No hay que hacer nada más con ellas."),
@@ -156,7 +185,7 @@ TO_DO: Final = phrase("To do: {}", "Qué hacer: {}")
 UNKNOWN_CAUSE: Final = phrase("its cause is not known", "no se sabe la causa")
 COUNTS: Final = phrase(
     "{} renewed · {} failed · {} waiting for a reconnect · {} left",
-    "{} renovadas · {} con fallo · {} a la espera de reconexión · {} sin procesar",
+    "renovadas: {} · con fallo: {} · a la espera de reconexión: {} · sin procesar: {}",
 )
 
 _UNKNOWN_REASON: Final = phrase("look at the detail", "mire el detalle")
@@ -194,6 +223,16 @@ class Words:
         """Who must do what about a reason."""
         return self.say(ADVICE.get(reason, _UNKNOWN_REASON))
 
+    def advice_by(self, reason: str, expires_at: datetime | None, now: datetime) -> str:
+        """The same about a token that ends then: on its last day nothing can wait any more."""
+        is_last = expires_at is not None and expires_at < now + timedelta(days=1)
+        found = LAST_ADVICE.get(reason) if is_last else None
+        return self.say(found) if found else self.advice(reason)
+
+    def detail(self, text: str) -> str:
+        """What our own details say; Meta's words stay as they are, and what is not known."""
+        return _detail(self, text)
+
     def day(self, time: datetime) -> str:
         """A day such as `3 Dec 2026`."""
         return format_date(time, "d MMM y", locale=self.language.value)
@@ -227,6 +266,59 @@ class Words:
         if expires_at <= now:
             return self.say(_ENDED_ON).format(self.day(expires_at))
         return self.say(_ENDS_ON).format(self.day(expires_at), self.left(expires_at, now))
+
+
+# What fills each kind of gap in `DETAILS`.
+_GAPS: Final = {"day": r"\d{4}-\d\d-\d\d", "number": r"-?\d+", "list": ".+?", "detail": ".+?", "text": ".+?"}
+_GAP: Final = re.compile(r"\{(\w+)\}")
+_LONGEST_DETAIL: Final = 1000  # a longer text is none of ours
+_BETWEEN: Final = {" and ": phrase(" and ", " y "), " or ": phrase(" or ", " o ")}
+
+
+def _reader(english: str) -> re.Pattern[str]:
+    """What recognises a detail, with a group for each of its gaps."""
+    parts = _GAP.split(english)  # text and kind of gap by turns
+    patterns = (re.escape(part) if place % 2 == 0 else f"({_GAPS[part]})" for place, part in enumerate(parts))
+    return re.compile("".join(patterns))
+
+
+_DETAILS: Final = [(_reader(pair[0]), _GAP.findall(pair[0]), phrase(*pair)) for pair in DETAILS]
+
+
+@lru_cache(maxsize=1000)  # many lines fail alike
+def _detail(words: Words, text: str) -> str:
+    if len(text) > _LONGEST_DETAIL:
+        return text
+    for reader, kinds, said in _DETAILS:
+        if found := reader.fullmatch(text):
+            values: dict[str, list[str]] = {kind: [] for kind in kinds}
+            for kind, value in zip(kinds, found.groups(), strict=True):
+                values[kind].append(_filled(words, kind, value))
+            return _GAP.sub(partial(_next, values), words.say(said))
+    return text
+
+
+def _next(values: Mapping[str, list[str]], gap: re.Match[str]) -> str:
+    """What comes into a gap: gaps of one kind are in the same order in every language."""
+    return values[gap.group(1)].pop(0)
+
+
+def _filled(words: Words, kind: str, value: str) -> str:
+    """What stands in a gap, in the language."""
+    match kind:
+        case "day":
+            with suppress(ValueError):  # a row may hold anything
+                return words.day(datetime.fromisoformat(value))
+            return value
+        case "list":
+            parts = re.split("( and | or )", value)
+            return "".join(
+                words.say(_BETWEEN[part]) if part in _BETWEEN else words.detail(part) for part in parts
+            )
+        case "detail":
+            return words.detail(value)
+        case _:
+            return value
 
 
 EN: Final = Words()

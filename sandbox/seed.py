@@ -83,7 +83,7 @@ PLANS: Final = (
         age=80,
         row_left=-20,
         status="warning",
-        error="reconnect_required: Meta says that the session has expired",
+        error="reconnect_required: the token has expired",
     ),
     _Plan(name="School Office", condition=Condition.MISSING_SCOPE, row_left=10, meta={"scopes": SCOPES[:2]}),
     _Plan(

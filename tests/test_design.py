@@ -72,7 +72,8 @@ MAY_IMPORT = {
         "renewal",
         "settling",
     },
-    "words": {"outcomes"},
+    "details": set(),
+    "words": {"details", "outcomes"},
     "page_texts": {"fleet", "words"},
     "page": {"fleet", "models", "page_texts", "redact", "report", "words"},
     "preflight": {

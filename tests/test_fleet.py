@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 
 import pytest
 
-from fleet import Fleet, State, state_of
+from database import pages
+from fleet import ATTENTION, Fleet, State, state_of
 from models import Channel, fingerprint
 from world import days
 
@@ -26,9 +28,12 @@ def channel(**fields):
         (State.UNKNOWN, {}),
         (State.OK, {"status": "ok", "expires_at": NOW + days(15)}),
         (State.ENDING, {"status": "ok", "expires_at": NOW + days(14.9)}),
-        (State.ENDING, {"status": "ok", "expires_at": NOW - days(1)}),
+        (State.ENDED, {"status": "ok", "expires_at": NOW - days(1)}),
+        (State.ENDED, {"expires_at": NOW}),
+        (State.WARNING, {"status": "warning", "error": "unavailable: x", "expires_at": NOW - days(1)}),
+        (State.UNKNOWN, {"status": "ok", "expires_at": NOW - days(1), "fingerprint": "of another"}),
         (State.NEVER_EXPIRES, {"status": "never_expires"}),
-        (State.ENDING, {"status": "never_expires", "expires_at": NOW}),
+        (State.ENDED, {"status": "never_expires", "expires_at": NOW}),
         (State.WARNING, {"status": "warning", "error": "unavailable: x", "expires_at": NOW + days(3)}),
         (State.UNKNOWN, {"status": "warning", "error": "unavailable: x", "fingerprint": "of another"}),
         (State.WARNING, {"status": "warning", "error": "reconnect_required: x", "expires_at": NOW + days(3)}),
@@ -63,6 +68,26 @@ def test_the_database_counts_the_same_states_as_are_said_of_each_line(rows, data
     assert database.fleet(NOW, SOON).states == {state: found.count(state) for state in State}
 
 
+def test_a_line_needs_attention_when_its_token_has_ended_and_no_run_has_dealt_with_it():
+    states = {State.WARNING: 1, State.ENDED: 2, State.WAITING: 4, State.ENDING: 8, State.UNKNOWN: 16}
+    assert Fleet(states).attention == 7
+
+
+def test_each_line_that_needs_attention_is_in_trouble_and_no_line_is_in_both_sections(rows, database):
+    ends = [None, NOW - days(3), NOW, NOW + days(3)]
+    for end, status, mark in product(ends, [None, "ok", "warning"], [None, fingerprint(TEXT), "another"]):
+        rows.insert(
+            wa_token_encrypted=TEXT, token_expires_at=end, token_status=status, token_fingerprint=mark
+        )
+    every = list(database.candidates())
+    in_trouble = [one.id for one in pages(partial(database.in_trouble, NOW))]
+    others = [one.id for one in database.not_in_trouble(NOW, 100)]
+    assert sorted(in_trouble + others) == [one.id for one in every]
+    assert set(in_trouble) == {
+        one.id for one in every if one.status == "warning" or state_of(one, NOW, SOON) in ATTENTION
+    }
+
+
 def test_without_channels_there_is_nothing_to_count(database):
     assert database.fleet(NOW, SOON) == Fleet()
 
@@ -85,7 +110,7 @@ def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):
     for lives in (9, -2, 40):
         rows.insert(wa_token_encrypted=TEXT, token_status="ok", token_expires_at=NOW + days(lives))
     fleet = database.fleet(NOW, SOON)
-    assert (fleet.soonest, fleet.total, fleet.attention) == (NOW - days(2), 4, 1)
+    assert (fleet.soonest, fleet.total, fleet.attention) == (NOW - days(2), 4, 2)
 
 
 def test_the_ends_of_today_and_sixty_days_are_counted_by_day_in_utc(rows, database):

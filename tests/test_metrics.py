@@ -60,6 +60,7 @@ def test_the_file_is_what_the_contract_says(path):
         f"# HELP {CHANNELS} {HELP[CHANNELS]}",
         f"# TYPE {CHANNELS} gauge",
         f'{CHANNELS}{{state="warning"}} 2.0',
+        f'{CHANNELS}{{state="ended"}} 0.0',
         f'{CHANNELS}{{state="waiting"}} 0.0',
         f'{CHANNELS}{{state="ending"}} 1.0',
         f'{CHANNELS}{{state="unknown"}} 0.0',

@@ -9,7 +9,7 @@ import resource
 import stat
 from base64 import b64encode
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import chain
@@ -19,8 +19,8 @@ import pytest
 import status_reports
 from fleet import Fleet, State
 from models import Channel, fingerprint
-from page import View, document, html, lines_of, timeline, write
-from redact import Secret
+from page import Headline, View, document, headline, html, lines_of, timeline, write
+from redact import Secret, one_line
 from words import Language, Words
 from world import OTHER_KEY, days, fernet
 
@@ -85,6 +85,15 @@ def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
     assert [part for part in parts if part not in text and part.replace(" :", ":") not in text] == []
 
 
+def test_our_own_details_are_in_the_language_of_the_page_and_nobody_is_told_to_wait_on_the_last_day():
+    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: no answer from Meta (ReadTimeout)")
+    (line,) = read(SPANISH, [late])["lines"]
+    assert (line["detail"], line["advice"][:42]) == (
+        "sin respuesta de Meta (ReadTimeout)",
+        "El cliente debe volver a conectar WhatsApp",
+    )
+
+
 def test_what_matters_stands_at_the_top():
     text = Reader(shown()).text
     before_the_lines = text.partition("Find a line")[0]
@@ -139,13 +148,47 @@ def test_how_the_run_ended_is_said(fields, said):
 @pytest.mark.parametrize(
     ("fleet", "said"),
     [
-        (Fleet(), "no line has a token"),
-        (Fleet({State.OK: 1}), "all lines are well of 1 line"),
-        (Fleet({State.OK: 3, State.WARNING: 1, State.WAITING: 1}), "2 need attention of 5 lines"),
+        (Fleet(), ("", "no line has a token", "of 0 lines")),
+        (Fleet({State.OK: 1}), ("calm", "all lines are well", "of 1 line")),
+        (Fleet({State.OK: 1, State.NEVER_EXPIRES: 1}), ("calm", "all lines are well", "of 2 lines")),
+        (Fleet({State.OK: 4, State.ENDED: 1}), ("bad", "1 needs attention", "of 5 lines")),
+        (
+            Fleet({State.OK: 2, State.WARNING: 1, State.ENDED: 1, State.WAITING: 1, State.ENDING: 2}),
+            ("bad", "3 need attention", "of 7 lines · 2 end soon"),
+        ),
+        (
+            Fleet({State.ENDING: 1, State.UNKNOWN: 2}),
+            ("", "0 need attention", "of 3 lines · 1 ends soon · 2 not known yet"),
+        ),
     ],
 )
 def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
-    assert said in Reader(shown(replace(VIEW, fleet=fleet), [])).text
+    found = headline(replace(VIEW, fleet=fleet, exit_code=0))
+    text = Reader(shown(replace(VIEW, fleet=fleet, exit_code=0), [])).text
+    assert ((found.tone, found.figure, found.more), f"{found.figure} {found.more}" in text) == (said, True)
+
+
+@pytest.mark.parametrize(
+    "ending", [{"exit_code": 1}, {"exit_code": 143}, {"exit_code": 3, "stopped": "rate_limited"}]
+)
+def test_all_is_well_is_not_said_after_a_run_that_did_not_go_well(ending):
+    found = headline(replace(VIEW, fleet=Fleet({State.OK: 3}), **ending))
+    assert found == Headline("", "0 need attention", "of 3 lines")
+
+
+def test_a_token_that_ended_and_was_not_renewed_is_trouble_with_its_own_words():
+    dead = Channel(3, "Dead", "x", NOW - days(5), NOW - days(65), "ok")
+    (line,) = read(channels=[dead])["lines"]
+    assert {name: line[name] for name in ("state", "reason", "cause", "detail", "advice")} == {
+        "state": "ended",
+        "reason": None,
+        "cause": "Its token has ended, and no run has renewed it",
+        "detail": None,
+        "advice": "Run the renewal now; if that fails, the customer must connect WhatsApp again",
+    }
+    page = shown(SPANISH, [dead])
+    said = ("Token caducado", "Su token ha caducado", "Ejecute la renovación ahora", 'href="#ended"')
+    assert [text for text in said if text not in page] == []
 
 
 def test_the_timeline_has_today_and_sixty_days_and_the_highest_is_the_most():
@@ -173,7 +216,15 @@ def test_the_json_says_the_same():
         "stopped": None,
         "total": 2,
         "attention": 1,
-        "states": {"warning": 1, "waiting": 0, "ending": 0, "unknown": 0, "ok": 1, "never_expires": 0},
+        "states": {
+            "warning": 1,
+            "ended": 0,
+            "waiting": 0,
+            "ending": 0,
+            "unknown": 0,
+            "ok": 1,
+            "never_expires": 0,
+        },
         "soonest_expiry": "2026-12-10T08:00:00Z",
         "ends": [{"date": "2026-12-10", "count": 1}, {"date": "2027-01-20", "count": 4}],
         "lines": 2,
@@ -192,6 +243,28 @@ def test_the_json_says_the_same():
         "advice": "The customer must connect WhatsApp again",
         "reconnect_url": "https://app.example.com/reconnect?channel=a%2F7&from=page",
     }
+
+
+@pytest.mark.parametrize(
+    "id_", ["line\nbreak", " two  spaces ", "a\u202eb", "\x1f\x1f", "zero\u200bwidth", "cl9x", 2**62]
+)
+def test_an_id_is_in_the_json_as_it_is_in_the_table_and_in_the_page_in_one_clean_line(id_):
+    odd = [replace(CHANNELS[0], id=id_), CHANNELS[1]]
+    page = shown(channels=odd)
+    assert (
+        [line["id"] for line in read(channels=odd)["lines"]],
+        f"<bdi>{one_line(str(id_))}</bdi>" in page,
+    ) == (
+        [id_, 8],
+        True,
+    )
+
+
+@pytest.mark.parametrize("id_", ["{} x", "line\n{}", "\x1f{}\u202e"])
+def test_an_id_that_holds_a_secret_is_not_in_the_json(id_):
+    secret = Secret("correct-horse-battery-staple")
+    found = json.dumps(read(channels=[replace(CHANNELS[0], id=id_.format(secret.reveal()))]))
+    assert ("battery" in found, "***" in found) == (False, True)
 
 
 def test_the_json_without_lines_is_json():
@@ -299,6 +372,23 @@ def test_a_dry_run_looks_without_touching(fleet, tmp_path):
     result = fleet.run("--dry-run", "--report", str(tmp_path / "a.json"))
     found = json.loads((tmp_path / "a.json").read_text())
     assert (result.code, found["dry_run"], fleet.rows.get(1), fleet.meta.count()) == (1, True, before, 0)
+
+
+@pytest.mark.parametrize("options", [("--dry-run",), ()])
+def test_a_dead_token_is_seen_without_a_run_that_got_to_it(world, tmp_path, options):
+    world.env["META_APP_SECRET"] = "0" * 32
+    for end in (world.now - days(5), world.now + timedelta(hours=3), None):
+        world.channel(token_status="ok" if end else None, token_expires_at=end)
+    world.run(*options, "--report", str(tmp_path / "a.json"), "--report", str(tmp_path / "a.html"))
+    found = json.loads((tmp_path / "a.json").read_text())
+    states = {line["state"] for line in found["lines"]}
+    assert (found["attention"], found["lines"][0]["state"], states) == (
+        1,
+        "ended",
+        {"ended", "ending", "unknown"},
+    )
+    text = Reader((tmp_path / "a.html").read_text()).text
+    assert "1 needs attention of 3 lines · 1 ends soon · 1 not known yet" in text
 
 
 def test_a_run_that_stops_early_shows_why(fleet, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -49,11 +50,13 @@ CHANNELS = [
     Channel(6, "x" * 300, TEXT, NOW + days(30), NOW - days(30), "ok"),
     Channel(7, "Two\nlines\tof text", TEXT, NOW + days(55), NOW - days(5), "ok"),
     Channel(8, "South", TEXT, None, NOW - days(5), "never_expires"),
+    Channel(9, "Restaurante El Rincón de la Abuela", TEXT, NOW - days(5), NOW - days(65), "ok"),
 ]
 FLEET = Fleet(
     {
         State.WAITING: 1,
         State.WARNING: 2,
+        State.ENDED: 1,
         State.ENDING: 1,
         State.UNKNOWN: 1,
         State.OK: 2,
@@ -154,8 +157,35 @@ def test_the_filter_shows_one_state_and_says_how_many(show, language, scheme):
         page.get_by_role("combobox").select_option("")
         page.get_by_role("searchbox").fill("")
         every = names(page)
-    counts = {Language.EN: "2 of 8 lines shown", Language.ES: "2 de 8 líneas a la vista"}
-    assert (len(shown), said, len(both), len(every)) == (2, counts[language], 1, 8)
+    counts = {Language.EN: "2 of 9 lines shown", Language.ES: "2 de 9 líneas a la vista"}
+    assert (len(shown), said, len(both), len(every)) == (2, counts[language], 1, 9)
+
+
+@pytest.mark.parametrize("asked", ["+34600000000", "34 600-000-000", "(600) 000.000", "derecha 600000"])
+def test_search_finds_a_number_however_it_is_written(show, asked):
+    other = Channel(9, "600", TEXT, None, None, "ok", phone_number="+34 600 111 222")
+    mine = replace(CHANNELS[3], name="Derecha")
+    with show(channels=[mine, other]) as page:
+        page.get_by_role("searchbox").fill(asked)
+        assert names(page) == ["Derecha"]
+
+
+def test_search_does_not_put_the_digits_of_different_things_together(show):
+    other = Channel(9, "Shop 600", TEXT, None, None, "ok", phone_number="111 222")
+    with show(channels=[other]) as page:
+        page.get_by_role("searchbox").fill("600911")
+        assert names(page) == []
+
+
+def test_the_enter_key_in_the_search_box_sends_nothing(show):
+    with show() as page:
+        page.get_by_role("searchbox").fill("panaderia")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        assert (names(page), page.get_by_role("searchbox").input_value()) == (
+            ["Panadería Norte"],
+            "panaderia",
+        )
 
 
 def test_filter_and_search_can_be_used_with_the_keyboard_alone(show):
@@ -178,7 +208,7 @@ def test_a_button_leads_to_its_own_channel_and_says_which(show):
         said = " ".join(first.inner_text().split()), first.get_attribute("target"), first.get_attribute("rel")
         address = first.get_attribute("href")
     assert (count, said) == (
-        8,
+        9,
         ("Reconnect WhatsApp : Panadería Norte", "_blank", "noopener noreferrer"),
     )
     assert address == "https://app.example.com/reconnect?a=1&channel=a%2F7%20%26%20b#%22%3E%3C'%60x"
@@ -209,6 +239,33 @@ def test_nothing_scrolls_sideways(show, language, scheme, width):
 
 
 @each_look
+@pytest.mark.parametrize("width", [320, 360, 639])
+def test_on_a_phone_a_name_has_the_whole_width_and_no_word_of_it_is_broken(show, language, scheme, width):
+    with show(language, scheme, width) as page:
+        parts = page.evaluate(
+            """() => Array.from(document.querySelectorAll("#lines > li"), (line) => {
+              const { paddingLeft, paddingRight } = getComputedStyle(line);
+              const name = line.querySelector("h3");
+              const inner = line.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+              return name.getBoundingClientRect().width / inner;
+            })"""
+        )
+        restaurant = page.get_by_role("heading", name="Restaurante")
+        restaurant.evaluate("(name) => { name.style.width = 'min-content'; }")
+        narrowest = restaurant.evaluate("(name) => name.getBoundingClientRect().width")
+    assert (min(parts) >= 0.8, len(parts), narrowest > 90) == (True, 9, True)
+
+
+@each_look
+@pytest.mark.parametrize(("width", "most"), [(360, 400), (1100, 250)])
+def test_a_very_long_name_is_shown_whole_in_a_card_of_modest_height(show, language, scheme, width, most):
+    with show(language, scheme, width) as page:
+        name = page.get_by_role("heading", name="x" * 300)
+        fits = name.evaluate("(name) => name.scrollWidth <= name.clientWidth")
+        assert (fits, name.bounding_box()["height"] <= most) == (True, True)
+
+
+@each_look
 def test_axe_finds_no_serious_violation(show, axe, language, scheme):
     with show(language, scheme) as page:
         page.locator("summary").click()
@@ -234,4 +291,4 @@ def test_without_javascript_every_line_is_there(browser, tmp_path):
     page.goto(path.as_uri())
     lines, controls = page.locator("#lines > li").count(), page.locator("#controls").is_visible()
     context.close()
-    assert (lines, controls) == (8, False)
+    assert (lines, controls) == (9, False)

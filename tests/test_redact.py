@@ -141,6 +141,8 @@ def test_an_empty_secret_is_false():
         "пароль",
         "🔑🔑🔑🔑",
         "zero\u200bwidth",
+        "joined\u200dand\u200cnot",
+        "\u200djoiners\u200d outside \u200c",
         "surrogate\udce9",
         "high\ud800",
     ],
@@ -174,6 +176,7 @@ def test_a_secret_is_found_as_requests_writes_it_in_a_url():
 
 # No "*": a mask beside one would spell such a secret anew, which tells nobody anything.
 TEXT = st.text(st.characters(exclude_characters="*"))
+JOINED = st.text("xy \u200c\u200d")
 FORMS = st.sampled_from(
     [
         lambda value: value,
@@ -336,6 +339,46 @@ def test_an_ordinary_text_stays_as_it_is(text):
 )
 def test_a_long_text_does_not_stall_it(unit):
     assert redact(unit * 100_000 + " client_secret=abc").endswith("client_secret=***")
+
+
+@settings(deadline=None)
+@given(value=st.text("ab \n\u200c\u200d\u202e\u200b", min_size=4), around=st.tuples(JOINED, JOINED))
+def test_no_living_secret_comes_through_one_line_whatever_joins_it(value, around):
+    _alive = Secret(value)
+    cleaned = redact(one_line(value.join(around)))
+    shown = [form for form in (value, one_line(value)) if len(form) >= 4 and form in cleaned]
+    assert shown == []
+
+
+# --- What is shown in one line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧"),
+        ("❤\ufe0f\u200d🔥", "❤\ufe0f\u200d🔥"),
+        ("می\u200cرود", "می\u200cرود"),
+        ("\u200dname\u200c", "name"),
+        ("two \u200d words\u200c", "two words"),
+        ("a\u200d\u200db", "a b"),
+        ("a\u200d\x1b[31m", "a [31m"),
+        ("a\u200d\u202eb\u2066c", "a b c"),
+        ("zero\u200bwidth", "zero width"),
+        ("two\nlines\tof  text ", "two lines of text"),
+    ],
+)
+def test_a_line_keeps_the_joiners_within_a_word_and_nothing_else_that_cannot_be_seen(text, line):
+    assert one_line(text) == line
+
+
+def test_a_secret_with_joiners_is_found_in_a_quotation_that_has_lost_them():
+    _alive = Secret("pass\u200dword \u200c!")
+    assert quote_foreign("no pass\u200dword \u200c! here") == "no *** here"
+
+
+def test_a_quotation_keeps_no_joiners():
+    assert quote_foreign("EAAB\u200dwzLixnj") == "EAAB wzLixnj"
 
 
 # --- What somebody else wrote

@@ -470,7 +470,7 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
                 "https://app.example/channels/cl%209/reconnect?c=cl%209",
             ),
         ),
-        footer="17 renewed · 2 failed · 4 waiting for a reconnect · 1 left · 2026-12-01 08:00 UTC",
+        footer="17 renewed · 2 failed · 4 waiting for a reconnect · 1 left · 1 Dec 2026, 08:00 UTC",
     )
 
 
@@ -504,10 +504,50 @@ def test_an_alert_says_all_of_it_in_spanish_too():
                 "Reconectar",
             ),
         ),
-        footer="17 renovadas · 2 con fallo · 4 a la espera de reconexión · 1 sin procesar"
-        " · 2026-12-01 08:00 UTC",
+        footer="renovadas: 17 · con fallo: 2 · a la espera de reconexión: 4 · sin procesar: 1"
+        " · 1 dic 2026, 08:00 UTC",
         and_more="… y {} más",
     )
+
+
+@pytest.mark.parametrize(
+    ("ends", "english", "spanish"),
+    [
+        ([SOON], "When its token ends, that customer's WhatsApp stops", "Cuando caduque su token"),
+        ([NOW], "its token has ended: that customer's WhatsApp has stopped", "y su token ha caducado"),
+        ([PAST, NOW], "their tokens have ended", "el WhatsApp de estos clientes ya no funciona"),
+        ([PAST, SOON], "When a token ends", "Cuando caduca un token"),
+        ([PAST, None], "When a token ends", "Cuando caduca un token"),
+    ],
+)
+def test_what_has_stopped_already_is_not_announced(ends, english, spanish):
+    named = [channel(number, end=end) for number, end in enumerate(ends)]
+    said = [compose(situation(*named), words).summary for words in (EN, ES)]
+    assert (english in said[0], spanish in said[1]) == (True, True)
+
+
+@pytest.mark.parametrize(("end", "is_past"), [(PAST, True), (SOON, False)])
+def test_a_row_that_was_not_written_counts_for_what_has_stopped_too(end, is_past):
+    of = situation(channel(end=PAST), unwritten=[replace(REFUSED, expires_at=end)])
+    assert ("their tokens have ended" in compose(of, EN).summary) is is_past
+
+
+def test_whether_those_that_are_not_named_have_ended_is_not_known():
+    of = replace(situation(), unwritten=First([replace(REFUSED, expires_at=PAST)], more=1))
+    assert "When a token ends" in compose(of, EN).summary
+
+
+def test_our_own_details_are_in_the_language_of_the_alert():
+    dead = channel(error="reconnect_required: the token was revoked: Meta said “no” (code 190, subcode 466)")
+    stopped = Stopped(
+        Reason.SYSTEMIC,
+        "10 channels newly failed with unavailable and none succeeded: no answer from Meta (ReadTimeout)",
+    )
+    message = compose(situation(dead, stopped=stopped), ES)
+    assert message.cards[0].lines[0] == (
+        "Meta ya no acepta el token: el token fue revocado: Meta dijo “no” (código 190, subcódigo 466)"
+    )
+    assert "ninguna tuvo éxito: sin respuesta de Meta (ReadTimeout). Qué hacer" in message.summary
 
 
 @pytest.mark.parametrize(

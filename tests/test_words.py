@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 
 import words
-from words import ADVICE, CAUSES, EN, Language, Words
+from words import ADVICE, CAUSES, EN, LAST_ADVICE, Language, Words
 
 ES = Words(Language.ES)
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -57,13 +57,27 @@ def test_a_reason_that_is_not_known_is_its_own_cause():
     assert (ES.cause("strange_one"), ES.advice("strange_one")) == ("strange_one", "mire el detalle")
 
 
+@pytest.mark.parametrize("reason", ["unavailable", "unexpected_answer", "not_extended"])
+def test_on_the_last_day_nobody_is_told_to_wait(reason):
+    waits = ("nothing yet", "next run", "before it ends")
+    ends = {"unknown": None, "days": in_(days=1), "hours": in_(hours=23), "now": NOW, "past": in_(days=-3)}
+    said = {name: EN.advice_by(reason, end, NOW) for name, end in ends.items()}
+    early, late = EN.advice(reason), said["now"]
+    assert said == {"unknown": early, "days": early, "hours": late, "now": late, "past": late}
+    assert (any(one in early for one in waits), "must connect WhatsApp again" in late) == (True, True)
+
+
+def test_other_advice_is_the_same_on_the_last_day():
+    assert EN.advice_by("reconnect_required", NOW, NOW) == "the customer must connect WhatsApp again"
+
+
 def every_phrase():
     """All texts that there are."""
     singles = [value for value in vars(words).values() if is_phrase(value)]
     pairs = [
         value for value in vars(words).values() if isinstance(value, tuple) and all(map(is_phrase, value))
     ]
-    return [*CAUSES.values(), *ADVICE.values(), *singles, *chain.from_iterable(pairs)]
+    return [*CAUSES.values(), *ADVICE.values(), *LAST_ADVICE.values(), *singles, *chain.from_iterable(pairs)]
 
 
 def is_phrase(value):
