@@ -169,6 +169,10 @@ DETAILS: Final = (
     ("the token is not text that can be encrypted", "el token no es texto que se pueda cifrar"),
     ("the encrypted token does not decrypt again", "el token cifrado no se vuelve a descifrar"),
     ("the encrypted token decrypts to something else", "el token cifrado se descifra a otra cosa"),
+    (
+        "the database leaves the row as it is, and does not say why (a policy? a trigger?)",
+        "la base de datos deja la fila como está y no dice por qué (¿una política? ¿un trigger?)",
+    ),
     ("the database refused: {text}", "la base de datos rechazó: {text}"),
     ("the database cannot be reached ({text})", "no se puede acceder a la base de datos ({text})"),
     ("an internal error ({text})", "un error interno ({text})"),
