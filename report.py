@@ -40,6 +40,7 @@ SHOWN_IN_SUMMARY: Final = 100
 SHOWN_IN_MESSAGE: Final = 45
 MAX_NAMES: Final = 1500  # characters of recovered channels' names: a section of Slack's takes 3000 in all
 NAME_WIDTH: Final = 34
+LONGEST_TEXT: Final = 500  # characters of a name, an id or a phone number
 
 
 @dataclass(slots=True)
@@ -103,9 +104,16 @@ class Named(Protocol):
 
 def label(one: Named) -> str:
     """A channel as people see it: `Bakery North (12)`, with its number if there is one, or only the id."""
-    name, number, phone = one_line(one.name), one_line(str(one.id)), one_line(one.phone_number or "")
+    name, number, phone = (_short(text) for text in (one.name, str(one.id), one.phone_number or ""))
     known = [part for part in (number, phone) if part]
     return ", ".join(known) if name in ("", number) else f"{name} ({', '.join(known)})"
+
+
+def _short(text: str) -> str:
+    """A text from the table on one line; a column may hold a megabyte."""
+    text = one_line(text)
+    # Redacted before it is cut: half a secret is not recognised.
+    return text if len(text) <= LONGEST_TEXT else redact(text)[: LONGEST_TEXT - 1] + "…"
 
 
 def outcome_line(outcome: Outcome, now: datetime) -> str:

@@ -318,6 +318,8 @@ def _plain(found: Any) -> Any:
 
 def _no_table(inspector: sa.Inspector, table: str, mapping: TableMap) -> str:
     """A wrong CHANNEL_TABLE, or a migration that has not been run: only the reader can know which."""
+    if mapping.schema and mapping.schema not in inspector.get_schema_names():
+        return f'there is no schema "{mapping.schema}" in this database; see ?schema= in DATABASE_URL'
     where = f'the schema "{mapping.schema}"' if mapping.schema else "this database"
     there = sorted({*inspector.get_table_names(mapping.schema), *inspector.get_view_names(mapping.schema)})
     shown = ", ".join(there[:MOST_SHOWN]) + (", …" if len(there) > MOST_SHOWN else "")

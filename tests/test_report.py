@@ -692,6 +692,12 @@ def test_what_a_run_itself_tells_is_kept_up_to_a_hundred_and_then_counted():
     assert message.summary.endswith("Garage (99) and 150 more.")
 
 
+def test_of_a_name_without_end_the_beginning_is_shown_and_no_half_of_a_secret():
+    secret = Secret("s3cr3t" * 10)
+    long = replace(RENEWED, name="x" * 480 + secret.reveal() + "y" * 1_000_000)
+    assert label(long) == "x" * 480 + "***" + "y" * 16 + "… (12)"
+
+
 def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
     message = compose(situation(channel(), unwritten=(REFUSED,), url="https://app.example/{channel_id}"), EN)
     assert message.cards[1:] == (

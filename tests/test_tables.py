@@ -175,8 +175,9 @@ def test_a_table_that_is_not_there_is_named(connection):
 
 
 @only_postgresql
-def test_a_schema_that_is_not_there_has_no_table_either(connection):
-    assert 'there is no table "Channel"' in trouble(connection, schema="elsewhere")
+def test_a_schema_that_is_not_there_is_named(connection):
+    said = 'there is no schema "elsewhere" in this database; see ?schema= in DATABASE_URL'
+    assert trouble(connection, schema="elsewhere") == said
 
 
 def test_a_missing_audit_table_is_named(rows, connection):
