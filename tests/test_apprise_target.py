@@ -16,7 +16,7 @@ from apprise_target import AppriseTarget, as_html, as_text, open_targets, parse_
 from models import Channel
 from notify import Card, DeliveryError, Message, broadcast
 from receivers import Cut, Drip, Hang, HookServer, MailServer, Reply, closed_port, running
-from redact import Secret
+from redact import Secret, redact
 from report import label
 from world import ROOT
 
@@ -342,21 +342,68 @@ def test_apprise_says_why_even_if_only_errors_are_logged(hook, monkeypatch):
     assert refusal(hook.address).endswith("error=404.")
 
 
+BOT, DISCORD, LONG_KEY = "123456789:AAF4-yYn0dkP", "JHMHI8qBe7bk2ZwO5U711o3dV_js", "a1" * 16
+
+
 @pytest.mark.parametrize(
     ("address", "parts"),
     [
-        ("tgram://123456789:abcdefg_hijklmnop/987654321", {"123456789", "abcdefg_hijklmnop", "987654321"}),
+        (f"tgram://{BOT}/987654321", {BOT, "AAF4-yYn0dkP"}),
+        ("mailtos://whatsapp:p%40ss@smtp.shop.example:465/?to=ops24@shop.example&format=text", {"p@ss"}),
+        ("mailto://user:reconnect@127.0.0.1:9/?from=alerts@shop.example&to=ops@shop.example", {"reconnect"}),
+        ("json://hooks.shop.example/WhatsApp", set()),
+        ("json://whatsapp:pw@hooks.shop.example/permission/messaging", set()),
+        ("json://localhost:8080/a/hook-of-shop?x=param-value&:y=x7Tk29qPw3#general", {"x7Tk29qPw3"}),
+        ("json://localhost/?+X-Api-Key=plain&+X-From=plain", {"plain"}),
+        (f"json://localhost/hooks/{LONG_KEY}/tTbYxRkqWpLmNvCzSdFgHj", {LONG_KEY, "tTbYxRkqWpLmNvCzSdFgHj"}),
+        ("json://localhost/whatsapp-reconnect-permission", set()),
         (
-            "mailtos://u:p%40ss@smtp.shop.example:465/?to=ops@shop.example&format=text",
-            {"p%40ss", "p@ss", "smtp.shop.example", "shop.example"},
+            "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general",
+            {"T1JJ3T3L2", "A1BRTD4JD", "TIiajkdnlazkcOXrIdevi7FQ"},
         ),
-        ("json://localhost:8080/a/hook-of-shop?x=param-value#general", {"hook-of-shop", "param-value"}),
-        ("ntfy://[::1/topic", set()),
+        (f"discord://4174216298/{DISCORD}", {"4174216298", DISCORD}),
+        (f"https://discord.com/api/webhooks/4174216298/{DISCORD}", {"4174216298", DISCORD}),
+        (f"workflows://prod-12.westus.logic.azure.com:443/{LONG_KEY}/SIGNATURE", {LONG_KEY, "SIGNATURE"}),
+        (f"twilio://AC{LONG_KEY}:{'b2' * 16}@15551234567/15557654321", {f"AC{LONG_KEY}", "b2" * 16}),
+        ("ntfy://user:pass-word@ntfy.example/whatsapp?auth=token", {"pass-word"}),
+        ("ntfys://ntfy.example/shop-x7Tk29q", {"shop-x7Tk29q"}),
+        ("gchat://whatsapp/AIzaSyKEY7/tokenTOKEN7", {"AIzaSyKEY7", "tokenTOKEN7"}),
     ],
 )
-def test_what_may_be_secret_of_an_address_is_held_as_such(address, parts):
+def test_what_is_secret_of_an_address_is_held_as_such_and_nothing_else(address, parts):
     rest = address.partition("://")[2]
-    assert set(secret_parts(Secret(address))) == {Secret(part) for part in {address, rest, *parts}}
+    assert {part.reveal() for part in secret_parts(Secret(address))} == {address, rest, *parts}
+
+
+@pytest.mark.parametrize(
+    "address", ["ntfy://whatsapp", "json://app.example.com/", "json://127.0.0.1:80", "ntfy://[::1/topic"]
+)
+def test_a_bare_name_is_secret_only_with_its_kind_of_address(address):
+    shown = redact_with(address, "https://app.example.com/reconnect http://127.0.0.1:80/ whatsapp_business")
+    assert shown == "https://app.example.com/reconnect http://127.0.0.1:80/ whatsapp_business"
+
+
+def redact_with(address, text):
+    """A text as it is shown while the parts of an address are known."""
+    held = [Secret(address), *secret_parts(Secret(address))]
+    return redact(text) if held else ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mailto://user:secretpw1@127.0.0.1:9/?from=alerts@example.com&to=ops@example.com",
+        "json://hooks.example.com/WhatsApp",
+        "json://whatsapp:secretpw1@hooks.example.com/attention",
+        "ntfy://user:secretpw1@ntfy.example.com/whatsapp",
+    ],
+)
+def test_an_alert_keeps_its_words_and_its_link_whatever_the_addresses_are(address):
+    text = (
+        "2 WhatsApp lines need attention: the permission whatsapp_business_messaging is missing."
+        " Reconnect: https://app.example.com/reconnect?channel=2"
+    )
+    assert redact_with(address, text) == text
 
 
 # Only where it is wanted
