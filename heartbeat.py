@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import urllib3
 
 from redact import Secret, redact
-from transport import open_session
+from transport import TooSlow, open_session
 
 TIMEOUT_SECONDS: Final = 5
 WAITS_SECONDS: Final = (1.0, 2.0)  # before each further try
@@ -78,6 +78,8 @@ class Heartbeat:
                 status = response.status_code
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
             return _Trouble(type(error).__name__, may_pass=True)  # its text holds the address
+        except TooSlow as error:
+            return _Trouble(str(error), may_pass=True)
         if 200 <= status < 300:
             return None
         return _Trouble(f"HTTP {status}", may_pass=status == 429 or status >= 500)

@@ -40,6 +40,10 @@ class Drip:
     """An answer of which a byte comes now and then."""
 
 
+class DripHead:
+    """The same, and not even its headers end."""
+
+
 def text_of(text, kinds, longest):
     """What is wrong with a text object, or None."""
     if text.get("type") not in kinds or not 1 <= len(text.get("text", "")) <= longest:
@@ -90,8 +94,11 @@ class Handler(BaseHTTPRequestHandler):
                 slack.closing.wait()
             case Cut():
                 self.answer(200, "ok", {"Content-Length": "100"})
-            case Drip():
-                self.answer(200, "", {"Content-Length": "1000"})
+            case Drip() | DripHead() as answer:
+                if isinstance(answer, Drip):
+                    self.answer(200, "", {"Content-Length": "1000"})
+                else:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
                 while not slack.closing.wait(0.02):
                     self.wfile.write(b"o")
             case None:

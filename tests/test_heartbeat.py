@@ -9,7 +9,7 @@ import pytest
 
 import heartbeat
 from heartbeat import MAX_BODY_BYTES, WAITS_SECONDS, Heartbeat, ping_url
-from listener import Hang, Ping, listening
+from listener import Drip, Hang, Ping, listening
 from redact import Secret
 
 PATH = "/3f0c8a52-uuid-of-the-check"
@@ -91,13 +91,14 @@ def test_a_server_that_stays_broken_costs_a_few_tries_and_a_warning(server, puls
     )
 
 
-def test_a_server_that_hangs_is_not_waited_for(server, pulse, waits, caplog, monkeypatch):
+@pytest.mark.parametrize(("trouble", "named"), [(Hang, "ReadTimeout"), (Drip, "the answer came too slowly")])
+def test_a_server_that_hangs_or_drips_is_not_waited_for(server, pulse, caplog, monkeypatch, trouble, named):
     monkeypatch.setattr(heartbeat, "TIMEOUT_SECONDS", 0.1)
-    server.script = [Hang()] * 10
+    server.script = [trouble()] * 10
     pulse.start()
     assert (len(server.pings), caplog.messages) == (
         3,
-        ["the heartbeat /start was not delivered (ReadTimeout)"],
+        [f"the heartbeat /start was not delivered ({named})"],
     )
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import notify
 from models import Channel
 from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape
-from receivers import PATH, Cut, Drip, Hang, Reply, SlackServer, closed_port, running, wrong_with
+from receivers import PATH, Cut, Drip, DripHead, Hang, Reply, SlackServer, closed_port, running, wrong_with
 from redact import RedactingFormatter, Secret
 from report import label
 
@@ -306,7 +306,13 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "named"), [(Hang, "ReadTimeout"), (Cut, "ProtocolError"), (Drip, "TimeoutError")]
+    ("trouble", "named"),
+    [
+        (Hang, "ReadTimeout"),
+        (Cut, "ProtocolError"),
+        (Drip, "the answer came too slowly"),
+        (DripHead, "the answer came too slowly"),
+    ],
 )
 def test_an_answer_that_does_not_come_is_tried_for_again_and_then_an_error(
     server, slack, slept, impatient, trouble, named
@@ -380,6 +386,7 @@ def everything_of(error):
         Hang(),
         Cut(),
         Drip(),
+        DripHead(),
         Reply(400, f"invalid_payload for {PATH}"),
         Reply(404, f"nothing at http://127.0.0.1{PATH} or https://hooks.slack.com{PATH}"),
         Reply(404, "x" * 170 + " " + PATH),
@@ -387,7 +394,18 @@ def everything_of(error):
         Reply(503, PATH),
         None,
     ],
-    ids=["hangs", "cut", "drips", "path", "addresses", "at-the-end", "redirect", "outage", "nobody-there"],
+    ids=[
+        "hangs",
+        "cut",
+        "drips",
+        "drips-at-once",
+        "path",
+        "addresses",
+        "at-the-end",
+        "redirect",
+        "outage",
+        "nobody-there",
+    ],
 )
 def test_the_address_is_in_no_error_and_no_log(server, slept, impatient, log, answer):
     path = Secret(PATH)  # the settings hold it apart, too, because libraries print it without its host
