@@ -21,7 +21,7 @@ from heartbeat import Heartbeat
 from outcomes import Reason, Tally
 from report import summary
 from settings import Settings
-from step_summary import Ending, markdown, notes
+from step_summary import Ending, markdown, notes, shortfalls
 
 # Why a channel may fail, and why it may be skipped.
 FAILURES: Final = (
@@ -87,7 +87,7 @@ class Watchers:
         if self._heartbeat:
             with _undisturbed("HEALTHCHECK_URL"):
                 lines = summary(ending.tally, ending.failures, ending.stopped, ending.finished_at)
-                self._heartbeat.end(ending.code, "\n".join(lines))
+                self._heartbeat.end(ending.code, "\n".join((*lines, *shortfalls(ending))))
 
     def _write_metrics(self, path: Path, ending: Ending, source: Source | None) -> None:
         from metrics import Figures, write  # noqa: PLC0415 - most have no Prometheus, and start faster so

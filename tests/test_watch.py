@@ -344,6 +344,55 @@ def test_an_alert_that_nobody_got_is_an_annotation(world, step):
     assert "::error title=An alert could not be delivered::" in result.err
 
 
+@pytest.fixture
+def deaf(world):
+    """A Slack that takes no alert."""
+    with listening() as slack:
+        slack.script = [404] * 10
+        world.env["SLACK_WEBHOOK_URL"] = f"{slack.url}/services/T0/B0/very-secret-hook"
+        yield slack
+
+
+def reports_of(folder):
+    """How a page and its twin say that the run ended."""
+    code = json.loads((folder / "status.json").read_text())["exit_code"]
+    page = (folder / "status.html").read_text()
+    texts = ("nothing failed", "some lines failed", "an alert was not delivered")
+    return code, [text for text in texts if f"finished; {text}" in page]
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"), [(False, "an alert was not delivered"), (True, "some lines failed")]
+)
+def test_an_alert_that_nobody_got_is_known_to_page_ping_and_console(
+    world, deaf, pinged, tmp_path, fails, said
+):
+    world.channel(token_status="warning", token_error="unavailable: x", token_alerted_at=world.now)
+    if fails:
+        world.channel(world.token(error=DEAD))
+    paths_ = [str(tmp_path / name) for name in ("status.html", "status.json")]
+    result = world.run("--quiet", *(part for path in paths_ for part in ("--report", path)))
+    problem = "Problem: an alert could not be delivered: see the log"
+    assert (result.code, reports_of(tmp_path), paths(pinged)) == (1, (1, [said]), ["/start", "/1"])
+    assert (pinged.pings[1].body.splitlines()[-1], result.out.splitlines()[-1]) == (problem, problem)
+
+
+def test_a_report_that_cannot_be_written_is_what_everybody_is_told(world, pinged, step, tmp_path):
+    world.channel()
+    path = tmp_path / "nowhere" / "x.html"
+    result = world.run("--report", str(path))
+    problem = f"--report {path} could not be written: No such file or directory"
+    assert (result.code, step.read_text().splitlines()[0]) == (
+        1,
+        "## WhatsApp tokens: a report could not be written",
+    )
+    assert commands(result.err) == [f"::error title=A report could not be written::{problem}"]
+    assert (pinged.pings[1].body.splitlines()[-1], result.out.splitlines()[-1]) == (
+        f"Problem: {problem}",
+        f"Problem: {problem}",
+    )
+
+
 def test_a_summary_that_cannot_be_written_changes_nothing(world, step, tmp_path):
     world.env["GITHUB_STEP_SUMMARY"] = str(tmp_path / "nowhere" / "step.md")
     world.channel()
