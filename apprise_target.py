@@ -35,15 +35,19 @@ HELP: Final = "see https://appriseit.com/services/"
 class AppriseTarget:
     """One address that Apprise delivers to, called by its service until somebody knows a better name."""
 
-    def __init__(self, address: Secret) -> None:
+    def __init__(self, address: Secret, is_stopped: Callable[[], bool]) -> None:
         self._service = _service(address.reveal())
+        self._is_stopped = is_stopped
         self.name = str(self._service.service_name)
 
     def deliver(self, message: Message) -> None:
         """Send it as HTML where the service prefers that, else as plain text, cut to what it takes.
 
-        A service that has trouble is tried again, without sending twice to those who got it.
+        A service that has trouble is tried again, without sending twice to those who got it; not where the
+        run was told to stop before.
         """
+        if self._is_stopped():
+            self._service.retry = 0  # whatever the address says
         title, text, kind = message.title, *_body(message, self._service)
         with _without_netrc():
             result = _within(
@@ -69,10 +73,13 @@ def parse_addresses(text: str) -> tuple[Secret, ...]:
     return tuple(map(Secret, addresses))
 
 
-def open_targets(addresses: Sequence[Secret]) -> list[AppriseTarget]:
-    """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more."""
+def open_targets(addresses: Sequence[Secret], is_stopped: Callable[[], bool]) -> list[AppriseTarget]:
+    """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more.
+
+    `is_stopped` says whether the run was told to stop.
+    """
     targets: list[AppriseTarget] = []
-    for target in map(AppriseTarget, addresses):
+    for target in [AppriseTarget(address, is_stopped) for address in addresses]:
         alike = sum(other.name.partition(" (")[0] == target.name for other in targets)
         if alike:
             target.name = f"{target.name} ({alike + 1})"

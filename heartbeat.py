@@ -35,9 +35,12 @@ class _Trouble:
 
 
 class Heartbeat:
-    """Pings one address. Nothing here raises for what the other side does."""
+    """Pings one address. Nothing here raises for what the other side does.
 
-    def __init__(self, url: Secret, *, sleep: Callable[[float], None]) -> None:
+    `sleep` gives whether the run was told to stop: then no ping is tried again.
+    """
+
+    def __init__(self, url: Secret, *, sleep: Callable[[float], bool]) -> None:
         self._url = url
         self._sleep = sleep
 
@@ -53,9 +56,8 @@ class Heartbeat:
         body = text.encode(errors="replace")[:MAX_BODY_BYTES]
         trouble = self._post(what, body)
         for wait in WAITS_SECONDS:
-            if trouble is None or not trouble.may_pass:
+            if trouble is None or not trouble.may_pass or self._sleep(wait):
                 break
-            self._sleep(wait)
             trouble = self._post(what, body)
         if trouble:
             logger.warning("the heartbeat /%s was not delivered (%s)", what, trouble.text)

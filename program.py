@@ -211,7 +211,7 @@ class Program:
         """Where alerts go."""
         url = settings.slack_webhook_url
         slack: list[Target] = [] if url is None else [Slack(url, sleep=self._doze)]
-        return [*slack, *open_targets(settings.notify_urls)]
+        return [*slack, *open_targets(settings.notify_urls, self._stop.is_set)]
 
     def _read_settings(self) -> Settings:
         env_file = self._options.env_file or Path(__file__).resolve().parent / ".env"
@@ -279,9 +279,9 @@ class Program:
         if self._stop.wait(seconds):
             raise Interrupted
 
-    def _doze(self, seconds: float) -> None:
-        """Wait, but for no longer than until the run is told to stop."""
-        self._stop.wait(seconds)
+    def _doze(self, seconds: float) -> bool:
+        """Wait, but for no longer than until the run is told to stop. Gives whether it was."""
+        return self._stop.wait(seconds)
 
     def _finish(self, stopped: Stopped | None, code: int) -> int:
         """Tell people, print the end, and give the exit code."""

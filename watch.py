@@ -60,7 +60,7 @@ class Watchers:
         self._metrics_file: Path | None = None
         self._window = timedelta()
 
-    def begin(self, settings: Settings, sleep: Callable[[float], None], *, is_dry: bool) -> None:
+    def begin(self, settings: Settings, sleep: Callable[[float], bool], *, is_dry: bool) -> None:
         """The settings could be read, and nothing was done yet."""
         if is_github(self._environment):
             with _undisturbed("GITHUB_ACTIONS"):

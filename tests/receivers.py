@@ -119,7 +119,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body, headers=None):
         raw = body if isinstance(body, bytes) else body.encode()
-        self.send_response(status)
+        if "Date" in (headers or {}):
+            self.send_response_only(status)
+        else:
+            self.send_response(status)
         for name, value in ({"Content-Length": str(len(raw))} | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()

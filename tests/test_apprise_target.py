@@ -75,8 +75,13 @@ def hook():
         yield server
 
 
-def deliver(address, message=MESSAGE):
-    AppriseTarget(Secret(address)).deliver(message)
+def going_on():
+    """Nobody has told the run to stop."""
+    return False
+
+
+def deliver(address, message=MESSAGE, is_stopped=going_on):
+    AppriseTarget(Secret(address), is_stopped).deliver(message)
 
 
 def refusal(address, message=MESSAGE):
@@ -218,7 +223,7 @@ def test_apprise_cuts_what_is_too_long_even_without_cards(hook):
 
 def test_one_target_that_is_down_does_not_keep_a_message_from_the_others(mail, hook):
     down = f"json://127.0.0.1:{closed_port()}/hook/of-the-alerts"
-    targets = open_targets([Secret(one) for one in (down, mail.address(), hook.address)])
+    targets = open_targets([Secret(one) for one in (down, mail.address(), hook.address)], going_on)
     errors = broadcast(targets, MESSAGE)
     assert (len(mail.mails), len(hook.received)) == (1, 1)
     assert [str(error) for error in errors] == [
@@ -230,12 +235,12 @@ def test_targets_are_called_by_their_service_and_never_by_their_address():
     addresses = parse_addresses(
         "mailto://u:pass-word@one.example, json://two.example mailtos://u:pass-word@three.example"
     )
-    assert [target.name for target in open_targets(addresses)] == ["E-Mail", "JSON", "E-Mail (2)"]
+    assert [target.name for target in open_targets(addresses, going_on)] == ["E-Mail", "JSON", "E-Mail (2)"]
 
 
 def test_a_mail_to_several_is_not_sent_again_to_those_who_got_it(mail):
     mail.refused = {"boss@shop.example"}
-    target = AppriseTarget(Secret(mail.address("ops@shop.example,boss@shop.example")))
+    target = AppriseTarget(Secret(mail.address("ops@shop.example,boss@shop.example")), going_on)
     target._service.request_rate_per_sec = 0  # no pause between the tries
     with pytest.raises(DeliveryError, match=r'Sending email to "boss@shop\.example" failed'):
         target.deliver(MESSAGE)
@@ -268,6 +273,14 @@ def test_an_outage_that_lasts_is_an_error(hook, more):
 def test_how_often_it_is_tried_again_may_stand_in_the_address(hook):
     hook.script = [Reply(503)] * 3
     refusal(f"{hook.address}?retry=0")
+    assert len(hook.script) == 2
+
+
+@pytest.mark.parametrize("more", ["", "?retry=2"])
+def test_nothing_is_tried_again_once_the_run_was_told_to_stop(hook, more):
+    hook.script = [Reply(503)] * 3
+    with pytest.raises(DeliveryError):
+        deliver(hook.address + more, is_stopped=lambda: True)
     assert len(hook.script) == 2
 
 

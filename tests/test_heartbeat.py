@@ -73,6 +73,15 @@ def test_what_may_pass_is_tried_again(server, pulse, waits, caplog, bad):
     assert (len(server.pings), waits, caplog.records) == (3, list(WAITS_SECONDS), [])
 
 
+def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, caplog):
+    server.script = [503] * 3
+    Heartbeat(Secret(server.url + PATH), sleep=lambda _seconds: True).end(143, "")
+    assert (len(server.pings), caplog.messages) == (
+        1,
+        ["the heartbeat /143 was not delivered (HTTP 503)"],
+    )
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 403, 404, 409, 410])
 def test_a_refusal_or_a_redirect_is_final_and_not_followed(server, pulse, waits, caplog, status):
     server.script = [status]

@@ -127,6 +127,23 @@ def test_a_run_that_is_told_to_end_pings_its_end(world, pinged, number, code):
     assert paths(pinged) == ["/start", f"/{code}"]
 
 
+def test_after_a_signal_everybody_is_told_once_and_nothing_is_tried_again(world, pinged):
+    with listening() as slack, listening() as hook:
+        slack.script, hook.script = [503] * 9, [503] * 9
+        world.env |= {
+            "SLACK_WEBHOOK_URL": f"{slack.url}/hook",
+            "NOTIFY_URLS": hook.url.replace("http", "json"),
+            "NO_PROXY": "127.0.0.1",
+        }
+        world.channel(token_status="warning", token_error="unavailable: x", token_expires_at=world.now)
+        pinged.script = [200, *[503] * 9]
+        process = world.start("--workers", "1")
+        world.meta.on_request = lambda _seen: process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert (process.returncode, paths(pinged)) == (143, ["/start", "/143"])
+    assert (len(slack.pings), len(hook.pings)) == (1, 1)
+
+
 @pytest.mark.parametrize("options", [("--dry-run",), ("--check",)])
 def test_what_is_no_run_is_no_sign_of_life(world, pinged, metrics_file, options):
     world.channel()
