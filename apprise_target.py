@@ -182,7 +182,9 @@ def _card_as_text(card: Card) -> str:
 
 
 def _card_as_html(card: Card) -> str:
-    link = f'<a href="{html.escape(card.link)}">{html.escape(card.link_label)}</a>' if card.link else ""
+    address = html.escape(card.link or "")
+    # The address is text, too: of a mail's HTML, Apprise makes the plain text that others read.
+    link = f'{html.escape(card.link_label)}: <a href="{address}">{address}</a>' if address else ""
     return "<br>\n".join(
         filter(None, (f"<b>{html.escape(card.title)}</b>", *map(html.escape, card.lines), link))
     )

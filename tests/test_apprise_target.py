@@ -47,10 +47,10 @@ HTML = """<p>Their tokens could not be renewed.</p>
 <p><b>Bakery &amp; Sons (12)</b><br>
 Meta no longer accepts the token<br>
 Ends on 10 Dec 2026<br>
-<a href="https://app.example/reconnect?channel=12&amp;from=alert">Reconnect</a></p>
+Reconnect: <a href="{address}">{address}</a></p>
 <p><b>Corner Shop (13)</b></p>
 <p>… and 310 more</p>
-<p>17 renewed · 2 failed</p>"""
+<p>17 renewed · 2 failed</p>""".format(address=LINK.replace("&", "&amp;"))
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,15 @@ def test_a_mail_arrives_with_its_subject_as_html_and_as_text(mail):
     assert "Bakery & Sons (12)" in plain
 
 
+@pytest.mark.parametrize(
+    "link", [LINK, "https://app.example/?q=ñ'%22&amp=1#a_b*c", "https://a.example/" + "x" * 500]
+)
+def test_the_text_of_a_mail_holds_the_whole_link(mail, link):
+    deliver(mail.address(), Message("title", "summary", (Card("c", link=link),)))
+    ((_, message),) = mail.mails
+    assert f"Reconnect: {link}\n" in parts_of(message)[0] + "\n"
+
+
 def test_a_mail_is_plain_text_where_its_address_says_so(mail):
     deliver(mail.address(more="&format=text"))
     ((_, message),) = mail.mails
@@ -166,7 +175,7 @@ def test_a_link_of_odd_characters_stays_in_its_attribute(mail):
     deliver(mail.address(), Message("title", "summary", (Card("c", link=link),)))
     ((_, message),) = mail.mails
     escaped = "https://app.example/?q=&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;x=ñ&#x27;"
-    assert f'<a href="{escaped}">Reconnect</a>' in parts_of(message)[1]
+    assert f'Reconnect: <a href="{escaped}">{escaped}</a>' in parts_of(message)[1]
 
 
 def test_a_title_of_two_lines_adds_no_header_to_a_mail(mail):
