@@ -2,7 +2,7 @@
 
 The address is that of a check at healthchecks.io or a server of one's own; any server does that takes POST
 requests for `<address>/start` and `<address>/<exit code>`: https://healthchecks.io/docs/http_api/.
-A ping that does not arrive is a warning in the log and nothing else: the run goes on as if it had.
+A ping that does not arrive is an error in the log and nothing else: the run goes on as if it had.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Heartbeat:
                 break
             trouble = self._post(what, body)
         if trouble:
-            logger.warning("the heartbeat /%s was not delivered (%s)", what, trouble.text)
+            logger.error("the heartbeat /%s was not delivered (%s)", what, trouble.text)
 
     def _post(self, what: str, body: bytes) -> _Trouble | None:
         """One try. Of the answer only its status is looked at: the rest is not even read."""

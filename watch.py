@@ -108,7 +108,7 @@ class Watchers:
         try:
             return source.fleet(ending.finished_at, ending.finished_at + self._window)
         except (BadDatabase, DatabaseLost) as error:
-            logger.warning("the channels could not be counted for METRICS_FILE: %s", error)
+            logger.error("the channels could not be counted for METRICS_FILE: %s", error)  # noqa: TRY400 - a traceback adds nothing
             return None
 
 
@@ -124,15 +124,21 @@ def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
 
 @contextmanager
 def _undisturbed(setting: str) -> Iterator[None]:
-    """Log what goes wrong with one watcher. Errors of the system have words of their own, without values."""
+    """Log what goes wrong with one watcher, even in a run that is to be quiet.
+
+    Errors of the system have words of their own, without values.
+    """
+    trouble = ""
     try:
         yield
     except SummaryFull:
-        logger.warning("%s: the summary is full", setting)
+        trouble = "the summary is full"
     except OSError as error:
-        logger.warning("%s: %s", setting, error.strerror or type(error).__name__)
+        trouble = error.strerror or type(error).__name__
     except Exception as error:  # noqa: BLE001 - even a mistake of ours must not change what a run gives
-        logger.warning("%s: unexpected error (%s)", setting, type(error).__name__)
+        trouble = f"unexpected error ({type(error).__name__})"
+    if trouble:
+        logger.error("%s: %s", setting, trouble)
 
 
 def _print(commands: Iterable[str]) -> None:

@@ -88,10 +88,10 @@ def test_a_refusal_or_a_redirect_is_final_and_not_followed(server, pulse, waits,
     pulse.start()
     told = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert ([ping.path for ping in server.pings], waits) == ([f"{PATH}/start"], [])
-    assert told == [("WARNING", f"the heartbeat /start was not delivered (HTTP {status})")]
+    assert told == [("ERROR", f"the heartbeat /start was not delivered (HTTP {status})")]
 
 
-def test_a_server_that_stays_broken_costs_a_few_tries_and_a_warning(server, pulse, caplog):
+def test_a_server_that_stays_broken_costs_a_few_tries_and_an_error(server, pulse, caplog):
     server.script = [500] * 10
     pulse.end(0, "x")
     assert (len(server.pings), caplog.messages) == (
@@ -111,7 +111,7 @@ def test_a_server_that_hangs_or_drips_is_not_waited_for(server, pulse, caplog, m
     )
 
 
-def test_a_server_that_is_not_there_is_a_warning_without_its_address(waits, caplog):
+def test_a_server_that_is_not_there_is_an_error_without_its_address(waits, caplog):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}{PATH}"

@@ -167,7 +167,7 @@ def test_a_heartbeat_that_is_not_taken_changes_nothing(world, pinged, monkeypatc
     assert (result.code, result.document["exit_code"], result.entry(channel)["outcome"]) == (
         (1, 1, "failed") if failing else (0, 0, "renewed")
     )
-    assert (result.err.count("WARNING"), CHECK in result.err) == (2, False)
+    assert (result.err.count("ERROR"), CHECK in result.err) == (2, False)
 
 
 def test_a_heartbeat_that_nobody_listens_to_changes_nothing(world, monkeypatch):
@@ -268,12 +268,12 @@ def test_channels_that_cannot_be_counted_change_nothing(world, metrics_file, mon
     assert (result.code, told in result.err, "zq7" in result.err) == (0, True, False)
 
 
-def test_a_file_that_cannot_be_written_is_a_warning(world, counted, tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error(world, counted, tmp_path):
     world.channel()
     world.env["METRICS_FILE"] = str(tmp_path / "nowhere" / "x.prom")
     result = world.run()
     (line,) = result.err.splitlines()
-    assert (result.code, line.partition("WARNING")[2].strip()) == (
+    assert (result.code, line.partition("ERROR")[2].strip()) == (
         0,
         "METRICS_FILE: No such file or directory",
     )
@@ -422,6 +422,35 @@ def test_a_summary_that_is_full_changes_nothing(world, step):
     world.channel()
     result = world.run()
     assert (result.code, "GITHUB_STEP_SUMMARY: the summary is full" in result.err) == (0, True)
+
+
+def test_a_quiet_run_says_what_went_wrong_with_those_who_watch(world, pinged, step, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    world.env |= {"METRICS_FILE": str(nowhere / "x.prom"), "GITHUB_STEP_SUMMARY": str(nowhere / "step.md")}
+    world.channel()
+    pinged.script = [404, 404]
+    result = world.run("--quiet")
+    assert (result.code, result.out, [line.partition("ERROR")[2].strip() for line in logged(result)]) == (
+        0,
+        "",
+        [
+            "the heartbeat /start was not delivered (HTTP 404)",
+            "METRICS_FILE: No such file or directory",
+            "GITHUB_STEP_SUMMARY: No such file or directory",
+            "the heartbeat /0 was not delivered (HTTP 404)",
+        ],
+    )
+
+
+def logged(result):
+    """The lines of the log: what else is on stderr is for GitHub's runner."""
+    return [line for line in result.err.splitlines() if not line.startswith("::")]
+
+
+def test_in_the_document_no_name_is_a_command_and_every_name_is_itself(world, step):
+    channel = world.channel(world.token(error=DEAD), name="###[error]x ##[group]y")
+    result = world.json()
+    assert ("##[" in result.out, result.entry(channel)["name"]) == (False, "###[error]x ##[group]y")
 
 
 def test_secrets_of_the_environment_are_not_printed_not_even_to_be_masked(world, step):
