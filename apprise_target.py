@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 APP_NAME: Final = "WhatsApp token refresh"  # as senders of e-mail and chat messages are called
 DEADLINE_SECONDS: Final = 60  # for one address, its retries included
 RETRY_WAIT_SECONDS: Final = 1.0
-SHORTEST_PART: Final = 8  # of an address, that may be a secret by its looks
+SHORTEST_PART: Final = 8  # of an address that counts as a secret by its looks alone
 LONGEST_WORD: Final = 20
 _WORD: Final = re.compile(r"[A-Za-z][a-z]*|[A-Z]+|([A-Z][a-z]{2,})+")
 _NAMES: Final = re.compile(r"(?i)pass|secret|token|key|auth|sig|sid")  # of what holds credentials
