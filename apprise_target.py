@@ -11,13 +11,13 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from notify import TRIES, Card, DeliveryError, Message
-from redact import Secret, quote_foreign
+from redact import SHORTEST_SEARCHED, Secret, quote_foreign
 
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseAsset, AppriseResult, NotifyBase
@@ -25,22 +25,29 @@ if TYPE_CHECKING:
 APP_NAME: Final = "WhatsApp token refresh"  # as senders of e-mail and chat messages are called
 DEADLINE_SECONDS: Final = 60  # for one address, its retries included
 RETRY_WAIT_SECONDS: Final = 1.0
-SHORTEST_PART: Final = 8  # shorter parts of an address are words such as `html` or `alerts`, not secrets
+SHORTEST_PART: Final = 8  # of an address that counts as a secret by its looks alone
+LONGEST_WORD: Final = 20
+_WORD: Final = re.compile(r"[A-Za-z][a-z]*|[A-Z]+|([A-Z][a-z]{2,})+")
+_NAMES: Final = re.compile(r"(?i)pass|secret|token|key|auth|sig|sid")  # of what holds credentials
 HELP: Final = "see https://appriseit.com/services/"
 
 
 class AppriseTarget:
     """One address that Apprise delivers to, called by its service until somebody knows a better name."""
 
-    def __init__(self, address: Secret) -> None:
+    def __init__(self, address: Secret, is_stopped: Callable[[], bool]) -> None:
         self._service = _service(address.reveal())
+        self._is_stopped = is_stopped
         self.name = str(self._service.service_name)
 
     def deliver(self, message: Message) -> None:
         """Send it as HTML where the service prefers that, else as plain text, cut to what it takes.
 
-        A service that has trouble is tried again, without sending twice to those who got it.
+        A service that has trouble is tried again, without sending twice to those who got it; not where the
+        run was told to stop before.
         """
+        if self._is_stopped():
+            self._service.retry = 0  # whatever the address says
         title, text, kind = message.title, *_body(message, self._service)
         with _without_netrc():
             result = _within(
@@ -66,10 +73,13 @@ def parse_addresses(text: str) -> tuple[Secret, ...]:
     return tuple(map(Secret, addresses))
 
 
-def open_targets(addresses: Sequence[Secret]) -> list[AppriseTarget]:
-    """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more."""
+def open_targets(addresses: Sequence[Secret], is_stopped: Callable[[], bool]) -> list[AppriseTarget]:
+    """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more.
+
+    `is_stopped` says whether the run was told to stop.
+    """
     targets: list[AppriseTarget] = []
-    for target in map(AppriseTarget, addresses):
+    for target in [AppriseTarget(address, is_stopped) for address in addresses]:
         alike = sum(other.name.partition(" (")[0] == target.name for other in targets)
         if alike:
             target.name = f"{target.name} ({alike + 1})"
@@ -78,16 +88,75 @@ def open_targets(addresses: Sequence[Secret]) -> list[AppriseTarget]:
 
 
 def secret_parts(address: Secret) -> Iterator[Secret]:
-    """What is secret of an address: in one service it is the host, in another a part of the path."""
+    """What is secret of an address: the whole, what Apprise calls private, and what looks like a credential.
+
+    Names of hosts, users and receivers are not, nor are ordinary words: they stand in other lines, too. An
+    ntfy topic counts if it looks like a credential.
+    """
     text = address.reveal()
-    found = {text, text.partition("://")[2]}
-    with suppress(ValueError):  # an IPv6 address that is none; Apprise may still make something of it
-        parts = urlsplit(text)
-        passwords = {parts.password or "", unquote(parts.password or "")}
-        pieces = re.split(r"[/?#&=;:@,]", f"{parts.netloc}/{parts.path}/{parts.query}/{parts.fragment}")
-        found |= {piece for piece in {*pieces, *map(unquote, pieces)} if len(piece) >= SHORTEST_PART}
-        found |= {password for password in passwords if password}
-    return map(Secret, found - {"localhost", "127.0.0.1"})  # these would be missed in other lines
+    found = {text}
+    rest = text.partition("://")[2]
+    if not re.fullmatch(r"[\w.-]*(:\d+)?/?", rest):
+        found.add(rest)
+    with suppress(ValueError):  # an address that Apprise does not take is refused before it is used
+        service = _service(text)
+        found |= _private(service) | _blanked(service, text) | _alike(text, own=set(service.template_args))
+    return map(Secret, found)
+
+
+def _private(service: NotifyBase) -> set[str]:
+    """What Apprise's description of a service calls private, where the service keeps it."""
+    found: set[str] = set()
+    for name, about in {**service.template_tokens, **service.template_args}.items():
+        held = getattr(service, about.get("map_to", name), None)
+        if about.get("private") and isinstance(held, str):
+            parts = {held, held.partition(":")[2]} if name == "bot_token" else {held}  # Telegram's `id:token`
+            found |= {part for part in parts if _NAMES.search(name) or not _is_ordinary(part)}
+    return {part for part in found if len(part) >= SHORTEST_SEARCHED}
+
+
+def _blanked(service: NotifyBase, address: str) -> set[str]:
+    """What Apprise blanks out or leaves out when it shows an address: more than it describes."""
+    shown, known = (
+        set(_pieces(service.url(privacy=hides), "@"))  # type: ignore[no-untyped-call]
+        for hides in (True, False)
+    )
+    password = unquote(urlsplit(address).password or "")
+    found = {password, *(piece for piece in known if not _is_ordinary(piece))} - shown
+    return {piece for piece in found if len(piece) >= SHORTEST_SEARCHED}
+
+
+def _alike(address: str, *, own: Container[str]) -> set[str]:
+    """What looks like a credential behind the host; `own` are the names of Apprise's own parameters."""
+    parts = urlsplit(address)
+    found = {piece for piece in _pieces(f"{parts.path}/{parts.fragment}") if _is_credential(piece)}
+    for name, value in parse_qsl(parts.query):
+        if _NAMES.search(name) and len(value) >= SHORTEST_SEARCHED:
+            found |= set() if name in own and _is_ordinary(value) else {value}
+        elif name not in own and _is_credential(value):
+            found.add(value)
+    return found
+
+
+def _pieces(text: str, more: str = "") -> list[str]:
+    """What separators leave of an address, decoded."""
+    return list(map(unquote, re.split(f"[/?#&=;:,{more}]", text)))
+
+
+def _is_credential(text: str) -> bool:
+    """Whether no person would have chosen a text like this as a name."""
+    if "@" in text or len(text) < SHORTEST_PART:
+        return False
+    is_mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
+    return is_mixed or (len(text) >= LONGEST_WORD and not _is_ordinary(text))
+
+
+def _is_ordinary(text: str) -> bool:
+    """Whether a text is a word or several, or a short number such as a year."""
+    if text.isdigit():
+        return len(text) < SHORTEST_PART
+    words = re.split(r"[-_. ]+", text)
+    return all(len(word) < LONGEST_WORD and _WORD.fullmatch(word) for word in words)
 
 
 def as_text(message: Message) -> str:
@@ -113,7 +182,9 @@ def _card_as_text(card: Card) -> str:
 
 
 def _card_as_html(card: Card) -> str:
-    link = f'<a href="{html.escape(card.link)}">{html.escape(card.link_label)}</a>' if card.link else ""
+    address = html.escape(card.link or "")
+    # The address is text, too: of a mail's HTML, Apprise makes the plain text that others read.
+    link = f'{html.escape(card.link_label)}: <a href="{address}">{address}</a>' if address else ""
     return "<br>\n".join(
         filter(None, (f"<b>{html.escape(card.title)}</b>", *map(html.escape, card.lines), link))
     )

@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 import click
 
-from github_actions import harmless, is_github
+from github_actions import harmless, harmless_json, is_github
 from outcomes import Failed, Outcome, Reason, Skipped
 from redact import redact
 from report import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
@@ -110,7 +110,7 @@ class Console:
             return
         try:
             self._spool.seek(0)
-            self._write(json.dumps(_clean(head))[:-1] + ', "channels": [')
+            self._write(self._json(_clean(head))[:-1] + ', "channels": [')
             for kept in self._spool:
                 self._write(kept.rstrip("\n"))
         except OSError:
@@ -120,10 +120,14 @@ class Console:
     def _keep(self, spool: IO[str], fields: dict[str, Any]) -> None:
         clean = fields | {name: _clean(fields[name]) for name in ("name", "detail")}
         try:
-            spool.write((", " if self._kept else "") + json.dumps(clean) + "\n")
+            spool.write((", " if self._kept else "") + self._json(clean) + "\n")
         except OSError:
             self.is_broken = True  # better no document than one that lacks channels
         self._kept += 1
+
+    def _json(self, value: Mapping[str, Any]) -> str:
+        text = json.dumps(value)
+        return harmless_json(text) if self._is_github else text
 
     def _above_bar(self, text: str, *, steps: int) -> None:
         if self._bar:

@@ -79,6 +79,11 @@ def harmless(line: str) -> str:
     return re.sub(r"^(\s*):(?=:)", r"\1: ", line).replace("##[", "## [")
 
 
+def harmless_json(document: str) -> str:
+    """The same JSON, written without the old form of a command: only the texts in it can hold one."""
+    return document.replace("##[", r"#\u0023[")
+
+
 def append_summary(path: Path, markdown: str) -> None:
     """Add to the step's summary. Raises OSError, or `SummaryFull` and leaves it as it is."""
     text = markdown.encode(errors="replace")

@@ -2,7 +2,7 @@
 
 The address is that of a check at healthchecks.io or a server of one's own; any server does that takes POST
 requests for `<address>/start` and `<address>/<exit code>`: https://healthchecks.io/docs/http_api/.
-A ping that does not arrive is a warning in the log and nothing else: the run goes on as if it had.
+A ping that does not arrive is an error in the log and nothing else: the run goes on as if it had.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import urllib3
 
 from redact import Secret, redact
-from transport import open_session
+from transport import TooSlow, open_session
 
 TIMEOUT_SECONDS: Final = 5
 WAITS_SECONDS: Final = (1.0, 2.0)  # before each further try
@@ -35,9 +35,12 @@ class _Trouble:
 
 
 class Heartbeat:
-    """Pings one address. Nothing here raises for what the other side does."""
+    """Pings one address. Nothing here raises for what the other side does.
 
-    def __init__(self, url: Secret, *, sleep: Callable[[float], None]) -> None:
+    `sleep` gives whether the run was told to stop: then no ping is tried again.
+    """
+
+    def __init__(self, url: Secret, *, sleep: Callable[[float], bool]) -> None:
         self._url = url
         self._sleep = sleep
 
@@ -53,12 +56,11 @@ class Heartbeat:
         body = text.encode(errors="replace")[:MAX_BODY_BYTES]
         trouble = self._post(what, body)
         for wait in WAITS_SECONDS:
-            if trouble is None or not trouble.may_pass:
+            if trouble is None or not trouble.may_pass or self._sleep(wait):
                 break
-            self._sleep(wait)
             trouble = self._post(what, body)
         if trouble:
-            logger.warning("the heartbeat /%s was not delivered (%s)", what, trouble.text)
+            logger.error("the heartbeat /%s was not delivered (%s)", what, trouble.text)
 
     def _post(self, what: str, body: bytes) -> _Trouble | None:
         """One try. Of the answer only its status is looked at: the rest is not even read."""
@@ -78,6 +80,8 @@ class Heartbeat:
                 status = response.status_code
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
             return _Trouble(type(error).__name__, may_pass=True)  # its text holds the address
+        except TooSlow as error:
+            return _Trouble(str(error), may_pass=True)
         if 200 <= status < 300:
             return None
         return _Trouble(f"HTTP {status}", may_pass=status == 429 or status >= 500)

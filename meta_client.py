@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs
 
@@ -38,7 +37,7 @@ from graph_errors import (
 )
 from limits import RateGate, Usage
 from redact import Secret, quote_foreign
-from transport import Address, open_session
+from transport import Address, TooSlow, open_session
 
 logger = logging.getLogger(__name__)
 
@@ -203,13 +202,15 @@ class MetaClient:
                 params, headers, timeout=(min(config.timeout, CONNECT_SECONDS), config.timeout)
             )
             with response:
-                body = _read_body(response, deadline=monotonic() + config.timeout)
+                body = _read_body(response)
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            failure = type(error).__name__
+            failure = f"no answer from Meta ({type(error).__name__})"
+        except TooSlow as error:
+            failure = str(error)
         if failure is not None:
             # Only the name: the text of these errors holds the URL, and so the secrets. And only here: raised
             # in the handler, ours would keep theirs as its context.
-            raise Unavailable(f"no answer from Meta ({failure})")
+            raise Unavailable(failure)
         logger.debug("%s: HTTP %d, %d bytes", endpoint, response.status_code, len(body))
         self._watch_version(response.headers.get("facebook-api-version"))
         payload = _payload(endpoint, response.status_code, response.headers, body)
@@ -231,8 +232,8 @@ class MetaClient:
             )
 
 
-def _read_body(response: requests.Response, *, deadline: float) -> bytes:
-    """The whole body, which must be small and come in time."""
+def _read_body(response: requests.Response) -> bytes:
+    """The whole body, which must be small. Raises `TooSlow`, too."""
     chunks: list[bytes] = []
     size = 0
     # What has come so far, each time: `iter_content` waits until a chunk is full, however slowly it fills.
@@ -240,8 +241,6 @@ def _read_body(response: requests.Response, *, deadline: float) -> bytes:
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             raise UnexpectedAnswer(f"an answer of more than {MAX_ANSWER_BYTES // 1024} KiB was refused")
-        if monotonic() > deadline:
-            raise Unavailable("the answer came too slowly")
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 import http.client
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic
-from typing import Any, Final, Protocol
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol, TypeAlias
 
 import requests
 import urllib3
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from redact import Secret, quote_foreign, redact
-from transport import open_session
+from transport import TooSlow, open_session
+
+# Waits so many seconds. Gives whether the run was told to stop: then nothing is tried again.
+Sleep: TypeAlias = Callable[[float], bool]
 
 TIMEOUT_SECONDS: Final = 10
 TRIES: Final = 3
 LONGEST_WAIT_SECONDS: Final = 30
+LONGEST_ASKED_SECONDS: Final = 300  # whatever Slack says
 MAX_ANSWER_BYTES: Final = 4096  # Slack says one word; what comes after this is not even read
 
 # https://docs.slack.dev/reference/block-kit/blocks
@@ -103,22 +107,23 @@ class Slack:
 
     name = "Slack"
 
-    def __init__(self, url: Secret, *, sleep: Callable[[float], None]) -> None:
+    def __init__(self, url: Secret, *, sleep: Sleep) -> None:
         self._url = url
-        self._retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, DeliveryError) and not error.permanent),
-            stop=stop_after_attempt(TRIES),
-            wait=_wait,
-            sleep=sleep,
-            reraise=True,
-        )
+        self._sleep = sleep
 
     def deliver(self, message: Message) -> None:
         """Post it. A 429 is waited for as long as Slack says, a 5xx is tried again."""
-        self._retrying(self._post, {"text": escape(message.title), "blocks": blocks(message)})
+        payload = {"text": escape(message.title), "blocks": blocks(message)}
+        failure = self._post(payload)
+        for attempt in range(1, TRIES):
+            if failure is None or failure.permanent or self._sleep(_wait(failure, attempt)):
+                break
+            failure = self._post(payload)
+        if failure:
+            raise failure
 
-    def _post(self, payload: dict[str, Any]) -> None:
-        failure = None
+    def _post(self, payload: dict[str, Any]) -> DeliveryError | None:
+        """One try. Gives why it did not succeed."""
         try:
             with (
                 open_session(self._url.reveal(), connections=1) as session,
@@ -131,38 +136,48 @@ class Slack:
                 ) as response,
             ):
                 status, said = response.status_code, quote_foreign(_read_answer(response))
-                retry_after = response.headers.get("Retry-After", "")
+                headers = response.headers
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            failure = type(error).__name__
-        if failure is not None:
-            # Only the name: the text of these errors holds the webhook's address. And only here: raised in
-            # the handler, ours would keep theirs as its context.
-            raise DeliveryError(f"Slack did not answer ({failure})")
+            # Only the name: the text of these errors holds the webhook's address.
+            return DeliveryError(f"Slack did not answer ({type(error).__name__})")
+        except TooSlow as error:
+            return DeliveryError(f"Slack did not answer ({error})")
         if status == 200 and said == "ok":
-            return
-        raise DeliveryError(
+            return None
+        return DeliveryError(
             f"Slack refused the alert: {said or 'no explanation'} (HTTP {status})",
             permanent=status != 429 and status < 500,
-            retry_after=float(retry_after) if retry_after.isdecimal() else None,
+            retry_after=retry_after(headers.get("Retry-After", ""), headers.get("Date", "")),
         )
 
 
+def retry_after(asked: str, date: str) -> float | None:
+    """The seconds that a server asks for in `Retry-After`, or None if it does not, or not intelligibly.
+
+    It may name a moment: that is compared with the answer's own `Date`, so no clocks need to agree.
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+    """
+    if re.fullmatch(r"\d+(\.\d+)?", asked.strip(), re.ASCII):
+        return float(asked)
+    with suppress(ValueError, TypeError, OverflowError):  # no dates, or one has a zone and the other has none
+        seconds = (parsedate_to_datetime(asked) - parsedate_to_datetime(date)).total_seconds()
+        return max(seconds, 0.0)
+    return None
+
+
 def _read_answer(response: requests.Response) -> str:
-    """The beginning of what Slack says. Raises TimeoutError if it comes too slowly."""
-    deadline = monotonic() + TIMEOUT_SECONDS
+    """The beginning of what Slack says."""
     body = b""
     while len(body) < MAX_ANSWER_BYTES and (chunk := response.raw.read1(MAX_ANSWER_BYTES)):
-        if monotonic() > deadline:
-            raise TimeoutError
         body += chunk
     return body.decode(errors="replace")
 
 
-def _wait(state: RetryCallState) -> float:
+def _wait(failure: DeliveryError, attempt: int) -> float:
     """As long as Slack says, within reason, else 1, 2, 4 … seconds."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, DeliveryError) else None
-    return min(asked if asked is not None else 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_SECONDS)
+    if failure.retry_after is not None:
+        return min(failure.retry_after, LONGEST_ASKED_SECONDS)
+    return min(2.0 ** (attempt - 1), LONGEST_WAIT_SECONDS)
 
 
 def blocks(message: Message) -> list[dict[str, Any]]:

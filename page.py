@@ -53,6 +53,7 @@ class View:
     is_dry: bool = False
     words: Words = EN
     reconnect_url: str | None = None
+    undelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +296,7 @@ def _run_text(view: View) -> str:
     if view.stopped:
         cause, advice = view.words.cause(view.stopped), view.words.advice(view.stopped)
         return f"{view.words.say(TEXTS['stopped'])}: {cause}; {advice}"
-    endings = {0: "went_well", 1: "with_failures"}
+    endings = {0: "went_well", 1: "undelivered" if view.undelivered else "with_failures"}
     return view.words.say(TEXTS[endings.get(view.exit_code, "was_interrupted")])
 
 

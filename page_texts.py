@@ -38,6 +38,7 @@ TEXTS: Final[Mapping[str, Phrase]] = {
     "looked_at": phrase("Looked at, without a run", "Consultado, sin ejecución"),
     "went_well": phrase("finished; nothing failed", "terminó; nada falló"),
     "with_failures": phrase("finished; some lines failed", "terminó; algunas líneas fallaron"),
+    "undelivered": phrase("finished; an alert was not delivered", "terminó; no se entregó un aviso"),
     "was_interrupted": phrase("was interrupted", "fue interrumpida"),
     "stopped": phrase("stopped early", "se detuvo antes de terminar"),
     "stale": phrase(

@@ -40,7 +40,7 @@ from report import First, counts, finding_line, preview_summary, summary, timest
 from runner import Run
 from settings import BadSettings, Settings, read_environment
 from status_reports import write_reports
-from step_summary import Ending
+from step_summary import Ending, shortfalls
 from stopping import Stop, caught_signals
 from watch import Watchers
 from words import EN, Words
@@ -83,6 +83,7 @@ class Program:
         self._tally = Tally()
         self._has_begun = False
         self._has_recovered = False
+        self._is_declined = False
         self._unwritten: First[Failed] = First()
         self._findings: list[Finding] = []
         self._watchers = Watchers(os.environ)
@@ -210,7 +211,7 @@ class Program:
         """Where alerts go."""
         url = settings.slack_webhook_url
         slack: list[Target] = [] if url is None else [Slack(url, sleep=self._doze)]
-        return [*slack, *open_targets(settings.notify_urls)]
+        return [*slack, *open_targets(settings.notify_urls, self._stop.is_set)]
 
     def _read_settings(self) -> Settings:
         env_file = self._options.env_file or Path(__file__).resolve().parent / ".env"
@@ -249,6 +250,7 @@ class Program:
             with caught_signals(self._interrupt):
                 meant = is_meant(question)
             if not meant:
+                self._is_declined = True
                 raise UsageProblem(f"{question}; the answer was no")
         if not tally.candidates:
             logger.warning("no channel has an active WhatsApp token: there is nothing to do")
@@ -277,19 +279,18 @@ class Program:
         if self._stop.wait(seconds):
             raise Interrupted
 
-    def _doze(self, seconds: float) -> None:
-        """Wait, but for no longer than until the run is told to stop."""
-        self._stop.wait(seconds)
+    def _doze(self, seconds: float) -> bool:
+        """Wait, but for no longer than until the run is told to stop. Gives whether it was."""
+        return self._stop.wait(seconds)
 
     def _finish(self, stopped: Stopped | None, code: int) -> int:
         """Tell people, print the end, and give the exit code."""
         self._console.end()
         undelivered = self._alert(stopped)
-        unwritten = self._write_reports(stopped, code)
-        if (undelivered or unwritten) and code == Exit.OK:
-            code = Exit.FAILED
-        if self._signal is not None:
-            code = 128 + self._signal
+        code = self._final(code, is_short=undelivered)
+        unwritten = self._write_reports(stopped, code, undelivered=undelivered)
+        code = self._final(code, is_short=bool(unwritten))
+        ending = self._ending(stopped, code, undelivered=undelivered, unwritten=unwritten)
         self._console.document(
             {
                 "version": self._version,
@@ -303,14 +304,21 @@ class Program:
             | ({"checks": [asdict(finding) for finding in self._findings]} if self._options.check else {})
         )
         if self._has_begun and (code != Exit.OK or not self._options.quiet):
-            for line in self._last_lines(stopped):
+            for line in (*self._last_lines(stopped), *shortfalls(ending)):
                 self._console.line(line)
         if not (self._options.check or self._options.set_token):
-            ending = self._ending(stopped, code, undelivered=undelivered)
             self._watchers.end(ending, self._database)
         return int(code)
 
-    def _ending(self, stopped: Stopped | None, code: int, *, undelivered: bool) -> Ending:
+    def _final(self, code: int, *, is_short: bool) -> int:
+        """The exit code: that of a signal before all others; 1 where work that went well was not told."""
+        if self._signal is not None:
+            return 128 + self._signal
+        return Exit.FAILED if is_short and code == Exit.OK else code
+
+    def _ending(
+        self, stopped: Stopped | None, code: int, *, undelivered: bool, unwritten: tuple[str, ...]
+    ) -> Ending:
         """What those who watch are told."""
         return Ending(
             code=int(code),
@@ -321,27 +329,29 @@ class Program:
             finished_at=self._clock(),
             is_dry=self._options.dry_run,
             undelivered=undelivered,
+            unwritten=unwritten,
         )
 
-    def _write_reports(self, stopped: Stopped | None, code: int) -> bool:
-        """Write the status pages, if a run has begun that can be shown. Gives whether one is missing."""
+    def _write_reports(self, stopped: Stopped | None, code: int, *, undelivered: bool) -> tuple[str, ...]:
+        """Write the status pages, if a run has begun that can be shown. Gives a line for each missing one."""
         settings, database, paths = self._settings, self._database, self._options.report
         if not (paths and self._has_begun and settings and database):
-            return False
+            return ()
         view = View(
             now=self._clock(),
             window=settings.refresh_before_expiry,
             lifetime=settings.token_lifetime,
-            exit_code=int(code) if self._signal is None else 128 + self._signal,
+            exit_code=int(code),
             stopped=stopped.reason if stopped else None,
             is_dry=self._options.dry_run,
             words=Words(settings.alert_language),
             reconnect_url=settings.reconnect_url,
+            undelivered=undelivered and not self._tally.failed,
         )
         problems = write_reports(database, paths, view)
         for problem in problems:
             logger.error(problem)
-        return bool(problems)
+        return tuple(problems)
 
     def _last_lines(self, stopped: Stopped | None) -> list[str]:
         if self._options.dry_run:
@@ -351,7 +361,7 @@ class Program:
     def _alert(self, stopped: Stopped | None) -> bool:
         """Send what is to be said. Gives whether anybody did not get it."""
         settings = self._settings
-        if settings is None or self._options.dry_run:
+        if settings is None or self._options.dry_run or self._is_declined:  # who said no knows
             return False
         if self._options.set_token and not self._has_recovered:  # whoever sets a token sees what comes of it
             return False

@@ -205,7 +205,9 @@ class _Reader:
                 return None
             name = f"{name}_FILE"
         if text.strip():
-            self.secrets += [Secret(part.strip()) for part in {text, *text.split(",")}]
+            # Addresses may hold commas, and what is between them need not be secret.
+            parts = {text} if parse is parse_addresses else {text, *text.split(",")}
+            self.secrets += [Secret(part.strip()) for part in parts]
             return self._parse(name, text, parse)
         if required or path:
             self._missing(name)

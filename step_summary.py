@@ -21,7 +21,10 @@ PASSES: Final = (Reason.UNAVAILABLE, Reason.UNEXPECTED_ANSWER)  # of these nobod
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended. `failures` are the first of them; times are aware UTC."""
+    """How a run ended. `failures` are the first of them; times are aware UTC.
+
+    `undelivered`: an alert did not arrive; `unwritten` has a line for each report that is missing.
+    """
 
     code: int
     tally: Tally
@@ -31,6 +34,7 @@ class Ending:
     finished_at: datetime
     is_dry: bool = False
     undelivered: bool = False
+    unwritten: tuple[str, ...] = ()
 
 
 def markdown(ending: Ending) -> str:
@@ -54,6 +58,8 @@ def markdown(ending: Ending) -> str:
         ]
     if ending.undelivered:
         lines += ["**An alert could not be delivered**: see the log.", ""]
+    lines += [f"**A report could not be written**: {escape(problem)}  " for problem in ending.unwritten]
+    lines += [""] if ending.unwritten else []
     if ending.failures:
         lines += ["| failed | cause | end | to do |", "|---|---|---|---|", *_rows(ending), ""]
     return "\n".join(lines) + "\n"
@@ -61,12 +67,20 @@ def markdown(ending: Ending) -> str:
 
 def notes(ending: Ending) -> list[Annotation]:
     """What stands at the top of the run's page, the most important first, within GitHub's limit."""
-    found = list(chain(_of_the_run(ending), map(_of_a_channel, ending.failures)))
+    found = list(
+        chain(_of_the_run(ending), (_of_a_channel(one, ending.finished_at) for one in ending.failures))
+    )
     unnamed = ending.tally.failed - len(ending.failures)
     if len(found) + bool(unnamed) <= MAX_ANNOTATIONS:
         return found + ([_more(unnamed)] if unnamed else [])
     shown = found[: MAX_ANNOTATIONS - 1]
     return [*shown, _more(len(found) - len(shown) + unnamed)]
+
+
+def shortfalls(ending: Ending) -> list[str]:
+    """What went wrong besides the work, in plain lines: an exit code of 1 may come from nothing else."""
+    lines = ["an alert could not be delivered: see the log"] if ending.undelivered else []
+    return [f"Problem: {line}" for line in (*lines, *ending.unwritten)]
 
 
 def escape(text: str) -> str:
@@ -85,6 +99,8 @@ def _headline(ending: Ending) -> str:
         return f"{failed} failed"
     if ending.undelivered:
         return "an alert could not be delivered"
+    if ending.unwritten:
+        return "a report could not be written"
     return "a dry run" if ending.is_dry else "interrupted" if ending.code else "nothing failed"
 
 
@@ -96,7 +112,7 @@ def _rows(ending: Ending) -> Iterator[str]:
             escape(label(failure)),
             f"{escape(failure.reason)}: {escape(failure.detail)}",
             escape(EN.ends(failure.expires_at, ending.finished_at)),
-            escape(EN.advice(failure.reason)),
+            escape(EN.advice_by(failure.reason, failure.expires_at, ending.finished_at)),
         )
         row = f"| {' | '.join(cells)} |"
         size += len(row.encode(errors="replace"))
@@ -114,14 +130,17 @@ def _of_the_run(ending: Ending) -> Iterator[Annotation]:
         yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(ending)}", text)
     if ending.undelivered:
         yield Annotation(Level.ERROR, "An alert could not be delivered", "The next run sends it again.")
+    if ending.unwritten:
+        yield Annotation(Level.ERROR, "A report could not be written", "\n".join(ending.unwritten))
     if waiting := ending.tally.waiting:
         title = f"{waiting} WhatsApp {'line waits' if waiting == 1 else 'lines wait'} for a reconnect"
         yield Annotation(Level.WARNING, title, f"To do: {EN.advice(Reason.RECONNECT_REQUIRED)}")
 
 
-def _of_a_channel(failure: Failed) -> Annotation:
+def _of_a_channel(failure: Failed, now: datetime) -> Annotation:
     level = Level.WARNING if failure.reason in PASSES else Level.ERROR
-    text = f"{failure.reason}: {failure.detail}\nTo do: {EN.advice(failure.reason)}"
+    to_do = EN.advice_by(failure.reason, failure.expires_at, now)
+    text = f"{failure.reason}: {failure.detail}\nTo do: {to_do}"
     return Annotation(level, label(failure), text)
 
 

@@ -21,7 +21,7 @@ from heartbeat import Heartbeat
 from outcomes import Reason, Tally
 from report import summary
 from settings import Settings
-from step_summary import Ending, markdown, notes
+from step_summary import Ending, markdown, notes, shortfalls
 
 # Why a channel may fail, and why it may be skipped.
 FAILURES: Final = (
@@ -60,7 +60,7 @@ class Watchers:
         self._metrics_file: Path | None = None
         self._window = timedelta()
 
-    def begin(self, settings: Settings, sleep: Callable[[float], None], *, is_dry: bool) -> None:
+    def begin(self, settings: Settings, sleep: Callable[[float], bool], *, is_dry: bool) -> None:
         """The settings could be read, and nothing was done yet."""
         if is_github(self._environment):
             with _undisturbed("GITHUB_ACTIONS"):
@@ -87,7 +87,7 @@ class Watchers:
         if self._heartbeat:
             with _undisturbed("HEALTHCHECK_URL"):
                 lines = summary(ending.tally, ending.failures, ending.stopped, ending.finished_at)
-                self._heartbeat.end(ending.code, "\n".join(lines))
+                self._heartbeat.end(ending.code, "\n".join((*lines, *shortfalls(ending))))
 
     def _write_metrics(self, path: Path, ending: Ending, source: Source | None) -> None:
         from metrics import Figures, write  # noqa: PLC0415 - most have no Prometheus, and start faster so
@@ -108,7 +108,7 @@ class Watchers:
         try:
             return source.fleet(ending.finished_at, ending.finished_at + self._window)
         except (BadDatabase, DatabaseLost) as error:
-            logger.warning("the channels could not be counted for METRICS_FILE: %s", error)
+            logger.error("the channels could not be counted for METRICS_FILE: %s", error)  # noqa: TRY400 - a traceback adds nothing
             return None
 
 
@@ -124,15 +124,21 @@ def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
 
 @contextmanager
 def _undisturbed(setting: str) -> Iterator[None]:
-    """Log what goes wrong with one watcher. Errors of the system have words of their own, without values."""
+    """Log what goes wrong with one watcher, even in a run that is to be quiet.
+
+    Errors of the system have words of their own, without values.
+    """
+    trouble = ""
     try:
         yield
     except SummaryFull:
-        logger.warning("%s: the summary is full", setting)
+        trouble = "the summary is full"
     except OSError as error:
-        logger.warning("%s: %s", setting, error.strerror or type(error).__name__)
+        trouble = error.strerror or type(error).__name__
     except Exception as error:  # noqa: BLE001 - even a mistake of ours must not change what a run gives
-        logger.warning("%s: unexpected error (%s)", setting, type(error).__name__)
+        trouble = f"unexpected error ({type(error).__name__})"
+    if trouble:
+        logger.error("%s: %s", setting, trouble)
 
 
 def _print(commands: Iterable[str]) -> None:

@@ -21,6 +21,10 @@ class Hang:
     """No answer at all."""
 
 
+class Drip:
+    """An answer whose headers never end, a byte now and then."""
+
+
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -28,6 +32,11 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.server.script.pop(0) if self.server.script else 200
         if isinstance(answer, Hang):
             self.server.closing.wait()
+            return
+        if isinstance(answer, Drip):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(b"a")
             return
         self.send_response(answer)
         if 300 <= answer < 400:
@@ -42,8 +51,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening() -> Iterator[Any]:
-    """A server with its `url`, a `script` of answers (statuses or `Hang`), and the `pings` it got."""
+    """A server with its `url`, a `script` of answers (statuses, `Hang` or `Drip`), and the `pings` it got."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads, server.handle_error = True, lambda *_: None
     server.pings, server.script, server.closing = [], [], threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

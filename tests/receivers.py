@@ -40,6 +40,10 @@ class Drip:
     """An answer of which a byte comes now and then."""
 
 
+class DripHead:
+    """The same, and not even its headers end."""
+
+
 def text_of(text, kinds, longest):
     """What is wrong with a text object, or None."""
     if text.get("type") not in kinds or not 1 <= len(text.get("text", "")) <= longest:
@@ -90,8 +94,11 @@ class Handler(BaseHTTPRequestHandler):
                 slack.closing.wait()
             case Cut():
                 self.answer(200, "ok", {"Content-Length": "100"})
-            case Drip():
-                self.answer(200, "", {"Content-Length": "1000"})
+            case Drip() | DripHead() as answer:
+                if isinstance(answer, Drip):
+                    self.answer(200, "", {"Content-Length": "1000"})
+                else:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
                 while not slack.closing.wait(0.02):
                     self.wfile.write(b"o")
             case None:
@@ -112,7 +119,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body, headers=None):
         raw = body if isinstance(body, bytes) else body.encode()
-        self.send_response(status)
+        if "Date" in (headers or {}):
+            self.send_response_only(status)
+        else:
+            self.send_response(status)
         for name, value in ({"Content-Length": str(len(raw))} | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()

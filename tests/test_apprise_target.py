@@ -16,7 +16,7 @@ from apprise_target import AppriseTarget, as_html, as_text, open_targets, parse_
 from models import Channel
 from notify import Card, DeliveryError, Message, broadcast
 from receivers import Cut, Drip, Hang, HookServer, MailServer, Reply, closed_port, running
-from redact import Secret
+from redact import Secret, redact
 from report import label
 from world import ROOT
 
@@ -47,10 +47,10 @@ HTML = """<p>Their tokens could not be renewed.</p>
 <p><b>Bakery &amp; Sons (12)</b><br>
 Meta no longer accepts the token<br>
 Ends on 10 Dec 2026<br>
-<a href="https://app.example/reconnect?channel=12&amp;from=alert">Reconnect</a></p>
+Reconnect: <a href="{address}">{address}</a></p>
 <p><b>Corner Shop (13)</b></p>
 <p>… and 310 more</p>
-<p>17 renewed · 2 failed</p>"""
+<p>17 renewed · 2 failed</p>""".format(address=LINK.replace("&", "&amp;"))
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +75,13 @@ def hook():
         yield server
 
 
-def deliver(address, message=MESSAGE):
-    AppriseTarget(Secret(address)).deliver(message)
+def going_on():
+    """Nobody has told the run to stop."""
+    return False
+
+
+def deliver(address, message=MESSAGE, is_stopped=going_on):
+    AppriseTarget(Secret(address), is_stopped).deliver(message)
 
 
 def refusal(address, message=MESSAGE):
@@ -125,6 +130,15 @@ def test_a_mail_arrives_with_its_subject_as_html_and_as_text(mail):
     assert "Bakery & Sons (12)" in plain
 
 
+@pytest.mark.parametrize(
+    "link", [LINK, "https://app.example/?q=ñ'%22&amp=1#a_b*c", "https://a.example/" + "x" * 500]
+)
+def test_the_text_of_a_mail_holds_the_whole_link(mail, link):
+    deliver(mail.address(), Message("title", "summary", (Card("c", link=link),)))
+    ((_, message),) = mail.mails
+    assert f"Reconnect: {link}\n" in parts_of(message)[0] + "\n"
+
+
 def test_a_mail_is_plain_text_where_its_address_says_so(mail):
     deliver(mail.address(more="&format=text"))
     ((_, message),) = mail.mails
@@ -161,7 +175,7 @@ def test_a_link_of_odd_characters_stays_in_its_attribute(mail):
     deliver(mail.address(), Message("title", "summary", (Card("c", link=link),)))
     ((_, message),) = mail.mails
     escaped = "https://app.example/?q=&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;x=ñ&#x27;"
-    assert f'<a href="{escaped}">Reconnect</a>' in parts_of(message)[1]
+    assert f'Reconnect: <a href="{escaped}">{escaped}</a>' in parts_of(message)[1]
 
 
 def test_a_title_of_two_lines_adds_no_header_to_a_mail(mail):
@@ -218,7 +232,7 @@ def test_apprise_cuts_what_is_too_long_even_without_cards(hook):
 
 def test_one_target_that_is_down_does_not_keep_a_message_from_the_others(mail, hook):
     down = f"json://127.0.0.1:{closed_port()}/hook/of-the-alerts"
-    targets = open_targets([Secret(one) for one in (down, mail.address(), hook.address)])
+    targets = open_targets([Secret(one) for one in (down, mail.address(), hook.address)], going_on)
     errors = broadcast(targets, MESSAGE)
     assert (len(mail.mails), len(hook.received)) == (1, 1)
     assert [str(error) for error in errors] == [
@@ -230,12 +244,12 @@ def test_targets_are_called_by_their_service_and_never_by_their_address():
     addresses = parse_addresses(
         "mailto://u:pass-word@one.example, json://two.example mailtos://u:pass-word@three.example"
     )
-    assert [target.name for target in open_targets(addresses)] == ["E-Mail", "JSON", "E-Mail (2)"]
+    assert [target.name for target in open_targets(addresses, going_on)] == ["E-Mail", "JSON", "E-Mail (2)"]
 
 
 def test_a_mail_to_several_is_not_sent_again_to_those_who_got_it(mail):
     mail.refused = {"boss@shop.example"}
-    target = AppriseTarget(Secret(mail.address("ops@shop.example,boss@shop.example")))
+    target = AppriseTarget(Secret(mail.address("ops@shop.example,boss@shop.example")), going_on)
     target._service.request_rate_per_sec = 0  # no pause between the tries
     with pytest.raises(DeliveryError, match=r'Sending email to "boss@shop\.example" failed'):
         target.deliver(MESSAGE)
@@ -268,6 +282,14 @@ def test_an_outage_that_lasts_is_an_error(hook, more):
 def test_how_often_it_is_tried_again_may_stand_in_the_address(hook):
     hook.script = [Reply(503)] * 3
     refusal(f"{hook.address}?retry=0")
+    assert len(hook.script) == 2
+
+
+@pytest.mark.parametrize("more", ["", "?retry=2"])
+def test_nothing_is_tried_again_once_the_run_was_told_to_stop(hook, more):
+    hook.script = [Reply(503)] * 3
+    with pytest.raises(DeliveryError):
+        deliver(hook.address + more, is_stopped=lambda: True)
     assert len(hook.script) == 2
 
 
@@ -342,21 +364,68 @@ def test_apprise_says_why_even_if_only_errors_are_logged(hook, monkeypatch):
     assert refusal(hook.address).endswith("error=404.")
 
 
+BOT, DISCORD, LONG_KEY = "123456789:AAF4-yYn0dkP", "JHMHI8qBe7bk2ZwO5U711o3dV_js", "a1" * 16
+
+
 @pytest.mark.parametrize(
     ("address", "parts"),
     [
-        ("tgram://123456789:abcdefg_hijklmnop/987654321", {"123456789", "abcdefg_hijklmnop", "987654321"}),
+        (f"tgram://{BOT}/987654321", {BOT, "AAF4-yYn0dkP"}),
+        ("mailtos://whatsapp:p%40ss@smtp.shop.example:465/?to=ops24@shop.example&format=text", {"p@ss"}),
+        ("mailto://user:reconnect@127.0.0.1:9/?from=alerts@shop.example&to=ops@shop.example", {"reconnect"}),
+        ("json://hooks.shop.example/WhatsApp", set()),
+        ("json://whatsapp:pw@hooks.shop.example/permission/messaging", set()),
+        ("json://localhost:8080/a/hook-of-shop?x=param-value&:y=x7Tk29qPw3#general", {"x7Tk29qPw3"}),
+        ("json://localhost/?+X-Api-Key=plain&+X-From=plain", {"plain"}),
+        (f"json://localhost/hooks/{LONG_KEY}/tTbYxRkqWpLmNvCzSdFgHj", {LONG_KEY, "tTbYxRkqWpLmNvCzSdFgHj"}),
+        ("json://localhost/whatsapp-reconnect-permission", set()),
         (
-            "mailtos://u:p%40ss@smtp.shop.example:465/?to=ops@shop.example&format=text",
-            {"p%40ss", "p@ss", "smtp.shop.example", "shop.example"},
+            "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general",
+            {"T1JJ3T3L2", "A1BRTD4JD", "TIiajkdnlazkcOXrIdevi7FQ"},
         ),
-        ("json://localhost:8080/a/hook-of-shop?x=param-value#general", {"hook-of-shop", "param-value"}),
-        ("ntfy://[::1/topic", set()),
+        (f"discord://4174216298/{DISCORD}", {"4174216298", DISCORD}),
+        (f"https://discord.com/api/webhooks/4174216298/{DISCORD}", {"4174216298", DISCORD}),
+        (f"workflows://prod-12.westus.logic.azure.com:443/{LONG_KEY}/SIGNATURE", {LONG_KEY, "SIGNATURE"}),
+        (f"twilio://AC{LONG_KEY}:{'b2' * 16}@15551234567/15557654321", {f"AC{LONG_KEY}", "b2" * 16}),
+        ("ntfy://user:pass-word@ntfy.example/whatsapp?auth=token", {"pass-word"}),
+        ("ntfys://ntfy.example/shop-x7Tk29q", {"shop-x7Tk29q"}),
+        ("gchat://whatsapp/AIzaSyKEY7/tokenTOKEN7", {"AIzaSyKEY7", "tokenTOKEN7"}),
     ],
 )
-def test_what_may_be_secret_of_an_address_is_held_as_such(address, parts):
+def test_what_is_secret_of_an_address_is_held_as_such_and_nothing_else(address, parts):
     rest = address.partition("://")[2]
-    assert set(secret_parts(Secret(address))) == {Secret(part) for part in {address, rest, *parts}}
+    assert {part.reveal() for part in secret_parts(Secret(address))} == {address, rest, *parts}
+
+
+@pytest.mark.parametrize(
+    "address", ["ntfy://whatsapp", "json://app.example.com/", "json://127.0.0.1:80", "ntfy://[::1/topic"]
+)
+def test_a_bare_name_is_secret_only_with_its_kind_of_address(address):
+    shown = redact_with(address, "https://app.example.com/reconnect http://127.0.0.1:80/ whatsapp_business")
+    assert shown == "https://app.example.com/reconnect http://127.0.0.1:80/ whatsapp_business"
+
+
+def redact_with(address, text):
+    """A text as it is shown while the parts of an address are known."""
+    held = [Secret(address), *secret_parts(Secret(address))]
+    return redact(text) if held else ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mailto://user:secretpw1@127.0.0.1:9/?from=alerts@example.com&to=ops@example.com",
+        "json://hooks.example.com/WhatsApp",
+        "json://whatsapp:secretpw1@hooks.example.com/attention",
+        "ntfy://user:secretpw1@ntfy.example.com/whatsapp",
+    ],
+)
+def test_an_alert_keeps_its_words_and_its_link_whatever_the_addresses_are(address):
+    text = (
+        "2 WhatsApp lines need attention: the permission whatsapp_business_messaging is missing."
+        " Reconnect: https://app.example.com/reconnect?channel=2"
+    )
+    assert redact_with(address, text) == text
 
 
 # Only where it is wanted

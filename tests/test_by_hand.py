@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from conftest import only_postgresql, only_sqlite
+from listener import listening
 from world import KEY, OTHER_KEY, ROOT, days, fernet
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
@@ -382,6 +383,15 @@ def test_on_a_terminal_the_token_is_asked_for_and_not_shown(world):
 def test_a_signal_ends_the_question(world, number, code):
     terminal = Terminal(world, "--set-token", str(world.channel())).until("Token")
     assert terminal.interrupt(number) == code
+
+
+def test_who_says_no_to_the_question_is_not_told_so_by_an_alert(world):
+    ciphertext = fernet().encrypt(world.token().encode()).decode()
+    world.rows.insert_many({"type": "whatsapp", "wa_token_encrypted": ciphertext} for _ in range(101))
+    with listening() as slack:
+        world.env |= {"SLACK_WEBHOOK_URL": f"{slack.url}/hook", "NO_PROXY": "127.0.0.1"}
+        code = Terminal(world, "--force").until("Go on?").type("n\n").end()
+    assert (code, slack.pings, world.meta.count()) == (2, [], 0)
 
 
 def test_a_signal_ends_the_question_before_many_channels_are_forced(world):

@@ -80,7 +80,12 @@ def test_people_are_told_in_their_language_and_the_log_stays_in_ours(world, slac
     ((_, message),) = mail.mails
     rich = message.get_body(("html",)).get_content()
     assert message["Subject"] == "1 línea de WhatsApp necesita atención"
-    assert f'<a href="https://app.example/{channel}">Reconectar</a>' in rich
+    plain = message.get_body(("plain",)).get_content()
+    link = f"https://app.example/{channel}"
+    assert (f'Reconectar: <a href="{link}">{link}</a>' in rich, f"Reconectar: {link}" in plain) == (
+        True,
+        True,
+    )
     assert "Meta respondió, pero no prolongó el token: it ends when it ended before" in rich
     assert "an alert could not be delivered: Slack refused the alert: channel_is_archived" in result.err
 

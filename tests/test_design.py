@@ -135,7 +135,7 @@ def test_imports_run_one_way(room):
     ("library", "rooms"),
     [
         ("requests", {"meta_client", "notify", "transport"}),
-        ("urllib3", {"heartbeat", "meta_client", "notify"}),
+        ("urllib3", {"heartbeat", "meta_client", "notify", "transport"}),
         ("sqlalchemy", {"conditions", "connection", "database", "rights", "tables"}),
         ("cryptography", {"crypto"}),
         ("click", {"console", "program", "refresh_tokens"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from github_actions import (
     annotate,
     append_summary,
     harmless,
+    harmless_json,
     is_github,
     masks,
 )
@@ -115,3 +118,9 @@ def test_a_summary_that_would_be_too_large_is_left_out(tmp_path):
     with pytest.raises(SummaryFull):
         append_summary(path, "z")
     assert path.stat().st_size == MAX_SUMMARY_BYTES
+
+
+@pytest.mark.parametrize("name", ["##[error]x", "###[error]x", "a ##[b]##[c]", r"\##[x]", '"##[x]"', "# #["])
+def test_a_document_is_no_command_and_keeps_its_values(name):
+    document = harmless_json(json.dumps({"name": name}))
+    assert ("##[" in document, json.loads(document)) == (False, {"name": name})

@@ -9,7 +9,7 @@ import pytest
 
 import heartbeat
 from heartbeat import MAX_BODY_BYTES, WAITS_SECONDS, Heartbeat, ping_url
-from listener import Hang, Ping, listening
+from listener import Drip, Hang, Ping, listening
 from redact import Secret
 
 PATH = "/3f0c8a52-uuid-of-the-check"
@@ -73,16 +73,25 @@ def test_what_may_pass_is_tried_again(server, pulse, waits, caplog, bad):
     assert (len(server.pings), waits, caplog.records) == (3, list(WAITS_SECONDS), [])
 
 
+def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, caplog):
+    server.script = [503] * 3
+    Heartbeat(Secret(server.url + PATH), sleep=lambda _seconds: True).end(143, "")
+    assert (len(server.pings), caplog.messages) == (
+        1,
+        ["the heartbeat /143 was not delivered (HTTP 503)"],
+    )
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 403, 404, 409, 410])
 def test_a_refusal_or_a_redirect_is_final_and_not_followed(server, pulse, waits, caplog, status):
     server.script = [status]
     pulse.start()
     told = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert ([ping.path for ping in server.pings], waits) == ([f"{PATH}/start"], [])
-    assert told == [("WARNING", f"the heartbeat /start was not delivered (HTTP {status})")]
+    assert told == [("ERROR", f"the heartbeat /start was not delivered (HTTP {status})")]
 
 
-def test_a_server_that_stays_broken_costs_a_few_tries_and_a_warning(server, pulse, caplog):
+def test_a_server_that_stays_broken_costs_a_few_tries_and_an_error(server, pulse, caplog):
     server.script = [500] * 10
     pulse.end(0, "x")
     assert (len(server.pings), caplog.messages) == (
@@ -91,17 +100,18 @@ def test_a_server_that_stays_broken_costs_a_few_tries_and_a_warning(server, puls
     )
 
 
-def test_a_server_that_hangs_is_not_waited_for(server, pulse, waits, caplog, monkeypatch):
+@pytest.mark.parametrize(("trouble", "named"), [(Hang, "ReadTimeout"), (Drip, "the answer came too slowly")])
+def test_a_server_that_hangs_or_drips_is_not_waited_for(server, pulse, caplog, monkeypatch, trouble, named):
     monkeypatch.setattr(heartbeat, "TIMEOUT_SECONDS", 0.1)
-    server.script = [Hang()] * 10
+    server.script = [trouble()] * 10
     pulse.start()
     assert (len(server.pings), caplog.messages) == (
         3,
-        ["the heartbeat /start was not delivered (ReadTimeout)"],
+        [f"the heartbeat /start was not delivered ({named})"],
     )
 
 
-def test_a_server_that_is_not_there_is_a_warning_without_its_address(waits, caplog):
+def test_a_server_that_is_not_there_is_an_error_without_its_address(waits, caplog):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}{PATH}"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import notify
 from models import Channel
-from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape
-from receivers import PATH, Cut, Drip, Hang, Reply, SlackServer, closed_port, running, wrong_with
+from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, retry_after
+from receivers import PATH, Cut, Drip, DripHead, Hang, Reply, SlackServer, closed_port, running, wrong_with
 from redact import RedactingFormatter, Secret
 from report import label
 
@@ -254,13 +254,66 @@ def test_an_outage_that_lasts_is_an_error_that_may_pass(server, slack, slept):
 
 @pytest.mark.parametrize(
     ("asked", "waited"),
-    [("7", 7), ("0", 0), ("3600", 30), ("9" * 400, 30), ("soon", 1), ("-5", 1), ("", 1), (None, 1)],
+    [
+        ("7", 7),
+        ("0", 0),
+        ("3600", 300),
+        ("2.5", 2.5),
+        ("9" * 400, 300),
+        ("soon", 1),
+        ("-5", 1),
+        ("", 1),
+        (None, 1),
+    ],
 )
 def test_slack_is_given_the_time_that_it_asks_for_within_reason(server, slack, slept, asked, waited):
     headers = {} if asked is None else {"Retry-After": asked}
     server.script = [Reply(429, "rate_limited", headers)]
     slack.deliver(MESSAGE)
     assert (len(server.received), slept) == (1, [waited])
+
+
+DATE = "Tue, 01 Dec 2026 04:37:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("asked", "date", "seconds"),
+    [
+        ("7", "", 7),
+        (" 7 ", DATE, 7),
+        ("2.5", "", 2.5),
+        ("0", "", 0),
+        ("Tue, 01 Dec 2026 04:38:30 GMT", DATE, 90),
+        ("Tuesday, 01-Dec-26 04:37:05 GMT", DATE, 5),
+        ("Tue, 01 Dec 2026 04:36:00 GMT", DATE, 0),
+        ("Tue, 01 Dec 2026 04:38:30 GMT", "", None),
+        ("Tue, 01 Dec 2026 04:38:30 GMT", "yesterday", None),
+        ("Tue, 01 Dec 2026 04:38:30", DATE, None),
+        ("Tue, 01 Dec 99999999999999999999 04:38:30 GMT", DATE, None),
+        ("", "", None),
+        ("-5", DATE, None),
+        ("2.", DATE, None),
+        ("1e9", DATE, None),
+        ("٣", DATE, None),
+        ("soon", DATE, None),
+    ],
+)
+def test_a_time_to_wait_is_seconds_or_a_moment(asked, date, seconds):
+    assert retry_after(asked, date) == seconds
+
+
+def test_a_moment_that_slack_names_is_waited_for(server, slack, slept):
+    headers = {"Date": DATE, "Retry-After": "Tue, 01 Dec 2026 04:38:30 GMT"}
+    server.script = [Reply(429, "rate_limited", headers)]
+    slack.deliver(MESSAGE)
+    assert (len(server.received), slept) == (1, [90])
+
+
+@pytest.mark.parametrize("trouble", [Reply(503), Reply(429, "", {"Retry-After": "7"}), Cut()])
+def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, trouble):
+    server.script = [trouble] * 3
+    slack = Slack(server.url, sleep=lambda _seconds: True)
+    assert (refusal(slack).permanent, len(server.paths)) == (False, 1)
 
 
 def test_a_limit_that_lasts_is_an_error_that_may_pass(server, slack, slept):
@@ -306,7 +359,13 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "named"), [(Hang, "ReadTimeout"), (Cut, "ProtocolError"), (Drip, "TimeoutError")]
+    ("trouble", "named"),
+    [
+        (Hang, "ReadTimeout"),
+        (Cut, "ProtocolError"),
+        (Drip, "the answer came too slowly"),
+        (DripHead, "the answer came too slowly"),
+    ],
 )
 def test_an_answer_that_does_not_come_is_tried_for_again_and_then_an_error(
     server, slack, slept, impatient, trouble, named
@@ -380,6 +439,7 @@ def everything_of(error):
         Hang(),
         Cut(),
         Drip(),
+        DripHead(),
         Reply(400, f"invalid_payload for {PATH}"),
         Reply(404, f"nothing at http://127.0.0.1{PATH} or https://hooks.slack.com{PATH}"),
         Reply(404, "x" * 170 + " " + PATH),
@@ -387,7 +447,18 @@ def everything_of(error):
         Reply(503, PATH),
         None,
     ],
-    ids=["hangs", "cut", "drips", "path", "addresses", "at-the-end", "redirect", "outage", "nobody-there"],
+    ids=[
+        "hangs",
+        "cut",
+        "drips",
+        "drips-at-once",
+        "path",
+        "addresses",
+        "at-the-end",
+        "redirect",
+        "outage",
+        "nobody-there",
+    ],
 )
 def test_the_address_is_in_no_error_and_no_log(server, slept, impatient, log, answer):
     path = Secret(PATH)  # the settings hold it apart, too, because libraries print it without its host

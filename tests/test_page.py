@@ -136,6 +136,7 @@ def test_without_a_link_to_reconnect_there_is_no_button():
     [
         ({"exit_code": 0}, "finished; nothing failed"),
         ({"exit_code": 1}, "finished; some lines failed"),
+        ({"exit_code": 1, "undelivered": True}, "finished; an alert was not delivered"),
         ({"exit_code": 143}, "was interrupted"),
         ({"exit_code": 3, "stopped": "app_rejected"}, "stopped early: Meta refuses the app"),
         ({"is_dry": True, "exit_code": 0}, "Looked at, without a run"),

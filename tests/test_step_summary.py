@@ -14,7 +14,7 @@ from fakes import NOW, days
 from github_actions import MAX_ANNOTATIONS, MAX_SUMMARY_BYTES, Annotation, Level
 from outcomes import Failed, Reason, Stopped, Tally
 from redact import Secret, one_line, redact
-from step_summary import Ending, escape, markdown, notes
+from step_summary import Ending, escape, markdown, notes, shortfalls
 
 
 def failure(id_=12, name="Bakery North", reason=Reason.RECONNECT_REQUIRED, detail="the password was changed"):
@@ -75,12 +75,41 @@ def test_a_stopped_run_says_why_and_what_to_do():
     [
         (ending(code=2, stopped=Stopped("configuration", "x")), "the configuration is wrong"),
         (ending(code=1, undelivered=True), "an alert could not be delivered"),
+        (ending(code=1, unwritten=("x",)), "a report could not be written"),
+        (ending(code=1, unwritten=("x",), is_dry=True), "a report could not be written"),
+        (ending(code=1, undelivered=True, unwritten=("x",)), "an alert could not be delivered"),
         (ending(code=143), "interrupted"),
         (ending(is_dry=True), "a dry run"),
     ],
 )
 def test_the_headline_says_how_it_ended(given_ending, headline):
     assert markdown(given_ending).splitlines()[0] == f"## WhatsApp tokens: {headline}"
+
+
+UNWRITTEN = (
+    "--report a|b.html could not be written: No such file",
+    "--report c.json could not be written: x",
+)
+
+
+def test_each_report_that_is_missing_is_named():
+    page = markdown(ending(code=1, unwritten=UNWRITTEN))
+    assert page.splitlines()[6:] == [
+        r"**A report could not be written**: \-\-report a\|b\.html could not be written\: No such file  ",
+        r"**A report could not be written**: \-\-report c\.json could not be written\: x  ",
+        "",
+    ]
+
+
+def test_what_went_wrong_besides_the_work_is_a_line_each():
+    assert [shortfalls(one) for one in (QUIET, ending(code=1, undelivered=True, unwritten=UNWRITTEN))] == [
+        [],
+        [
+            "Problem: an alert could not be delivered: see the log",
+            "Problem: --report a|b.html could not be written: No such file",
+            "Problem: --report c.json could not be written: x",
+        ],
+    ]
 
 
 def test_a_dry_run_says_that_it_was_one():
@@ -156,11 +185,14 @@ def test_each_failed_channel_is_an_error_or_a_warning_if_it_may_pass():
 
 
 def test_what_concerns_the_whole_run_comes_first():
-    run = ending(failure(), code=3, stopped=Stopped("rate_limited", "x"), undelivered=True)
+    run = ending(
+        failure(), code=3, stopped=Stopped("rate_limited", "x"), undelivered=True, unwritten=UNWRITTEN
+    )
     run.tally.waiting = 2
     assert [(note.level, note.title) for note in notes(run)] == [
         (Level.ERROR, "WhatsApp tokens: stopped early"),
         (Level.ERROR, "An alert could not be delivered"),
+        (Level.ERROR, "A report could not be written"),
         (Level.WARNING, "2 WhatsApp lines wait for a reconnect"),
         (Level.ERROR, "Bakery North (12)"),
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic, sleep
 
 import pytest
 import requests
@@ -15,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from transport import open_session
+from transport import TooSlow, open_session
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -33,7 +35,10 @@ def environment(monkeypatch):
 class Handler(BaseHTTPRequestHandler):
     """Sends everybody somewhere else, with a cookie."""
 
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self):
+        self.server.connections.add(self.client_address)
         self.server.seen.append(dict(self.headers))
         self.send_response(302)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
@@ -51,6 +56,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen = []
+        self.connections = set()
 
     def handle_error(self, *_):
         pass  # a client that goes away is what some tests are about
@@ -228,3 +234,114 @@ def test_a_bundle_that_does_not_exist_means_that_nothing_is_sent(environment, tl
     with open_session(url, connections=1) as session, pytest.raises(OSError, match="CA certificate bundle"):
         session.get(url)
     assert tls_server.seen == []
+
+
+# Time
+
+
+TIMEOUT = 0.4
+
+
+class Dripper:
+    """Answers each request with `begin`, and then a byte now and then until it is closed.
+
+    A CONNECT is answered with `tunnel` first. With a certificate it speaks TLS, behind a CONNECT if there is
+    one.
+    """
+
+    def __init__(self, begin, tunnel=None, context=None):
+        self.begin = begin
+        self.tunnel = tunnel
+        self.context = context
+        self.closing = threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.closing.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    def serve(self):
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self.answer, args=self.socket.accept()[:1], daemon=True).start()
+
+    def answer(self, connection):
+        with suppress(OSError), ExitStack() as stack:
+            stack.enter_context(connection)
+            if self.tunnel is not None:
+                connection.recv(65536)
+                connection.sendall(self.tunnel)
+            if self.context and (self.tunnel is None or self.tunnel.endswith(b"\r\n\r\n")):
+                connection = stack.enter_context(self.context.wrap_socket(connection, server_side=True))
+                connection.recv(65536)
+            elif self.tunnel is None:
+                connection.recv(65536)
+            connection.sendall(self.begin)
+            while not self.closing.wait(0.02):
+                connection.sendall(b"a")
+
+
+HEAD, BODY = b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n"
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def slowness(url):
+    """What is said of an answer that never ends, and whether it took too long to say it."""
+    since = monotonic()
+    with open_session(url, connections=1) as session, pytest.raises(TooSlow) as raised:
+        session.get(url, timeout=TIMEOUT)
+    return str(raised.value), monotonic() - since < TIMEOUT + 2
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 2", HEAD, BODY, CHUNKS])
+def test_an_answer_that_never_ends_is_given_up_in_time(begin):
+    with Dripper(begin) as server:
+        assert slowness(f"http://127.0.0.1:{server.port}/") == ("the answer came too slowly", True)
+
+
+@pytest.fixture
+def context(bundle, environment):
+    """TLS as a server that is trusted speaks it."""
+    environment.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle)
+    return context
+
+
+@pytest.mark.parametrize("begin", [HEAD, BODY])
+def test_an_answer_over_tls_that_never_ends_is_given_up_in_time(context, begin):
+    with Dripper(begin, context=context) as server:
+        assert slowness(f"https://127.0.0.1:{server.port}/") == ("the answer came too slowly", True)
+
+
+@pytest.mark.parametrize("begin", [HEAD, BODY])
+def test_an_answer_that_a_proxy_passes_on_and_never_ends_is_given_up_in_time(environment, begin):
+    with Dripper(begin) as proxy:
+        environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        assert slowness("http://meta.example/") == ("the answer came too slowly", True)
+
+
+@pytest.mark.parametrize(("begin", "tunnel"), [(b"", HEAD), (HEAD, OPEN), (BODY, OPEN)])
+def test_what_never_ends_in_the_tunnel_of_a_proxy_is_given_up_in_time(environment, context, begin, tunnel):
+    with Dripper(begin, tunnel, context) as proxy:
+        environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        assert slowness("https://127.0.0.1:1/") == ("the answer came too slowly", True)
+
+
+def test_the_time_of_each_request_is_its_own_on_a_connection_that_is_kept(session, server):
+    answered = []
+    for _ in range(4):
+        answered.append(session.get(url_of(server), timeout=TIMEOUT).status_code)
+        sleep(TIMEOUT / 2)
+    assert (answered, len(server.connections)) == ([302] * 4, 1)
+
+
+def test_an_answer_without_a_deadline_may_take_its_time(session, server):
+    assert session.get(url_of(server)).status_code == 302

@@ -127,6 +127,24 @@ def test_a_run_that_is_told_to_end_pings_its_end(world, pinged, number, code):
     assert paths(pinged) == ["/start", f"/{code}"]
 
 
+def test_after_a_signal_everybody_is_told_once_and_nothing_is_tried_again(world, pinged):
+    with listening() as slack, listening() as hook:
+        slack.script, hook.script = [503] * 9, [503] * 9
+        world.env |= {
+            "SLACK_WEBHOOK_URL": f"{slack.url}/hook",
+            "NOTIFY_URLS": hook.url.replace("http", "json"),
+            "NO_PROXY": "127.0.0.1",
+        }
+        dead = world.token(error=(190, 460, "x"))  # so that it is told of however soon the signal is noticed
+        world.channel(dead, token_status="warning", token_error="unavailable: x")
+        pinged.script = [200, *[503] * 9]
+        process = world.start("--workers", "1")
+        world.meta.on_request = lambda _seen: process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert (process.returncode, paths(pinged)) == (143, ["/start", "/143"])
+    assert (len(slack.pings), len(hook.pings)) == (1, 1)
+
+
 @pytest.mark.parametrize("options", [("--dry-run",), ("--check",)])
 def test_what_is_no_run_is_no_sign_of_life(world, pinged, metrics_file, options):
     world.channel()
@@ -150,7 +168,7 @@ def test_a_heartbeat_that_is_not_taken_changes_nothing(world, pinged, monkeypatc
     assert (result.code, result.document["exit_code"], result.entry(channel)["outcome"]) == (
         (1, 1, "failed") if failing else (0, 0, "renewed")
     )
-    assert (result.err.count("WARNING"), CHECK in result.err) == (2, False)
+    assert (result.err.count("ERROR"), CHECK in result.err) == (2, False)
 
 
 def test_a_heartbeat_that_nobody_listens_to_changes_nothing(world, monkeypatch):
@@ -251,12 +269,12 @@ def test_channels_that_cannot_be_counted_change_nothing(world, metrics_file, mon
     assert (result.code, told in result.err, "zq7" in result.err) == (0, True, False)
 
 
-def test_a_file_that_cannot_be_written_is_a_warning(world, counted, tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error(world, counted, tmp_path):
     world.channel()
     world.env["METRICS_FILE"] = str(tmp_path / "nowhere" / "x.prom")
     result = world.run()
     (line,) = result.err.splitlines()
-    assert (result.code, line.partition("WARNING")[2].strip()) == (
+    assert (result.code, line.partition("ERROR")[2].strip()) == (
         0,
         "METRICS_FILE: No such file or directory",
     )
@@ -344,6 +362,55 @@ def test_an_alert_that_nobody_got_is_an_annotation(world, step):
     assert "::error title=An alert could not be delivered::" in result.err
 
 
+@pytest.fixture
+def deaf(world):
+    """A Slack that takes no alert."""
+    with listening() as slack:
+        slack.script = [404] * 10
+        world.env["SLACK_WEBHOOK_URL"] = f"{slack.url}/services/T0/B0/very-secret-hook"
+        yield slack
+
+
+def reports_of(folder):
+    """How a page and its twin say that the run ended."""
+    code = json.loads((folder / "status.json").read_text())["exit_code"]
+    page = (folder / "status.html").read_text()
+    texts = ("nothing failed", "some lines failed", "an alert was not delivered")
+    return code, [text for text in texts if f"finished; {text}" in page]
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"), [(False, "an alert was not delivered"), (True, "some lines failed")]
+)
+def test_an_alert_that_nobody_got_is_known_to_page_ping_and_console(
+    world, deaf, pinged, tmp_path, fails, said
+):
+    world.channel(token_status="warning", token_error="unavailable: x", token_alerted_at=world.now)
+    if fails:
+        world.channel(world.token(error=DEAD))
+    paths_ = [str(tmp_path / name) for name in ("status.html", "status.json")]
+    result = world.run("--quiet", *(part for path in paths_ for part in ("--report", path)))
+    problem = "Problem: an alert could not be delivered: see the log"
+    assert (result.code, reports_of(tmp_path), paths(pinged)) == (1, (1, [said]), ["/start", "/1"])
+    assert (pinged.pings[1].body.splitlines()[-1], result.out.splitlines()[-1]) == (problem, problem)
+
+
+def test_a_report_that_cannot_be_written_is_what_everybody_is_told(world, pinged, step, tmp_path):
+    world.channel()
+    path = tmp_path / "nowhere" / "x.html"
+    result = world.run("--report", str(path))
+    problem = f"--report {path} could not be written: No such file or directory"
+    assert (result.code, step.read_text().splitlines()[0]) == (
+        1,
+        "## WhatsApp tokens: a report could not be written",
+    )
+    assert commands(result.err) == [f"::error title=A report could not be written::{problem}"]
+    assert (pinged.pings[1].body.splitlines()[-1], result.out.splitlines()[-1]) == (
+        f"Problem: {problem}",
+        f"Problem: {problem}",
+    )
+
+
 def test_a_summary_that_cannot_be_written_changes_nothing(world, step, tmp_path):
     world.env["GITHUB_STEP_SUMMARY"] = str(tmp_path / "nowhere" / "step.md")
     world.channel()
@@ -356,6 +423,35 @@ def test_a_summary_that_is_full_changes_nothing(world, step):
     world.channel()
     result = world.run()
     assert (result.code, "GITHUB_STEP_SUMMARY: the summary is full" in result.err) == (0, True)
+
+
+def test_a_quiet_run_says_what_went_wrong_with_those_who_watch(world, pinged, step, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    world.env |= {"METRICS_FILE": str(nowhere / "x.prom"), "GITHUB_STEP_SUMMARY": str(nowhere / "step.md")}
+    world.channel()
+    pinged.script = [404, 404]
+    result = world.run("--quiet")
+    assert (result.code, result.out, [line.partition("ERROR")[2].strip() for line in logged(result)]) == (
+        0,
+        "",
+        [
+            "the heartbeat /start was not delivered (HTTP 404)",
+            "METRICS_FILE: No such file or directory",
+            "GITHUB_STEP_SUMMARY: No such file or directory",
+            "the heartbeat /0 was not delivered (HTTP 404)",
+        ],
+    )
+
+
+def logged(result):
+    """The lines of the log: what else is on stderr is for GitHub's runner."""
+    return [line for line in result.err.splitlines() if not line.startswith("::")]
+
+
+def test_in_the_document_no_name_is_a_command_and_every_name_is_itself(world, step):
+    channel = world.channel(world.token(error=DEAD), name="###[error]x ##[group]y")
+    result = world.json()
+    assert ("##[" in result.out, result.entry(channel)["name"]) == (False, "###[error]x ##[group]y")
 
 
 def test_secrets_of_the_environment_are_not_printed_not_even_to_be_masked(world, step):
