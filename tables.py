@@ -378,7 +378,7 @@ def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: Tabl
             f"{_quoted(column.type.enums)}; set CHANNEL_TYPE"
         )
     try:
-        connection.execute(sa.select(sa.literal(1)).where(column == mapping.type).limit(1))
+        connection.execute(sa.select(sa.literal(1)).where(column == mapping.type).limit(0))
     except sa.exc.DatabaseError as error:
         if error.connection_invalidated:
             raise
