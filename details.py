@@ -119,12 +119,12 @@ DETAILS: Final = (
     ("the new token belongs to another user", "el token nuevo pertenece a otro usuario"),
     ("the new token lost {list}", "el token nuevo perdió {list}"),
     (
-        "Meta answered, but the new token ends on {day}",
-        "Meta respondió, pero el token nuevo caduca el {day}",
+        "the new token ends on {day}",
+        "el token nuevo caduca el {day}",
     ),
     (
-        "Meta answered, but the new token ends when the old one does",
-        "Meta respondió, pero el token nuevo caduca cuando el anterior",
+        "the new token ends when the old one does",
+        "el token nuevo caduca cuando el anterior",
     ),
     # What is wrong with a ciphertext.
     ("it decrypts, but not to text", "se descifra, pero no es texto"),

@@ -154,7 +154,7 @@ def prove(proof: Proof, policy: Policy) -> Extended | Good | Bad:
             return Bad(Reason.MISSING_PERMISSION, lacking, end, issued_at)
         return Good(end, issued_at)
     ending = f"on {old.expires_at:%Y-%m-%d}" if old.expires_at else "when the old one does"
-    return Bad(Reason.NOT_EXTENDED, f"Meta answered, but the new token ends {ending}", end, issued_at)
+    return Bad(Reason.NOT_EXTENDED, f"the new token ends {ending}", end, issued_at)
 
 
 class Renewer:
