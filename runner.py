@@ -201,8 +201,9 @@ class Run:
 
         refused = in_parts(ids, claim)
         if absent := set(ids) - {channel.id for channel in claimed} - set(refused):
-            refused |= in_parts(self._report_unclaimed(absent), claim)
-            self._report_stuck(absent - {channel.id for channel in claimed} - set(refused))
+            again = self._report_unclaimed(absent)
+            refused |= in_parts(again, claim)
+            self._report_stuck(set(again) - {channel.id for channel in claimed} - set(refused))
         for id_, words in refused.items():
             if channel := self._database.get(id_):
                 self._unwritable.append((channel, words))
@@ -247,13 +248,16 @@ class Run:
         for channel in held:
             detail = "another run is at work on it"
             self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
-        free = [channel.id for channel in self._database.passed_over(self._scope.look, ids)]
-        self.tally.due -= len(ids) - len(held) - len(free)
+        others = ids - {channel.id for channel in held}
+        free = [channel.id for channel in self._database.passed_over(self._scope.look, others)]
+        self.tally.due -= len(others) - len(free)
         return free
 
     def _report_stuck(self, ids: set[ChannelId]) -> None:
         """Say which channels could not be claimed although they are nobody's, even at a second try."""
-        for channel in self._database.passed_over(self._scope.look, ids) if ids else ():
+        stuck = self._database.passed_over(self._scope.look, ids) if ids else []
+        self.tally.due -= len(ids) - len(stuck)
+        for channel in stuck:
             if self._database.is_locked(channel.id):
                 detail = "a transaction of the application is at work on it"
                 self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
