@@ -66,6 +66,11 @@ SSL_MODES: Final = {
 TRIES: Final = 4
 FIRST_WAIT_SECONDS: Final = 0.5  # doubles
 BUSY_SECONDS: Final = 30
+# A network that swallows everything is noticed after half a minute, and not after hours.
+SILENCE: Final = {
+    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000,
+}  # fmt: skip
+LOCK_SECONDS: Final = 1  # for a row that somebody else has locked
 CONNECT_SECONDS: Final = 10
 # While connecting there is no SQLSTATE, only words. FATAL is the server's own: it was reached, and refuses.
 REFUSALS: Final = (
@@ -80,13 +85,19 @@ PASSING_REFUSALS: Final = (
     "starting up", "not yet accepting", "shutting down", "recovery mode", "terminating", "try again later",
     "too many clients", "too many connections", "no more connections", "remaining connection slots",
 )  # fmt: skip
-PASSING_STATES: Final = frozenset(
-    {"40001", "40P01", "55P03", "57014"}
-)  # serialization, deadlock, lock, timeout
+LOCKED: Final = "55P03"
+PASSING_STATES: Final = frozenset({"40001", "40P01", "57014"})  # serialization, deadlock, timeout
 
 
 class BadDatabase(Exception):
-    """The database as configured cannot be worked with. One line: what is wrong and what to do."""
+    """The database as configured cannot be worked with. One line: what is wrong and what to do.
+
+    `is_lock`: only because somebody else is at work on the same rows.
+    """
+
+    def __init__(self, message: str, *, is_lock: bool = False) -> None:
+        super().__init__(message)
+        self.is_lock = is_lock
 
 
 class DatabaseLost(Exception):
@@ -224,7 +235,8 @@ class Connection:
         except (SQLAlchemyError, ValueError, OverflowError) as error:
             if _is_lost(error):
                 raise DatabaseLost(f"the database cannot be reached ({_words(error)})") from None
-            raise BadDatabase(f"the database refused: {_words(error)}") from None
+            is_lock = _sqlstate(error) == LOCKED
+            raise BadDatabase(f"the database refused: {_words(error)}", is_lock=is_lock) from None
 
 
 def _retrying() -> Retrying:
@@ -241,13 +253,23 @@ def _engine(url: URL) -> sa.Engine:
     """An engine with one connection, which never puts parameters into its error messages."""
     if url.get_backend_name() != "sqlite":
         defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": "whatsapp-token-refresh"}
-        return sa.create_engine(
+        defaults |= SILENCE
+        engine = sa.create_engine(
             url,
             pool_size=1,
             max_overflow=0,
             hide_parameters=True,
             connect_args={name: value for name, value in defaults.items() if name not in url.query},
         )
+
+        @sa.event.listens_for(engine, "begin")
+        def be_patient(connection: sa.Connection) -> None:
+            # A row that the application keeps locked must not keep everybody else. LOCAL, as PgBouncer would
+            # hand the session on.
+            if connection.get_execution_options().get("immediate"):
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout TO '{LOCK_SECONDS}s'")
+
+        return engine
     path = Path(url.database or "")
     if not (os.access(path, os.R_OK) and path.is_file()):  # connecting would create an empty one
         raise BadDatabase(f"there is no file {path.absolute()} that can be read; {UPGRADE}")

@@ -43,6 +43,7 @@ from tables import TableMap, Tables, comparable, reflect
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE: Final = 2000
+UNMOVED: Final = "the database leaves the row as it is, and does not say why (a policy? a trigger?)"
 LONGEST_LEASE: Final = timedelta(days=2)  # twice what LEASE_SECONDS may be
 
 
@@ -52,6 +53,8 @@ class Written(StrEnum):
     WRITTEN = "written"
     REPLACED = "replaced"  # the row holds another ciphertext by now, or is gone
     REFUSED = "refused"  # the database did not accept it
+    LOCKED = "locked"  # somebody else is at work on the row, and was waited for; still claimed
+    TAKEN = "taken"  # our claim ran out, and another run may have written what it found
 
 
 class Database:
@@ -196,9 +199,13 @@ class Database:
                 c.token_lease_until.name,
             )
 
-    def claim(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
-        """Take those of the `ids` that are still due and free; the most urgent first."""
-        return self._claim(sa.and_(self._where.candidate(look), self._where.due(look)), ids)
+    def claim(self, look: Look, ids: Iterable[ChannelId], *, patient: bool = False) -> list[Channel]:
+        """Take those of the `ids` that are still due and free; the most urgent first.
+
+        A row that somebody else has locked is passed over, or (`patient`) waited for a moment.
+        """
+        is_due = sa.and_(self._where.candidate(look), self._where.due(look))
+        return self._claim(is_due, ids, patient=patient)
 
     def passed_over(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
         """Those of the `ids` that are still due and free, although they could not be claimed."""
@@ -210,25 +217,17 @@ class Database:
         )
         return self._channels(query)
 
-    def is_locked(self, id_: ChannelId) -> bool:
-        """Whether a transaction of somebody else's is at work on a row."""
-        if self._connection.is_sqlite:
-            return False
-        query = sa.select(self._channel.c.id).where(self._channel.c.id == id_).with_for_update(nowait=True)
-        try:
-            self._connection.run(_fetch(query))
-        except BadDatabase:
-            return True
-        return False
-
     def extend(self) -> None:
-        """Prolong every claim in hand. One that ran out and was taken by another run stays theirs."""
+        """Prolong every claim in hand. One that ran out and was taken by another run stays theirs.
+
+        A row that is locked, or refuses, keeps the lease that it has.
+        """
         c = self._channel.c
 
         def prolong(ids: Sequence[ChannelId], lease: datetime) -> None:
             statement = (
                 self._update({c.token_lease_until: self._lease_end()})
-                .where(c.id.in_(ids), c.token_lease_until == lease)
+                .where(c.id.in_(self._unlocked(c.id.in_(ids), c.token_lease_until == lease)))
                 .returning(c.id, c.token_lease_until)
             )
             for id_, until in self._connection.run(_fetch(statement), immediate=True):
@@ -236,16 +235,16 @@ class Database:
 
         for lease in set(self._leases.values()):
             ids = [id_ for id_, held in self._leases.items() if held == lease]
-            in_parts(ids, partial(prolong, lease=lease))  # a row that refuses keeps the lease that it has
+            in_parts(ids, partial(prolong, lease=lease))
 
     def release(self, ids: Iterable[ChannelId]) -> None:
-        """Give claims back without writing anything else. A row that refuses even that keeps its lease."""
+        """Give claims back, and write nothing else. A row that is locked, or refuses, keeps its lease."""
         c = self._channel.c
         held = {id_: self._leases.pop(id_) for id_ in list(ids) if id_ in self._leases}
 
         def give_back(ids: Sequence[ChannelId], lease: datetime) -> None:
             statement = self._update({c.token_lease_until: None}).where(
-                c.id.in_(ids), c.token_lease_until == lease
+                c.id.in_(self._unlocked(c.id.in_(ids), c.token_lease_until == lease))
             )
             self._connection.run(_execute(statement), immediate=True)
 
@@ -264,14 +263,21 @@ class Database:
         Gives for each, in order, what became of it and, where it was refused, the database's words.
         The claim of a change that was dealt with is over. Raises `DatabaseLost`.
         """
+
+        def apply(connection: sa.Connection, attempt: int) -> list[Written]:
+            found = {}
+            # In the order of the ids, as others who write several rows do: so nobody waits for each other.
+            for place in sorted(range(len(changes)), key=lambda place: changes[place].channel.id):
+                found[place] = self._apply(connection, changes[place], again=attempt > 1)
+            return [found[place] for place in range(len(changes))]
+
         try:
-            results = self._connection.run(
-                lambda c, attempt: [self._apply(c, change, again=attempt > 1) for change in changes],
-                immediate=True,
-            )
+            results = self._connection.run(apply, immediate=True)
         except BadDatabase as refused:
             if len(changes) > 1:
                 return [result for change in changes for result in self.write([change])]
+            if refused.is_lock:
+                return [(Written.LOCKED, str(refused))]
             self.release([changes[0].channel.id])
             return [(Written.REFUSED, str(refused))]
         for change in changes:
@@ -417,29 +423,41 @@ class Database:
             statement = statement.values({updated_at: self._where.clock(updated_at)})
         return statement
 
-    def _claim(self, which: sa.ColumnElement[bool], ids: Iterable[ChannelId]) -> list[Channel]:
+    def _claim(
+        self, which: sa.ColumnElement[bool], ids: Iterable[ChannelId], *, patient: bool = False
+    ) -> list[Channel]:
         c = self._channel.c
-        # As a CTE, because the planner might otherwise run a locking sub-select more than once.
-        free = (
-            sa.select(c.id)
-            .where(c.id.in_(list(ids)), which, self._where.free())
-            .with_for_update(skip_locked=True)
-            .cte("free")
-        )
         statement = (
             self._update({c.token_lease_until: self._lease_end()})
-            .where(c.id.in_(sa.select(free.c.id)))
-            .returning(*self._columns, c.token_lease_until)
+            .where(c.id.in_(self._unlocked(c.id.in_(list(ids)), which, self._where.free(), patient=patient)))
+            .returning(*self._columns, c.token_lease_until, self._is_fresh().label("is_ours"))
         )
-        rows = self._connection.run(_fetch(statement), immediate=True)
+        # A trigger may have left a row as it was.
+        rows = [row for row in self._connection.run(_fetch(statement), immediate=True) if row.is_ours]
         self._leases.update({plain_id(row.id): row.token_lease_until for row in rows})
         beginning = datetime.min.replace(tzinfo=UTC)
         return sorted(
             (as_channel(row) for row in rows), key=lambda row: (row.expires_at or beginning, row.id)
         )
 
+    def _is_fresh(self) -> sa.ColumnElement[bool]:
+        """Whether a row's lease has just begun, whatever fraction of a second its column can hold."""
+        lease = self._channel.c.token_lease_until
+        begun = comparable(lease) > self._where.clock(lease, self._lease - timedelta(seconds=1))
+        return sa.func.coalesce(begun, sa.false(), type_=sa.Boolean())
+
+    def _unlocked(self, *which: sa.ColumnElement[bool], patient: bool = False) -> sa.Select[Any]:
+        """The ids of rows that nobody else has locked, locked for us; for the others nobody waits."""
+        id_ = self._channel.c.id
+        # As a CTE, because the planner might otherwise run a locking sub-select more than once.
+        rows = sa.select(id_).where(*which).with_for_update(skip_locked=not patient, key_share=True)
+        return sa.select(rows.cte("unlocked").c.id)
+
     def _apply(self, connection: sa.Connection, change: Change, *, again: bool) -> Written:
-        """Compare-and-swap one row, with its audit rows. `again` after an answer that may have been lost."""
+        """Compare-and-swap one row, with its audit rows. `again` after an answer that may have been lost.
+
+        Raises `BadDatabase` if the row does not hold afterwards what was written: triggers can do that.
+        """
         c = self._channel.c
         id_ = change.channel.id
         if again and self._has_landed(connection, change):
@@ -449,12 +467,29 @@ class Database:
             del values[c.wa_token_encrypted]
         statement = self._update(values | self._give_back(id_))
         unchanged = sa.and_(c.id == id_, self._where.holds(change.channel.ciphertext))
-        if connection.execute(statement.where(unchanged)).rowcount == 0:
+        is_ours: sa.ColumnElement[bool] = sa.true()
+        if change.ciphertext == change.channel.ciphertext and id_ in self._leases:
+            # Nothing new to save: then whoever holds the claim knows better.
+            holds = c.token_lease_until == self._leases[id_]
+            is_ours = sa.func.coalesce(holds, sa.false(), type_=sa.Boolean())
+        # What a trigger may have made of it shows only in what comes back.
+        is_kept = sa.func.coalesce(
+            sa.and_(self._where.holds(change.ciphertext), c.token_status == change.status),
+            sa.false(),
+            type_=sa.Boolean(),
+        )
+        kept = connection.execute(statement.where(unchanged, is_ours).returning(is_kept)).scalar_one_or_none()
+        if kept is None:
             if self._has_landed(connection, change):
                 return Written.WRITTEN
-            if lost := self._give_back(id_):
-                connection.execute(self._update(lost).where(c.id == id_))
-            return Written.REPLACED
+            if connection.execute(sa.select(c.id).where(unchanged, sa.not_(is_ours))).first():
+                return Written.TAKEN
+            if connection.execute(sa.select(c.id).where(unchanged)).first() is None:
+                if lost := self._give_back(id_):
+                    connection.execute(self._update(lost).where(c.id == id_))
+                return Written.REPLACED
+        if not kept:
+            raise BadDatabase(UNMOVED)
         self._log(connection, change)
         return Written.WRITTEN
 

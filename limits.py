@@ -99,7 +99,7 @@ class RateGate:
     def note(self, usage: Usage, called_at: float, *, has_begun: bool = False) -> None:
         """Take what a good answer says of the allowances into account, before Meta has to refuse a call.
 
-        `has_begun`: what the answer brought is still to be proved, so nothing may come in between.
+        `has_begun`: what the answer brought is still to be proved or written, so nothing may come in between.
         """
         if pause_after(usage.app):
             self._spare_the_app(usage.app, called_at)

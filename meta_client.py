@@ -183,7 +183,7 @@ class MetaClient:
         while True:
             called_at = self._gate.enter(begins=not proves)
             try:
-                return self._get_once(endpoint, params, headers, called_at)
+                return self._get_once(endpoint, params, headers, called_at, has_begun=proves)
             except RateLimited as limited:
                 self._gate.pause(limited, called_at)
 
@@ -193,7 +193,13 @@ class MetaClient:
         return None if fresh is None else fresh.reveal()
 
     def _get_once(
-        self, endpoint: Endpoint, params: dict[str, str], headers: dict[str, bytes], called_at: float
+        self,
+        endpoint: Endpoint,
+        params: dict[str, str],
+        headers: dict[str, bytes],
+        called_at: float,
+        *,
+        has_begun: bool,
     ) -> dict[str, Any]:
         config = self._config
         failure = None
@@ -215,7 +221,7 @@ class MetaClient:
         self._watch_version(response.headers.get("facebook-api-version"))
         payload = _payload(endpoint, response.status_code, response.headers, body)
         usage = Usage.parse(response.headers)
-        self._gate.note(usage, called_at, has_begun=endpoint == "exchange")
+        self._gate.note(usage, called_at, has_begun=has_begun or endpoint == "exchange")
         return payload
 
     def _watch_version(self, served: str | None) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 
 from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import PAGE_SIZE, Database, Written, in_parts
+from database import PAGE_SIZE, UNMOVED, Database, Written, in_parts
 from due import is_due
 from graph_errors import AppRejected, RateLimited
 from jury import ENOUGH, Jury, counts_as_new
@@ -36,6 +36,16 @@ from stopping import WAKE_SECONDS, Stop
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 64
+MOST_UNWRITABLE: Final = 1000  # rows that cannot be claimed, and no other in between: then it is the database
+PATIENCE_SECONDS: Final = 10  # in all, for rows that are locked when they are to be claimed
+OVERTAKEN: Final = {
+    Written.REPLACED: (Reason.REPLACED_MEANWHILE, "another token was stored meanwhile; it stays"),
+    Written.TAKEN: (
+        Reason.CLAIMED_ELSEWHERE,
+        "the claim ran out, and another run has taken it over",
+    ),
+}
+LAST_TRIES: Final = 3  # at rows that the application has locked
 REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and are claimed later
 
 
@@ -78,6 +88,9 @@ class Run:
         self._held: list[Job] = []  # refused as an app, while it is open whether that is their own trouble
         self._doubted: list[Settled] = []  # failed as ten did before, and therefore not believed yet
         self._unwritable: list[tuple[Channel, str]] = []  # what the database did not let us claim
+        self._passed_over: list[ChannelId] = []  # due and free, but locked when they were to be claimed
+        self._locked: list[Settled] = []  # could not be written yet, because the row was locked
+        self._is_exhausted = False
         self._met: set[ChannelId] = set()  # dealt with, but due again further on in the order
         self._seen_all = False
         self._reached = 0
@@ -115,21 +128,21 @@ class Run:
     def _pump(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> None:
         """Claim, submit, collect and write until nothing is left or a reason to stop is certain."""
         next_extension = monotonic() + self._database.lease / 3
-        exhausted = False
         while True:
             if self._is_closing or self._is_pausing:
                 self._park()
             else:
                 self._unpark(pool)
-                exhausted = exhausted or not self._refill(pool, places)
+                self._refill(pool, places)
             self._report_unwritable()
             if self._flying:
                 self._collect(pool)
-            elif self._is_closing or self._is_pausing or exhausted:
+            elif self._is_closing or self._is_pausing or (self._is_exhausted and not self._passed_over):
                 break
             if monotonic() >= next_extension:
                 self._database.extend()
                 next_extension = monotonic() + self._database.lease / 3
+        self._write_again()
         if self._stopped is None and not self._stop.is_set():
             self._stopped = self._verdict()
 
@@ -167,8 +180,8 @@ class Run:
                 break
         self._seen_all = True
 
-    def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> bool:
-        """Claim more channels before the workers run out of them. False: there are no more.
+    def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> None:
+        """Claim more channels before the workers run out of them.
 
         In hand is one channel for each worker and up to as many that wait; a claim is due when half of these
         are gone, so that nobody is idle while it is made.
@@ -177,9 +190,11 @@ class Run:
         in_hand += sum(len(riders) for riders in self._riders.values())
         room = 2 * self._scope.workers - in_hand
         if room < (self._scope.workers + 1) // 2:
-            return True
+            return
         ids = list(islice(places, room))
-        claimed = self._claim(ids)
+        self._is_exhausted = self._is_exhausted or not ids
+        is_last = self._is_exhausted and not self._flying
+        claimed = self._claim_passed_over(room) if is_last else self._claim(ids)
         unreadable = []
         for channel in claimed:
             try:
@@ -190,20 +205,18 @@ class Run:
             else:
                 self._admit(pool, opened.token, Claimed(channel, opened))
         self._conclude(unreadable)
-        return bool(ids)
 
     def _claim(self, ids: Sequence[ChannelId]) -> list[Channel]:
         """Take what can be had of the `ids`, and say what became of the others."""
+        claimed, refused = self._take(ids)
+        if absent := set(ids) - {channel.id for channel in claimed} - refused:
+            self._passed_over += self._report_unclaimed(absent)
+        return claimed
+
+    def _take(self, ids: Sequence[ChannelId]) -> tuple[list[Channel], set[ChannelId]]:
+        """Claim the `ids`. Gives the channels, and the ids that the database refused, which are noted."""
         claimed: list[Channel] = []
-
-        def claim(some: Sequence[ChannelId]) -> None:
-            claimed.extend(self._database.claim(self._scope.look, some))
-
-        refused = in_parts(ids, claim)
-        if absent := set(ids) - {channel.id for channel in claimed} - set(refused):
-            again = self._report_unclaimed(absent)
-            refused |= in_parts(again, claim)
-            self._report_stuck(set(again) - {channel.id for channel in claimed} - set(refused))
+        refused = in_parts(ids, lambda some: claimed.extend(self._database.claim(self._scope.look, some)))
         for id_, words in refused.items():
             if channel := self._database.get(id_):
                 self._unwritable.append((channel, words))
@@ -211,7 +224,7 @@ class Run:
                 self.tally.due -= 1
         if ids:
             logger.debug("claimed %d of %d due channels", len(claimed), len(ids))
-        return claimed
+        return claimed, set(refused)
 
     def _admit(self, pool: ThreadPoolExecutor, token: Secret, claimed: Claimed) -> None:
         """Give a channel to a worker, or let it share what another one finds out about the same token."""
@@ -253,24 +266,40 @@ class Run:
         self.tally.due -= len(others) - len(free)
         return free
 
-    def _report_stuck(self, ids: set[ChannelId]) -> None:
-        """Say which channels could not be claimed although they are nobody's, even at a second try."""
-        stuck = self._database.passed_over(self._scope.look, ids) if ids else []
-        self.tally.due -= len(ids) - len(stuck)
+    def _claim_passed_over(self, room: int) -> list[Channel]:
+        """Take what was passed over before, now that nothing else is left: whoever locked it may be done.
+
+        What cannot be had even so is the application's at this moment, or the database leaves it as it is.
+        """
+        ids, self._passed_over = self._passed_over[:room], self._passed_over[room:]
+        claimed, refused = self._take(ids)
+        rest = set(ids) - {channel.id for channel in claimed} - refused
+        stuck = self._database.passed_over(self._scope.look, rest) if rest else []
+        self.tally.due -= len(rest) - len(stuck)
+        until = monotonic() + PATIENCE_SECONDS
         for channel in stuck:
-            if self._database.is_locked(channel.id):
+            is_locked = self._is_closing or monotonic() > until
+            try:
+                late = [] if is_locked else self._database.claim(self._scope.look, [channel.id], patient=True)
+            except BadDatabase as error:
+                is_locked, late = error.is_lock, []
+            if is_locked:
                 detail = "a transaction of the application is at work on it"
                 self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
-            else:
-                words = "the database leaves the row as it is, and does not say why (a policy? a trigger?)"
-                self._unwritable.append((channel, words))
+            elif not late:
+                self._unwritable.append((channel, UNMOVED))
+            claimed += late
+        return claimed
 
     def _report_unwritable(self) -> None:
-        """Say which rows could not even be claimed: once others have succeeded, or nothing is in flight.
+        """Say which rows could not even be claimed: once others have succeeded, or nothing else is left.
 
         Not before, or these alone might look like a trouble that is everybody's.
         """
-        if self._jury.succeeded or not self._flying:
+        is_all = not (self._flying or self._passed_over) and (
+            self._is_exhausted or len(self._unwritable) >= MOST_UNWRITABLE
+        )
+        if self._jury.succeeded or is_all:
             unwritable, self._unwritable = self._unwritable, []
             for channel, words in unwritable:
                 self._report_unwritten(channel, words)
@@ -394,17 +423,30 @@ class Run:
         logger.debug("wrote %d channels", len(writes))
         for (one, change), (written, words) in zip(writes, results, strict=True):
             outcome = one.outcome
-            if written is Written.REPLACED:
-                detail = "another token was stored meanwhile; it stays"
-                outcome = skipped(one.channel, Reason.REPLACED_MEANWHILE, detail, one.channel.expires_at)
+            if written in OVERTAKEN:
+                reason, detail = OVERTAKEN[written]
+                outcome = skipped(one.channel, reason, detail, one.channel.expires_at)
             elif written is Written.REFUSED:
                 self._report_unwritten(one.channel, words)
+                continue
+            elif written is Written.LOCKED:
+                self._locked.append(one)
                 continue
             elif not isinstance(outcome, Failed):
                 self._jury.judge(one.channel, outcome)
             if written is Written.WRITTEN and _comes_again(one.channel, change, self._scope.look):
                 self._met.add(one.channel.id)
             self._report(outcome)
+
+    def _write_again(self) -> None:
+        """Write what was locked when its turn came; after the last try it is told as it is."""
+        for _ in range(1 if self._stop.is_set() else LAST_TRIES):
+            locked, self._locked = self._locked, []
+            self._write(locked)
+        locked, self._locked = self._locked, []
+        self._database.release([one.channel.id for one in locked])
+        for one in locked:
+            self._report_unwritten(one.channel, "a transaction of the application keeps the row locked")
 
     def _report(self, outcome: Outcome) -> None:
         self._reached += 1

@@ -663,6 +663,23 @@ def test_what_was_given_back_can_be_claimed_by_anybody(due_ids, open_database):
     assert ids_of(other.claim(look(), due_ids)) == due_ids[::-1]
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_late_mark_does_not_overwrite_what_another_run_finds_out(rows, overtaken, due_ids, is_done):
+    slow, quick = overtaken
+    mark = warning_of(slow.get(due_ids[0]))
+    if is_done:
+        quick.release_all()
+    before = rows.get(due_ids[0])
+    assert (slow.write([mark]), rows.get(due_ids[0])) == ([(Written.TAKEN, "")], before)
+
+
+def test_a_late_renewal_is_saved_all_the_same(rows, overtaken, due_ids):
+    slow, _ = overtaken
+    renewal = renewal_of(slow.get(due_ids[0]))
+    assert slow.write([renewal]) == [(Written.WRITTEN, "")]
+    assert rows.get(due_ids[0])["wa_token_encrypted"] == "renewed"
+
+
 def test_releasing_leaves_what_another_run_has_taken(rows, overtaken, due_ids):
     slow, _ = overtaken
     theirs = leases(rows, due_ids)[0]

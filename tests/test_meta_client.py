@@ -1057,6 +1057,20 @@ def test_a_sleep_that_ends_too_early_is_continued(clock):
     assert clock.waits == [25, 25, 10]
 
 
+@pytest.mark.parametrize(("is_new", "waits"), [(True, []), (False, [60.0])])
+def test_what_was_found_out_of_a_new_token_is_given_back_without_a_wait(meta, connect, is_new, waits):
+    found = []
+    client = connect(meta.url, rate_limit_wait=600, sleep=found.append)
+    token = Secret(meta.issue())
+    if is_new:
+        token = client.exchange(token, None).token
+    used = {"call_count": 100, "estimated_time_to_regain_access": 5}
+    headers = {"X-Business-Use-Case-Usage": json.dumps({"7": [used]})}
+    meta.script(token.reveal(), Reply(200, {"data": VALID}, headers))
+    client.inspect(token)
+    assert found == waits
+
+
 def test_workers_that_are_limited_at_once_share_one_pause(meta, connect, monkeypatch, caplog):
     clock = Clock(tick=0.001)
     monkeypatch.setattr(limits, "monotonic", clock)

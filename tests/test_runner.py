@@ -235,6 +235,82 @@ def test_a_row_that_the_database_silently_leaves_as_it_is_fails(fleet):
     assert fleet.told == {"a1": Reason.WRITE_FAILED, "b1": "renewed"}
 
 
+@pytest.mark.parametrize("workers", [1, 3, 16])
+def test_whole_batches_that_refuse_to_be_claimed_do_not_starve_the_others(fleet, workers):
+    soon = fleet.now + days(1)
+    refuse(fleet, *(fleet.channel(f"a{n:02}", token_expires_at=soon) for n in range(40)), on="UPDATE")
+    for number in range(8):
+        fleet.channel(f"b{number}", token_expires_at=fleet.now + days(9))
+    assert fleet.run(workers=workers) is None
+    assert (fleet.started.tally.renewed, fleet.started.tally.failed) == (8, 40)
+
+
+def leave_as_it_is(fleet, when, gives="NULL"):
+    """Let a trigger see to it that an update of a row has no effect, without an error."""
+    if fleet.rows.is_sqlite:
+        fleet.rows.run(
+            f'CREATE TRIGGER no BEFORE UPDATE ON "Channel" WHEN {when} BEGIN SELECT RAISE(IGNORE); END'
+        )
+    else:
+        fleet.rows.run(
+            f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {when} THEN "
+            f"RETURN {gives}; END IF; RETURN new; END $$"
+        )
+        fleet.rows.run('CREATE TRIGGER no BEFORE UPDATE ON "Channel" FOR EACH ROW EXECUTE FUNCTION no()')
+
+
+@pytest.mark.parametrize("gives", ["NULL", "old"])
+@pytest.mark.parametrize("also", ["", " AND new.wa_token_encrypted <> old.wa_token_encrypted"])
+def test_a_write_without_effect_is_no_success(fleet, also, gives):
+    frozen = fleet.channel("a1")
+    fleet.channel("b1")
+    leave_as_it_is(fleet, f"old.id = {frozen}{also}", gives)
+    before = fleet.rows.get(frozen)
+    assert fleet.run(workers=1) is None
+    assert (fleet.told, fleet.rows.get(frozen)) == ({"a1": Reason.WRITE_FAILED, "b1": "renewed"}, before)
+
+
+@only_postgresql
+def test_rows_that_are_locked_when_their_turn_comes_are_taken_once_they_are_free(fleet):
+    busy = fleet.channel("a1")
+    for number in range(6):
+        fleet.channel(f"b{number}")
+    theirs = fleet.rows.engine.connect()
+    theirs.execute(sa.text(f'UPDATE "Channel" SET name = name WHERE id = {busy}'))
+
+    def until_the_first_is_renewed(outcome):
+        fleet.outcomes.append(outcome)
+        theirs.close()  # which gives the row free
+
+    assert fleet.run(workers=1, outcome=until_the_first_is_renewed) is None
+    assert set(fleet.told.values()) == {"renewed"}
+
+
+@only_postgresql
+@pytest.mark.parametrize("is_freed", [True, False])
+def test_a_row_that_is_locked_after_it_was_claimed_keeps_no_other_from_being_written(fleet, is_freed):
+    busy = fleet.channel("a1")
+    for number in range(6):
+        fleet.channel(f"b{number}")
+    theirs, inspect = fleet.rows.engine.connect(), fleet.meta.inspect
+
+    def lock_first(token):
+        if token.reveal() == "a1":
+            theirs.execute(sa.text(f'SELECT id FROM "Channel" WHERE id = {busy} FOR UPDATE'))
+        return inspect(token)
+
+    def see(outcome):
+        fleet.outcomes.append(outcome)
+        if is_freed and len(fleet.outcomes) == 6:
+            theirs.close()
+
+    fleet.meta.inspect = lock_first
+    assert fleet.run(workers=1, outcome=see) is None
+    theirs.close()
+    expected = "renewed" if is_freed else Reason.WRITE_FAILED
+    assert fleet.told == {"a1": expected} | {f"b{number}": "renewed" for number in range(6)}
+
+
 @only_postgresql
 def test_a_row_that_the_application_is_writing_is_left_to_the_next_run(fleet):
     busy = fleet.channel("a1")
