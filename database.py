@@ -225,12 +225,22 @@ class Database:
         c = self._channel.c
 
         def prolong(ids: Sequence[ChannelId], lease: datetime) -> None:
-            statement = (
-                self._update({c.token_lease_until: self._lease_end()})
-                .where(c.id.in_(self._unlocked(c.id.in_(ids), c.token_lease_until == lease)))
-                .returning(c.id, c.token_lease_until)
-            )
-            for id_, until in self._connection.run(_fetch(statement), immediate=True):
+            def try_it(connection: sa.Connection, attempt: int) -> Sequence[Any]:
+                held = c.token_lease_until == lease
+                if attempt > 1:
+                    # The answer to an earlier try may have been lost. While the lease that we know of runs,
+                    # nobody else can have claimed the row, so a later one is of that try.
+                    until = comparable(sa.literal(lease, c.token_lease_until.type))
+                    is_running = until > self._where.clock(c.token_lease_until)
+                    held = sa.or_(held, sa.and_(comparable(c.token_lease_until) > until, is_running))
+                statement = (
+                    self._update({c.token_lease_until: self._lease_end()})
+                    .where(c.id.in_(self._unlocked(c.id.in_(ids), held)))
+                    .returning(c.id, c.token_lease_until)
+                )
+                return connection.execute(statement).all()
+
+            for id_, until in self._connection.run(try_it, immediate=True):
                 self._leases[plain_id(id_)] = until
 
         for lease in set(self._leases.values()):

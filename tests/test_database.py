@@ -984,6 +984,29 @@ def test_a_write_whose_answer_was_lost_twice_is_written_once(rows, database, cla
     assert (written, len(rows.audit())) == ([(Written.WRITTEN, "")], 1)
 
 
+@pytest.mark.parametrize("after", [True, False], ids=["done", "undone"])
+def test_an_extension_whose_answer_was_lost_is_known_all_the_same(rows, database, claimed, cut, after):
+    database._lease = timedelta(minutes=9)
+    cut(after=after)
+    database.extend()
+    database.release_all()
+    assert leases(rows, ids_of(claimed)) == [None] * 3
+
+
+def test_an_extension_whose_answer_was_lost_takes_nothing_from_a_run_that_came_after(
+    rows, overtaken, due_ids, monkeypatch
+):
+    slow, _ = overtaken
+    theirs = leases(rows, due_ids)[0]
+    run = slow._connection.run
+    monkeypatch.setattr(
+        slow._connection, "run", lambda work, **how: run(lambda c, attempt: work(c, attempt + 1), **how)
+    )
+    slow._lease = timedelta(hours=2)
+    slow.extend()
+    assert leases(rows, due_ids)[0] == theirs
+
+
 def test_a_mark_that_changes_nothing_but_a_date_is_not_mistaken_for_done(rows, database, claimed, cut):
     rows.update(claimed[0].id, token_status="ok")
     cut(after=False)
