@@ -160,6 +160,11 @@ def _raw_text(value: object) -> str | None:
             return str(value)
 
 
+def is_same(value: object, text: str) -> bool:
+    """Whether a value of a text column is this text, but for the spaces with which CHAR columns pad."""
+    return (_raw_text(value) or "").rstrip() == text.rstrip()
+
+
 def _text(value: object) -> str | None:
     """The same, fit to be shown."""
     text = _raw_text(value)

@@ -24,7 +24,8 @@ def statements(table: Table) -> dict[str, tuple[str, Any]]:
     sent: list[tuple[str, Any]] = []
 
     def catch(*event: Any) -> None:
-        sent.append((event[2], event[3]))
+        if not event[2].startswith("SET "):
+            sent.append((event[2], event[3]))
 
     policy = Policy(timedelta(days=45), timedelta(days=15), timedelta(days=60), frozenset())
     look = policy.look(datetime.now(UTC))
