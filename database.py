@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 PAGE_SIZE: Final = 2000
 UNMOVED: Final = "the database leaves the row as it is, and does not say why (a policy? a trigger?)"
+LOCKED_TABLE: Final = 3  # locked rows one after the other, before the next are not tried any more
 LONGEST_LEASE: Final = timedelta(days=2)  # twice what LEASE_SECONDS may be
 
 
@@ -286,7 +287,7 @@ class Database:
             results = self._connection.run(apply, immediate=True)
         except BadDatabase as refused:
             if len(changes) > 1:
-                return [result for change in changes for result in self.write([change])]
+                return self._write_one_by_one(changes)
             if refused.is_lock:
                 return [(Written.LOCKED, str(refused))]
             self.release([changes[0].channel.id])
@@ -294,6 +295,17 @@ class Database:
         for change in changes:
             self._leases.pop(change.channel.id, None)
         return [(written, "") for written in results]
+
+    def _write_one_by_one(self, changes: Sequence[Change]) -> list[tuple[Written, str]]:
+        """What the database refused together. Where several in a row are locked, the whole table may be."""
+        results: list[tuple[Written, str]] = []
+        for change in changes:
+            last = results[-LOCKED_TABLE:]
+            if len(last) == LOCKED_TABLE and all(written is Written.LOCKED for written, _ in last):
+                results.append(last[-1])
+            else:
+                results += self.write([change])
+        return results
 
     def create(self, change: Change) -> None:
         """Insert the row that `change` describes, with its audit rows."""

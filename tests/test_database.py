@@ -673,6 +673,19 @@ def test_a_late_mark_does_not_overwrite_what_another_run_finds_out(rows, overtak
     assert (slow.write([mark]), rows.get(due_ids[0])) == ([(Written.TAKEN, "")], before)
 
 
+@only_postgresql
+def test_a_table_that_is_locked_as_a_whole_is_not_waited_for_row_by_row(rows, database, claimed, monkeypatch):
+    changes = [warning_of(channel) for channel in claimed] * 4
+    waits, run = [], database._connection.run
+    monkeypatch.setattr(
+        database._connection, "run", lambda *work, **how: (waits.append(1), run(*work, **how))[1]
+    )
+    with rows.connect() as theirs:
+        theirs.execute(sa.text('LOCK TABLE "Channel" IN EXCLUSIVE MODE'))
+        found = {written for written, _ in database.write(changes)}
+    assert (found, len(waits)) == ({Written.LOCKED}, 4)
+
+
 def test_a_late_renewal_is_saved_all_the_same(rows, overtaken, due_ids):
     slow, _ = overtaken
     renewal = renewal_of(slow.get(due_ids[0]))
