@@ -278,16 +278,19 @@ class Run:
         self.tally.due -= len(rest) - len(stuck)
         until = monotonic() + PATIENCE_SECONDS
         for channel in stuck:
-            is_locked = self._is_closing or monotonic() > until
+            if self._is_closing:
+                break
+            is_locked, late, words = monotonic() > until, [], UNMOVED
             try:
-                late = [] if is_locked else self._database.claim(self._scope.look, [channel.id], patient=True)
+                if not is_locked:
+                    late = self._database.claim(self._scope.look, [channel.id], patient=True)
             except BadDatabase as error:
-                is_locked, late = error.is_lock, []
+                is_locked, words = error.is_lock, str(error)
             if is_locked:
                 detail = "a transaction of the application is at work on it"
                 self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
             elif not late:
-                self._unwritable.append((channel, UNMOVED))
+                self._unwritable.append((channel, words))
             claimed += late
         return claimed
 
