@@ -47,7 +47,7 @@ class Style:
 
 def is_news(channel: Channel, now: datetime) -> bool:
     """Whether there is something to say of a channel that has not been said yet."""
-    if has_recovered(channel):
+    if is_well_again(channel):
         return True
     if channel.status != Status.WARNING:
         return False
@@ -59,7 +59,7 @@ def is_news(channel: Channel, now: datetime) -> bool:
     return end is not None and any(end - now <= step < end - told for step in STEPS)
 
 
-def has_recovered(channel: Channel) -> bool:
+def is_well_again(channel: Channel) -> bool:
     """Whether a channel is well again, and people know only of its trouble."""
     return channel.status != Status.WARNING and channel.alerted_at is not None
 
@@ -79,10 +79,10 @@ def send_alerts(
     if not targets:
         return []
     news = _claim_news(database, now)
-    troubled = [one for one in news if not has_recovered(one)]
+    troubled = [one for one in news if not is_well_again(one)]
     recovered: First[str] = First()
     for one in news:
-        if has_recovered(one):
+        if is_well_again(one):
             recovered.add(label(one))
     if not (news or ended.stopped or ended.unwritten):
         return []
@@ -96,7 +96,7 @@ def send_alerts(
 
 def forget_recoveries(database: Database, now: datetime) -> None:
     """Note that channels are well again of which people once were told, where nobody is told any more."""
-    news = _claim_news(database, now, has_recovered)
+    news = _claim_news(database, now, is_well_again)
     _remember(database, news, now, was_sent=True)
 
 
@@ -125,8 +125,8 @@ def _remember(database: Database | None, news: Sequence[Channel], now: datetime,
         return
     try:
         if was_sent:
-            database.mark_alerted([one.id for one in news if not has_recovered(one)], now)
-            database.mark_alerted([one.id for one in news if has_recovered(one)], None)
+            database.mark_alerted([one.id for one in news if not is_well_again(one)], now)
+            database.mark_alerted([one.id for one in news if is_well_again(one)], None)
         else:
             database.release([one.id for one in news])
     except (DatabaseLost, BadDatabase) as error:

@@ -85,6 +85,10 @@ class Conditions:
             )
         )
 
+    def in_trouble(self, now: datetime) -> sa.ColumnElement[bool]:
+        """Whether a line needs attention by its status or by the clock; never null."""
+        return sa.or_(sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING, self.ended(now))
+
     def state(self, look: Look) -> sa.ColumnElement[str]:
         """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
         status, expires_at = self._table.c.token_status, comparable(self._table.c.token_expires_at)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -42,6 +42,8 @@ from rights import count_on, missing_rights
 from tables import TableMap, Tables, comparable, reflect
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PAGE_SIZE: Final = 2000
 UNMOVED: Final = "the database leaves the row as it is, and does not say why (a policy? a trigger?)"
@@ -180,26 +182,19 @@ class Database:
 
     def claimed_elsewhere(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Those of the `ids` that another run holds at this moment."""
-        mine = self._leases
-        those = sa.and_(
-            self._channel.c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._where.free())
+        c, mine = self._channel.c, self._leases
+        is_odd = comparable(c.token_lease_until) > self._where.clock(c.token_lease_until, LONGEST_LEASE)
+        query = sa.select(*self._columns, is_odd.label("is_odd")).where(
+            c.id.in_([id_ for id_ in ids if id_ not in mine]), sa.not_(self._where.free())
         )
-        found = self._channels(sa.select(*self._columns).where(those))
-        if found:
-            self._warn_of_odd_leases(those)
-        return found
-
-    def _warn_of_odd_leases(self, those: sa.ColumnElement[bool]) -> None:
-        """Name rows whose lease no run can have taken: they stay aside until somebody ends it."""
-        c = self._channel.c
-        end = self._where.clock(c.token_lease_until, LONGEST_LEASE)
-        query = sa.select(c.id).where(those, comparable(c.token_lease_until) > end).limit(1)
-        for (id_,) in self._connection.run(_fetch(query)):
+        rows = self._connection.run(_fetch(query))
+        if odd := next((row for row in rows if row.is_odd), None):  # it stays aside until somebody ends it
             logger.warning(
                 "channel %s is claimed for longer than any run claims it: set its %s to null",
-                plain_id(id_),
+                plain_id(odd.id),
                 c.token_lease_until.name,
             )
+        return [as_channel(row) for row in rows]
 
     def claim(self, look: Look, ids: Iterable[ChannelId], *, patient: bool = False) -> list[Channel]:
         """Take those of the `ids` that are still due and free; the most urgent first.
@@ -364,13 +359,13 @@ class Database:
     def in_trouble(self, now: datetime, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of candidates in `warning`, or whose token has ended; the most urgent first."""
         query = self._ordered(sa.select(*self._columns), after, limit)
-        return self._channels(query.where(self._where.candidate(), self._in_trouble(now)))
+        return self._channels(query.where(self._where.candidate(), self._where.in_trouble(now)))
 
     def not_in_trouble(self, now: datetime, limit: int) -> list[Channel]:
         """Up to `limit` other candidates, the most urgent first, and last those that never expire."""
         status = sa.func.coalesce(self._channel.c.token_status, "")
         query: sa.Select[Any] = sa.select(*self._columns)
-        query = query.where(self._where.candidate(), sa.not_(self._in_trouble(now)))
+        query = query.where(self._where.candidate(), sa.not_(self._where.in_trouble(now)))
         query = self._ordered(query.order_by(status == Status.NEVER_EXPIRES), None, limit)
         return self._channels(query)
 
@@ -402,11 +397,6 @@ class Database:
         return self._connection.run(look)
 
     # -- statements
-
-    def _in_trouble(self, now: datetime) -> sa.ColumnElement[bool]:
-        """Whether a line needs attention by its status or by the clock; never null."""
-        status = sa.func.coalesce(self._channel.c.token_status, "")
-        return sa.or_(status == Status.WARNING, self._where.ended(now))
 
     def _lease_end(self) -> sa.ColumnElement[Any]:
         return self._where.clock(self._channel.c.token_lease_until, self._lease)
@@ -599,12 +589,21 @@ def in_parts(ids: Sequence[ChannelId], act: Callable[[Sequence[ChannelId]], obje
 
 def pages(look_up: Callable[[Cursor | None], list[Channel]]) -> Iterator[Channel]:
     """All rows of a look-up that gives a page at a time, in the order of urgency."""
-    after: Cursor | None = None
+    return _walk(look_up, lambda last: Cursor(last.expires_at, last.id))
+
+
+def pages_by_id(look_up: Callable[[ChannelId | None], list[Channel]]) -> Iterator[Channel]:
+    """The same of a look-up that goes by id."""
+    return _walk(look_up, lambda last: last.id)
+
+
+def _walk(look_up: Callable[[T | None], list[Channel]], place: Callable[[Channel], T]) -> Iterator[Channel]:
+    after: T | None = None
     while page := look_up(after):
         yield from page
         if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
             break
-        after = Cursor(page[-1].expires_at, page[-1].id)
+        after = place(page[-1])
 
 
 def _fetch(statement: sa.Executable) -> Callable[[sa.Connection, int], Sequence[Any]]:

@@ -15,7 +15,7 @@ from crypto import KeyRing, Undecryptable
 from database import Database, pages
 from due import Why, is_due
 from models import Channel, Look
-from outcomes import Due, Outcome, Reason, Tally, failed, skipped
+from outcomes import Due, Outcome, Reason, Tally, about, failed, skipped
 
 OTHERS_TRIED: Final = 1000
 
@@ -110,11 +110,4 @@ def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
         keys.open(channel.ciphertext)
     except Undecryptable as error:
         return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
-    return Due(
-        id=channel.id,
-        name=channel.name,
-        phone_number=channel.phone_number,
-        expires_at=channel.expires_at,
-        expires_at_before=channel.expires_at,
-        why=is_due(channel, look) or Why.ASKED_FOR,
-    )
+    return Due(**about(channel, channel.expires_at), why=is_due(channel, look) or Why.ASKED_FOR)

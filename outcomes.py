@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from due import Why
 from models import Channel, ChannelId, Status
@@ -90,44 +90,30 @@ Outcome: TypeAlias = Renewed | Skipped | Failed | Due
 
 def renewed(channel: Channel, expires_at: datetime | None, *, by_hand: bool = False) -> Renewed:
     """The outcome of a channel that holds a new token."""
-    return Renewed(
-        id=channel.id,
-        name=channel.name,
-        phone_number=channel.phone_number,
-        expires_at=expires_at,
-        expires_at_before=channel.expires_at,
-        recovered=has_recovered(channel),
-        by_hand=by_hand,
-    )
+    return Renewed(**about(channel, expires_at), recovered=has_recovered(channel), by_hand=by_hand)
 
 
 def failed(channel: Channel, reason: Reason, detail: str, expires_at: datetime | None) -> Failed:
     """The outcome of a channel that failed."""
-    return Failed(
-        id=channel.id,
-        name=channel.name,
-        phone_number=channel.phone_number,
-        expires_at=expires_at,
-        expires_at_before=channel.expires_at,
-        reason=reason,
-        detail=detail,
-    )
+    return Failed(**about(channel, expires_at), reason=reason, detail=detail)
 
 
 def skipped(
     channel: Channel, reason: Reason, detail: str, expires_at: datetime | None, *, recovered: bool = False
 ) -> Skipped:
     """The outcome of a channel that was not renewed and did not fail."""
-    return Skipped(
-        id=channel.id,
-        name=channel.name,
-        phone_number=channel.phone_number,
-        expires_at=expires_at,
-        expires_at_before=channel.expires_at,
-        reason=reason,
-        detail=detail,
-        recovered=recovered,
-    )
+    return Skipped(**about(channel, expires_at), reason=reason, detail=detail, recovered=recovered)
+
+
+def about(channel: Channel, expires_at: datetime | None) -> dict[str, Any]:
+    """What every outcome says of a channel, whose token now ends at `expires_at`."""
+    return {
+        "id": channel.id,
+        "name": channel.name,
+        "phone_number": channel.phone_number,
+        "expires_at": expires_at,
+        "expires_at_before": channel.expires_at,
+    }
 
 
 def has_recovered(channel: Channel) -> bool:

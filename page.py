@@ -26,7 +26,7 @@ from fleet import ATTENTION, HORIZON_DAYS, Fleet, State, state_of
 from models import Channel, ChannelId
 from page_texts import STATES, TEXTS
 from redact import one_line, redact
-from report import reconnect_link, timestamp
+from report import capital, reconnect_link, timestamp
 from words import EN, Words
 
 VERSION: Final = 1  # of the JSON document
@@ -116,9 +116,9 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
         refreshed_at=None if channel.replaced else channel.refreshed_at,
         percent_left=_percent_left(channel, view),
         reason=reason if is_told and reason else None,
-        cause=_capital(cause) if is_bad and cause else None,
+        cause=capital(cause) if is_bad and cause else None,
         detail=view.words.detail(detail) if is_told and detail else None,
-        advice=_capital(advice) if is_bad else None,
+        advice=capital(advice) if is_bad else None,
         reconnect_url=link or None,
     )
 
@@ -135,10 +135,6 @@ def _percent_left(channel: Channel, view: View) -> int:
     if channel.expires_at is None or channel.replaced:
         return 100 if state_of(channel, view.now, view.now) is State.NEVER_EXPIRES else 0
     return round(min(max((channel.expires_at - view.now) / view.lifetime, 0), 1) * 100)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def write(path: Path, view: View, channels: Iterable[Channel]) -> None:

@@ -7,16 +7,15 @@ nobody is written to, and Meta is asked about our own app only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from connection import UPGRADE, BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import Database
+from database import Database, pages_by_id
 from graph_errors import MetaError
 from meta_client import MetaClient, Sleep
-from models import Channel, ChannelId
 from notify import Target
 from settings import Settings
 
@@ -69,10 +68,10 @@ def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
     closed = 0
     named: list[str] = []
     asleep: Counter[int] = Counter()
-    for channel in _by_id(database.inactive):
+    for channel in pages_by_id(database.inactive):
         with suppress(Undecryptable):
             asleep[keys.open(channel.ciphertext).key] += 1
-    for channel in _by_id(database.candidates):
+    for channel in pages_by_id(database.candidates):
         try:
             opened[keys.open(channel.ciphertext).key] += 1
         except Undecryptable as error:
@@ -108,14 +107,6 @@ def _key_use(opened: Counter[int], asleep: Counter[int], keys: int) -> str:
     idle = [str(place + 1) for place in range(1, keys) if not (opened[place] or asleep[place])]
     said += [f"key {place} opens none" for place in idle]
     return ", ".join(said)
-
-
-def _by_id(look_up: Callable[[ChannelId | None], list[Channel]]) -> Iterator[Channel]:
-    """All channels of a look-up that gives a page at a time, by id."""
-    page = look_up(None)
-    while page:
-        yield from page
-        page = look_up(page[-1].id)
 
 
 def _look_at_meta(settings: Settings, sleep: Sleep) -> Finding:

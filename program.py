@@ -137,7 +137,7 @@ class Program:
         """Wire everything up and run. Gives why the run stopped early, or None."""
         options = self._options
         settings = self._settings = self._read_settings()
-        self._watchers.begin(settings, self._doze, is_dry=options.dry_run)
+        self._watchers.begin(settings, self._stop.wait, is_dry=options.dry_run)
         database = self._open_database(stack, settings)
         policy = self._policy(settings)
         scope = Scope(policy.look(self._started_at, self._ids(database)), options.limit, settings.workers)
@@ -210,7 +210,7 @@ class Program:
     def _targets(self, settings: Settings) -> list[Target]:
         """Where alerts go."""
         url = settings.slack_webhook_url
-        slack: list[Target] = [] if url is None else [Slack(url, sleep=self._doze)]
+        slack: list[Target] = [] if url is None else [Slack(url, sleep=self._stop.wait)]
         return [*slack, *open_targets(settings.notify_urls, self._stop.is_set)]
 
     def _read_settings(self) -> Settings:
@@ -278,10 +278,6 @@ class Program:
         """Wait, unless the run was told to stop: then nothing goes on."""
         if self._stop.wait(seconds):
             raise Interrupted
-
-    def _doze(self, seconds: float) -> bool:
-        """Wait, but for no longer than until the run is told to stop. Gives whether it was."""
-        return self._stop.wait(seconds)
 
     def _finish(self, stopped: Stopped | None, code: int) -> int:
         """Tell people, print the end, and give the exit code."""

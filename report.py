@@ -271,7 +271,7 @@ def _summary(situation: Situation, words: Words) -> str:
     sentences = []
     if stopped := situation.stopped:
         to_do = words.say(TO_DO).format(words.advice(stopped.reason))
-        why = f"{_capital(words.cause(stopped.reason))} ({stopped.reason})"
+        why = f"{capital(words.cause(stopped.reason))} ({stopped.reason})"
         sentences += [f"{_with_detail(why, stopped.detail, words)}. {to_do}."]
     if situation.needing:
         if stopped:
@@ -329,12 +329,13 @@ def _lines(error: str, expires_at: datetime | None, now: datetime, words: Words)
     reason, _, detail = one_line(error).partition(": ")
     cause = _with_detail(words.cause(reason), detail, words) or words.say(UNKNOWN_CAUSE)
     to_do = words.say(TO_DO).format(words.advice_by(reason, expires_at, now))
-    return _capital(cause), _capital(words.ends(expires_at, now)), to_do
+    return capital(cause), capital(words.ends(expires_at, now)), to_do
 
 
 def _with_detail(cause: str, detail: str, words: Words) -> str:
     return f"{cause}: {words.detail(one_line(detail))}" if detail else cause
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """A text as it begins a sentence."""
     return text[:1].upper() + text[1:]
