@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from layouts import (
+from whatsapp_tokens.ciphertext_formats import (
     CBC,
     FERNET,
     TAG_BYTES,
@@ -39,7 +39,7 @@ from layouts import (
     may_be_cbc,
     readings,
 )
-from redact import Secret
+from whatsapp_tokens.redaction import Secret
 
 KEY_BYTES: Final = 32
 

@@ -22,7 +22,8 @@ import requests
 import urllib3
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from graph_errors import (
+from whatsapp_tokens.http_session import Address, TooSlow, open_session
+from whatsapp_tokens.meta.errors import (
     Endpoint,
     GraphError,
     MetaError,
@@ -35,9 +36,8 @@ from graph_errors import (
     classify,
     wording,
 )
-from limits import RateGate, Usage
-from redact import Secret, quote_foreign
-from transport import Address, TooSlow, open_session
+from whatsapp_tokens.meta.rate_limiter import RateLimiter, Usage
+from whatsapp_tokens.redaction import Secret, quote_foreign
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class MetaClient:
         self._config = config
         self._app_token = Secret(f"{config.app_id}|{config.app_secret.reveal()}")
         self._sleep = sleep
-        self._gate = RateGate(config.rate_limit_wait, sleep)
+        self._gate = RateLimiter(config.rate_limit_wait, sleep)
         self._session = open_session(config.url, connections=config.connections)
         self._addresses = {
             endpoint: Address(self._session, f"{config.url}/{config.version}/{path}")

@@ -1,6 +1,6 @@
-"""What a row is: the values that the rooms hand to each other, and no SQL.
+"""What a row is: the values that the modules hand to each other, and no SQL.
 
-`Channel` is a row as it was read, `Change` what to write over it, and `Look` which rows a run is about.
+`Channel` is a row as it was read, and `PendingUpdate` what to write over it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-ChannelId: TypeAlias = int | str
+from whatsapp_tokens.results import ChannelId
 
 ERROR_LENGTH: Final = 500
-
-# The reasons that SQL must know, because they decide whether a channel waits or is due again.
-RECONNECT_REQUIRED: Final = "reconnect_required"
-MAY_PASS: Final = (RECONNECT_REQUIRED, "unavailable", "unexpected_answer")  # by themselves
 
 
 class Status(StrEnum):
@@ -77,7 +73,7 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PendingUpdate:
     """What to write over `channel`. `ciphertext` is what the row holds afterwards, new or not."""
 
     channel: Channel
@@ -92,17 +88,6 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Which rows a run is about. `ids` None means all; `everything` calls every candidate due."""
-
-    now: datetime
-    expires_before: datetime
-    refreshed_before: datetime
-    everything: bool = False
-    ids: tuple[ChannelId, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Cursor:
     """A place in the order of urgency: unknown expiry first, then soonest, then by id."""
 
@@ -112,7 +97,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows of a `Look` are candidates, due, and waiting for a reconnect."""
+    """How many rows of a `Selection` are candidates, due, and waiting for a reconnect."""
 
     candidates: int
     due: int

@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol, TypeAlias
 import requests
 import urllib3
 
-from redact import Secret, quote_foreign, redact
-from transport import TooSlow, open_session
+from whatsapp_tokens.http_session import TooSlow, open_session
+from whatsapp_tokens.redaction import Secret, quote_foreign, redact
 
 # Waits so many seconds. Gives whether the run was told to stop: then nothing is tried again.
 Sleep: TypeAlias = Callable[[float], bool]

@@ -16,10 +16,10 @@ from typing import Any, Final, TextIO
 
 import click
 
-from options import Options
-from program import MANY, Exit, Program
-from redact import RedactingFormatter, RedactingJsonFormatter
-from settings import MAX_WORKERS
+from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.commands.program import MANY, Exit, Program
+from whatsapp_tokens.redaction import RedactingFormatter, RedactingJsonFormatter
+from whatsapp_tokens.settings import MAX_WORKERS
 
 VERSION: Final = "0.1.0"
 logger = logging.getLogger("refresh_tokens")

@@ -11,10 +11,8 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 
-from connection import BadDatabase, DatabaseUrl, warning_of
-from redact import one_line, redact
-from settings import BadSettings, read_database, read_environment
-from tables import (
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseUrl, warning_of
+from whatsapp_tokens.database.schema import (
     AUDIT_TABLE,
     COLUMNS,
     OPTIONAL_COLUMNS,
@@ -25,6 +23,8 @@ from tables import (
     define_tables,
     due_index,
 )
+from whatsapp_tokens.redaction import one_line, redact
+from whatsapp_tokens.settings import BadSettings, read_database, read_environment
 
 LOCK_SECONDS = 10
 

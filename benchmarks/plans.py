@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from benchmarks.figures import FULL
 from benchmarks.stage import Table, postgresql
-from connection import parse_url
-from database import Database
-from due import Policy
-from tables import TableMap
+from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.policy import Policy
 
 
 def statements(table: Table) -> dict[str, tuple[str, Any]]:
@@ -33,7 +33,7 @@ def statements(table: Table) -> dict[str, tuple[str, Any]]:
     sa.event.listen(sa.Engine, "before_cursor_execute", catch)
     try:
         database.count(look)
-        places = database.due_places(look)
+        places = database.due_ids(look)
         database.claim(look, [place.id for place in places[:128]])
         database.release_all()
     finally:

@@ -19,16 +19,21 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-
-from connection import parse_url
-from database import Database
 from rows import Rows
-from sandbox.graph import GraphServer
 from shop import REAL, REAL_NAMES, Shop
-from tables import TableMap
 from world import World
 
+from sandbox.graph import GraphServer
+from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.schema import TableMap
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name parameters the same way in every process: sets have no order, and simulated answers random ids."""
+    return None if isinstance(val, str | bytes | int | float | None) else argname
 
 
 def migrate(

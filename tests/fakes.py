@@ -8,7 +8,7 @@ from typing import Any
 
 from meta_client import Exchanged, Inspection
 from models import Channel
-from redact import Secret
+from whatsapp_tokens.redaction import Secret
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SCOPES = frozenset({"whatsapp_business_management", "whatsapp_business_messaging"})

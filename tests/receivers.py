@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
 
-from redact import Secret
+from whatsapp_tokens.redaction import Secret
 
 PATH = "/services/T0AAAAAAA/B0BBBBBBB/cccCCCddd123"
 

@@ -10,15 +10,22 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from receivers import Cut, Drip, Hang, HookServer, MailServer, Reply, closed_port, running
+from world import ROOT
 
-import apprise_target
-from apprise_target import AppriseTarget, as_html, as_text, open_targets, parse_addresses, secret_parts
 from models import Channel
 from notify import Card, DeliveryError, Message, broadcast
-from receivers import Cut, Drip, Hang, HookServer, MailServer, Reply, closed_port, running
-from redact import Secret, redact
-from report import label
-from world import ROOT
+from whatsapp_tokens import apprise_target
+from whatsapp_tokens.apprise_target import (
+    AppriseTarget,
+    as_html,
+    as_text,
+    open_targets,
+    parse_addresses,
+    secret_parts,
+)
+from whatsapp_tokens.redaction import Secret, redact
+from whatsapp_tokens.reports.text import label
 
 LINK = "https://app.example/reconnect?channel=12&from=alert"
 MESSAGE = Message(
@@ -434,7 +441,7 @@ def test_an_alert_keeps_its_words_and_its_link_whatever_the_addresses_are(addres
 def loads_apprise(more):
     """Whether a start of the program with these settings imports Apprise."""
     code = (
-        "import os, sys; from settings import Settings; import refresh_tokens;"
+        "import os, sys; from whatsapp_tokens.settings import Settings; import refresh_tokens;"
         "Settings.from_env(os.environ); print('apprise' in sys.modules)"
     )
     settings = {

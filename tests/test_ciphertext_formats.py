@@ -16,11 +16,11 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world import KEY, OTHER_KEY, ROOT
 
 from crypto import KeyRing, Undecryptable
-from layouts import ENCODINGS, IV_BYTES, LAYOUTS, GcmParts, Joined, readings
-from redact import Secret
-from world import KEY, OTHER_KEY, ROOT
+from whatsapp_tokens.ciphertext_formats import ENCODINGS, IV_BYTES, LAYOUTS, GcmParts, Joined, readings
+from whatsapp_tokens.redaction import Secret
 
 FOLDER = ROOT / "tests" / "node"
 SCRIPT = FOLDER / "ciphers.mjs"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto import BadKey, KeyRing, Opened, SealBroken, Undecryptable
-from layouts import FERNET
-from redact import Secret
+from whatsapp_tokens.ciphertext_formats import FERNET
+from whatsapp_tokens.redaction import Secret
 
 TOKEN = "EAAB-the-token-of-a-customer"
 PLAINTEXT = TOKEN.encode()

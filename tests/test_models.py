@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connection import Connection, parse_url
-from models import AuditEntry, Change, Channel, Event, Status, as_channel, fingerprint, plain_id
-from tables import TableMap, reflect
+from models import AuditEntry, Channel, Event, PendingUpdate, Status, as_channel, fingerprint, plain_id
+from whatsapp_tokens.database.connection import Connection, parse_url
+from whatsapp_tokens.database.schema import TableMap, reflect
 
 CHANNEL = Channel(1, "Shop", "a-ciphertext")
 
@@ -55,7 +55,7 @@ def test_the_reason_is_what_stands_before_the_colon(error, reason):
 def test_a_repr_has_no_ciphertext():
     entry = AuditEntry(Event.REFRESHED, "message")
     now = datetime(2026, 6, 15, tzinfo=UTC)
-    change = Change(CHANNEL, now, "another-ciphertext", Status.OK, now, now, audit=(entry,))
+    change = PendingUpdate(CHANNEL, now, "another-ciphertext", Status.OK, now, now, audit=(entry,))
     assert "ciphertext" not in repr(CHANNEL) + repr(change) + f"{change}"
 
 

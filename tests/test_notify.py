@@ -11,13 +11,13 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from receivers import PATH, Cut, Drip, DripHead, Hang, Reply, SlackServer, closed_port, running, wrong_with
 
 import notify
 from models import Channel
 from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, retry_after
-from receivers import PATH, Cut, Drip, DripHead, Hang, Reply, SlackServer, closed_port, running, wrong_with
-from redact import RedactingFormatter, Secret
-from report import label
+from whatsapp_tokens.redaction import RedactingFormatter, Secret
+from whatsapp_tokens.reports.text import label
 
 MESSAGE = Message("1 WhatsApp line needs attention", "Its token could not be renewed.", (Card("Bakery (1)"),))
 

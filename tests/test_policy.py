@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from due import Policy, Why, is_due, is_waiting
 from fakes import NOW, SCOPES, channel, days
+
 from models import fingerprint
+from whatsapp_tokens.policy import Policy, is_due, is_waiting
+from whatsapp_tokens.results import DueReason
 
 POLICY = Policy(days(45), days(15), days(60), SCOPES)
 FORCED = replace(POLICY, force=True)
@@ -21,26 +22,26 @@ WAITING = {"status": "warning", "error": "reconnect_required: x", "fingerprint":
     [
         ({}, None),
         ({"expires_at": NOW + days(15)}, None),
-        ({"expires_at": NOW + days(14.999)}, Why.ENDS_SOON),
-        ({"expires_at": NOW}, Why.EXPIRED),
+        ({"expires_at": NOW + days(14.999)}, DueReason.ENDS_SOON),
+        ({"expires_at": NOW}, DueReason.EXPIRED),
         ({"refreshed_at": NOW - days(45)}, None),
-        ({"refreshed_at": NOW - days(45.001)}, Why.OLD),
+        ({"refreshed_at": NOW - days(45.001)}, DueReason.OLD),
         ({"refreshed_at": None}, None),
-        ({"expires_at": None}, Why.UNKNOWN_EXPIRY),
-        ({"expires_at": None, "status": None}, Why.UNKNOWN_EXPIRY),
+        ({"expires_at": None}, DueReason.UNKNOWN_EXPIRY),
+        ({"expires_at": None, "status": None}, DueReason.UNKNOWN_EXPIRY),
         ({"expires_at": None, "status": "never_expires"}, None),
-        ({"expires_at": None, "status": "never_expires", "refreshed_at": NOW - days(46)}, Why.OLD),
+        ({"expires_at": None, "status": "never_expires", "refreshed_at": NOW - days(46)}, DueReason.OLD),
         ({"fingerprint": MARK}, None),
-        ({"fingerprint": "another"}, Why.REPLACED),
-        ({"fingerprint": "another", "expires_at": None, "status": "never_expires"}, Why.REPLACED),
-        ({"status": "warning", "error": "reconnect_required: x"}, Why.FAILED_BEFORE),
-        ({"status": "warning", "error": "unavailable: x"}, Why.FAILED_BEFORE),
-        ({"status": "warning", "error": "unexpected_answer: x"}, Why.FAILED_BEFORE),
+        ({"fingerprint": "another"}, DueReason.REPLACED),
+        ({"fingerprint": "another", "expires_at": None, "status": "never_expires"}, DueReason.REPLACED),
+        ({"status": "warning", "error": "reconnect_required: x"}, DueReason.FAILED_BEFORE),
+        ({"status": "warning", "error": "unavailable: x"}, DueReason.FAILED_BEFORE),
+        ({"status": "warning", "error": "unexpected_answer: x"}, DueReason.FAILED_BEFORE),
         ({"status": "warning", "error": "missing_permission: x"}, None),
         ({"status": "warning", "error": None}, None),
         (WAITING, None),
-        (WAITING | {"fingerprint": "another"}, Why.REPLACED),
-        (WAITING | {"fingerprint": None}, Why.EXPIRED),
+        (WAITING | {"fingerprint": "another"}, DueReason.REPLACED),
+        (WAITING | {"fingerprint": None}, DueReason.EXPIRED),
     ],
 )
 def test_a_channel_is_due_for_the_first_reason_that_holds(fields, why):
@@ -50,7 +51,7 @@ def test_a_channel_is_due_for_the_first_reason_that_holds(fields, why):
 @pytest.mark.parametrize("policy", [FORCED, replace(POLICY, audit=True)])
 @pytest.mark.parametrize("fields", [{}, WAITING])
 def test_force_and_audit_call_every_channel_due(policy, fields):
-    assert is_due(channel(**fields), policy.look(NOW)) is Why.ASKED_FOR
+    assert is_due(channel(**fields), policy.look(NOW)) is DueReason.ASKED_FOR
 
 
 @pytest.mark.parametrize(

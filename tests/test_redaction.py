@@ -17,8 +17,9 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import redact as redact_module
-from redact import (
+from sandbox.graph import GraphServer
+from whatsapp_tokens import redaction as redact_module
+from whatsapp_tokens.redaction import (
     RedactingFormatter,
     RedactingJsonFormatter,
     Secret,
@@ -26,7 +27,6 @@ from redact import (
     quote_foreign,
     redact,
 )
-from sandbox.graph import GraphServer
 
 VALUE = "correct-horse_battery|staple"
 

@@ -13,11 +13,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-import program
 from rows import Rows
-from sandbox.graph import graph_error
 from world import KEY, OTHER_KEY, ROOT, World, days
+
+from sandbox.graph import graph_error
+from whatsapp_tokens.commands import program
 
 SECRETS = ("hunter22secret", KEY.hex(), "very-secret-hook")
 
@@ -169,7 +169,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(world, tmp_path):
 
 
 def test_a_server_that_cannot_be_reached_is_a_lost_database(world, monkeypatch):
-    monkeypatch.setattr("connection.FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr("whatsapp_tokens.database.connection.FIRST_WAIT_SECONDS", 0)
     world.env["DATABASE_URL"] = "postgresql://u:hunter22secret@127.0.0.1:1/x"
     result = world.json()
     assert (result.code, result.document["stopped"]["reason"], clean(result)) == (3, "database_lost", True)
@@ -422,6 +422,7 @@ def test_it_runs_from_crontab_with_an_empty_environment_and_another_directory(wo
     home.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, home)
+    shutil.copytree(ROOT / "whatsapp_tokens", home / "whatsapp_tokens")
     (home / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in world.env.items()))
     (home / ".env").chmod(0o600)
     (line,) = re.findall(r"^37 4 \* \* \* (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from due import Why
-from outcomes import Due, Failed, Reason, Renewed, Skipped, Tally
+from whatsapp_tokens.results import Due, DueReason, Failed, Reason, Renewed, Skipped, Tally
 
 
 def test_a_tally_counts_each_kind_once():
@@ -13,7 +12,7 @@ def test_a_tally_counts_each_kind_once():
         Failed(id=1, name="x", reason=Reason.UNAVAILABLE, detail="x"),
         Skipped(id=1, name="x", reason=Reason.WAITING_FOR_RECONNECT),
         Skipped(id=1, name="x", reason=Reason.NEVER_EXPIRES),
-        Due(id=1, name="x", why=Why.OLD),
+        Due(id=1, name="x", why=DueReason.OLD),
     ]:
         tally.add(outcome)
     assert (tally.renewed, tally.failed, tally.waiting, tally.skipped) == (1, 1, 1, 1)

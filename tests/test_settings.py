@@ -15,14 +15,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-import settings as settings_module
-from connection import parse_url
 from crypto import KeyRing
 from meta_client import MetaConfig
-from redact import RedactingFormatter, Secret, redact
-from settings import BadSettings, Settings, read_database, read_environment
-from tables import TableMap
-from words import Language
+from whatsapp_tokens import settings as settings_module
+from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.redaction import RedactingFormatter, Secret, redact
+from whatsapp_tokens.settings import BadSettings, Language, Settings, read_database, read_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef" * 4
@@ -492,7 +491,7 @@ def test_settings_that_are_printed_show_no_secret():
     ],
 )
 def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text):
-    _held = read(
+    _rejected = read(
         DATABASE_URL="postgresql://renewer:p%40ss%2Fw0rd%21@db.example/app?sslpassword=key%20pa55",
         TOKEN_ENCRYPTION_KEY=f"{KEY}, sha256:pass phrase",
         SLACK_WEBHOOK_URL="https://hooks.example/services/path-of-the-webhook?token=query-of-it",
@@ -517,7 +516,7 @@ def test_while_settings_are_held_their_secrets_are_taken_out_of_every_text(text)
 
 
 def test_what_stands_between_the_commas_of_an_address_is_not_held():
-    _held = read(NOTIFY_URLS="mailto://u:m41lword@x.example/?to=a@shop.example,reconnect@shop.example")
+    _rejected = read(NOTIFY_URLS="mailto://u:m41lword@x.example/?to=a@shop.example,reconnect@shop.example")
     assert redact("reconnect@shop.example m41lword") == "reconnect@shop.example ***"
 
 
@@ -575,7 +574,7 @@ def test_a_file_variable_that_is_empty_leaves_it_to_the_variable(name):
     assert read(**{f"{name}_FILE": ""}) == read()
 
 
-@pytest.mark.parametrize("name", REQUIRED.keys() & set(SECRETS))
+@pytest.mark.parametrize("name", sorted(REQUIRED.keys() & set(SECRETS)))
 def test_a_file_variable_that_is_empty_is_no_secret(name):
     assert problems(**{name: None, f"{name}_FILE": ""}) == [f"{name}: {MISSING}"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from stopping import Stop
+from whatsapp_tokens.signals import Stop
 
 
 def test_a_request_to_stop_ends_every_wait_and_may_interrupt_itself():

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from rows import Rows
 
 import refresh_tokens
-from rows import Rows
 from sandbox.graph import GraphServer
 
 ROOT = Path(__file__).resolve().parent.parent

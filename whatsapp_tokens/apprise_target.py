@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from notify import TRIES, Card, DeliveryError, Message
-from redact import SHORTEST_SEARCHED, Secret, quote_foreign
+from whatsapp_tokens.redaction import SHORTEST_SEARCHED, Secret, quote_foreign
 
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseAsset, AppriseResult, NotifyBase

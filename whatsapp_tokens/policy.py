@@ -1,27 +1,29 @@
-"""Which channels are due: the rules of the clocks. Pure; `conditions.py` says the same in SQL.
-
-A channel is due, waits for its customer to reconnect, or is well.
-"""
+"""The rules: which channels are due, in which state they are, and of which people must be told. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from typing import Final
 
-from models import MAY_PASS, RECONNECT_REQUIRED, Channel, ChannelId, Look, Status
+from models import Channel, Status
+from whatsapp_tokens.results import ChannelId, DueReason, Reason, State
+
+RETRIED: Final = tuple(reason for reason in Reason if reason.is_retried)
+
+# A channel that people know about comes up again when this much of its time is left.
+STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
 
 
-class Why(StrEnum):
-    """Why a channel is due, in words for a person."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows a run is about. `ids` None means all; `everything` calls every candidate due."""
 
-    ASKED_FOR = "asked for"
-    REPLACED = "another token was stored since the last look"
-    UNKNOWN_EXPIRY = "its expiry is not known yet"
-    EXPIRED = "it has expired"
-    ENDS_SOON = "it ends soon"
-    OLD = "it is old"
-    FAILED_BEFORE = "it failed last time"
+    now: datetime
+    expires_before: datetime
+    refreshed_before: datetime
+    everything: bool = False
+    ids: tuple[ChannelId, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class Policy:
     force: bool = False
     audit: bool = False
 
-    def look(self, now: datetime, ids: tuple[ChannelId, ...] | None = None) -> Look:
+    def look(self, now: datetime, ids: tuple[ChannelId, ...] | None = None) -> Selection:
         """The rows that a run at `now` is about."""
-        return Look(
+        return Selection(
             now=now,
             expires_before=now + self.refresh_before_expiry,
             refreshed_before=now - self.refresh_after,
@@ -50,7 +52,7 @@ def is_waiting(channel: Channel, now: datetime) -> bool:
     """Whether the channel only waits for its customer to reconnect; nobody is asked about it any more."""
     return (
         channel.status == Status.WARNING
-        and channel.reason == RECONNECT_REQUIRED
+        and channel.reason == Reason.RECONNECT_REQUIRED
         and channel.fingerprint is not None
         and not channel.replaced
         and channel.expires_at is not None
@@ -58,23 +60,60 @@ def is_waiting(channel: Channel, now: datetime) -> bool:
     )
 
 
-def is_due(channel: Channel, look: Look) -> Why | None:  # noqa: PLR0911 - guard clauses
+def is_due(channel: Channel, look: Selection) -> DueReason | None:  # noqa: PLR0911 - guard clauses
     """Why this candidate is due, or None. `Conditions.due` says the same in SQL; a test compares them."""
     if look.everything:
-        return Why.ASKED_FOR
+        return DueReason.ASKED_FOR
     if is_waiting(channel, look.now):
         return None
     if channel.replaced:
-        return Why.REPLACED
+        return DueReason.REPLACED
     if channel.expires_at is None:
         if channel.status != Status.NEVER_EXPIRES:
-            return Why.UNKNOWN_EXPIRY
+            return DueReason.UNKNOWN_EXPIRY
     elif channel.expires_at <= look.now:
-        return Why.EXPIRED
+        return DueReason.EXPIRED
     elif channel.expires_at < look.expires_before:
-        return Why.ENDS_SOON
+        return DueReason.ENDS_SOON
     if channel.refreshed_at is not None and channel.refreshed_at < look.refreshed_before:
-        return Why.OLD
-    if channel.status == Status.WARNING and channel.reason in MAY_PASS:
-        return Why.FAILED_BEFORE
+        return DueReason.OLD
+    if channel.status == Status.WARNING and channel.reason in RETRIED:
+        return DueReason.FAILED_BEFORE
     return None
+
+
+def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
+    """The state of a line. `soon` is `now` and the window. `Conditions.state` says the same in SQL.
+
+    After a reconnect nothing is known until Meta has been asked: what the row says is of another token.
+    """
+    if channel.replaced:
+        return State.UNKNOWN
+    if is_waiting(channel, now):
+        return State.WAITING
+    if channel.status == Status.WARNING:
+        return State.WARNING
+    if channel.expires_at is None:
+        return State.NEVER_EXPIRES if channel.status == Status.NEVER_EXPIRES else State.UNKNOWN
+    if channel.expires_at <= now:
+        return State.ENDED
+    return State.ENDING if channel.expires_at < soon else State.OK
+
+
+def is_news(channel: Channel, now: datetime) -> bool:
+    """Whether there is something to say of a channel that has not been said yet."""
+    if is_well_again(channel):
+        return True
+    if channel.status != Status.WARNING:
+        return False
+    if channel.replaced:
+        return False  # what is known describes a token that is gone
+    told, end = channel.alerted_at, channel.expires_at
+    if told is None:
+        return True
+    return end is not None and any(end - now <= step < end - told for step in STEPS)
+
+
+def is_well_again(channel: Channel) -> bool:
+    """Whether a channel is well again, and people know only of its trouble."""
+    return channel.status != Status.WARNING and channel.alerted_at is not None

@@ -1,50 +1,125 @@
-"""What becomes of a channel, and of a whole run: a closed set of values, for all who write, count or tell.
+"""What came of a channel and of a whole run: closed sets of frozen values for everyone who needs them.
 
-They hold text and never exceptions, tokens or rows.
+They hold text and counts, never exceptions, tokens or rows. Times are aware UTC, None where unknown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from datetime import date, datetime
+from enum import Flag, StrEnum, auto
+from typing import Final, Self, TypeAlias
 
-from due import Why
-from models import Channel, ChannelId, Status
+ChannelId: TypeAlias = int | str
+
+HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today expires on the last of them
+
+
+class _Is(Flag):
+    """What a reason is."""
+
+    FAILURE = auto()
+    FOR_A_PERSON = auto()
+    RETRIED = auto()
+    ANSWERED = auto()
 
 
 class Reason(StrEnum):
-    """Why a channel failed or was skipped, or why a run stopped."""
+    """Why a channel failed or was skipped. What a reason means is said here and nowhere else."""
 
-    RECONNECT_REQUIRED = "reconnect_required"
-    MISSING_PERMISSION = "missing_permission"
-    NOT_EXTENDED = "not_extended"
-    UNDECRYPTABLE = "undecryptable"
-    UNAVAILABLE = "unavailable"
-    UNEXPECTED_ANSWER = "unexpected_answer"
-    WRITE_FAILED = "write_failed"
+    def __new__(cls, value: str, traits: _Is = _Is(0)) -> Self:  # noqa: B008 - a flag is immutable
+        """A text with traits."""
+        reason = str.__new__(cls, value)
+        reason._value_ = value
+        reason._traits = traits  # noqa: SLF001 - its own
+        return reason
+
+    _traits: _Is
+
+    RECONNECT_REQUIRED = "reconnect_required", _Is.FAILURE | _Is.FOR_A_PERSON | _Is.RETRIED | _Is.ANSWERED
+    MISSING_PERMISSION = "missing_permission", _Is.FAILURE | _Is.FOR_A_PERSON | _Is.ANSWERED
+    NOT_EXTENDED = "not_extended", _Is.FAILURE | _Is.FOR_A_PERSON | _Is.ANSWERED
+    UNDECRYPTABLE = "undecryptable", _Is.FAILURE | _Is.FOR_A_PERSON
+    UNAVAILABLE = "unavailable", _Is.FAILURE | _Is.RETRIED
+    UNEXPECTED_ANSWER = "unexpected_answer", _Is.FAILURE | _Is.RETRIED
+    WRITE_FAILED = "write_failed", _Is.FAILURE
+    REPLACED_MEANWHILE = "replaced_meanwhile"
+    CLAIMED_ELSEWHERE = "claimed_elsewhere"
+    NEVER_EXPIRES = "never_expires", _Is.ANSWERED
+    CLOCK_CORRECTED = "clock_corrected", _Is.ANSWERED
+    WAITING_FOR_RECONNECT = "waiting_for_reconnect"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a channel with this reason failed; else it was skipped."""
+        return _Is.FAILURE in self._traits
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether it does not pass by itself: a change to such a reason is told again."""
+        return _Is.FOR_A_PERSON in self._traits
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether the channel is due at the next run because of it, whatever its clocks say."""
+        return _Is.RETRIED in self._traits
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether Meta has said something about the channel itself: then it accepts our app."""
+        return _Is.ANSWERED in self._traits
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it is a failure about which a person need not do anything yet."""
+        return self.is_retried and not self.needs_person
+
+
+class AbortReason(StrEnum):
+    """Why a run stopped early, or could not begin."""
+
     APP_REJECTED = "app_rejected"
     RATE_LIMITED = "rate_limited"
     SYSTEMIC = "systemic"
     DATABASE_LOST = "database_lost"
-    REPLACED_MEANWHILE = "replaced_meanwhile"
-    CLAIMED_ELSEWHERE = "claimed_elsewhere"
+    CONFIGURATION = "configuration"
+    INTERNAL_ERROR = "internal_error"
+
+
+class DueReason(StrEnum):
+    """Why a channel is due, in words for a person."""
+
+    ASKED_FOR = "asked for"
+    REPLACED = "another token was stored since the last look"
+    UNKNOWN_EXPIRY = "its expiry is not known yet"
+    EXPIRED = "it has expired"
+    ENDS_SOON = "it ends soon"
+    OLD = "it is old"
+    FAILED_BEFORE = "it failed last time"
+
+
+class State(StrEnum):
+    """The state of a channel; each is in exactly one. The most urgent first."""
+
+    WARNING = "warning"  # it needs attention
+    ENDED = "ended"  # its token has expired, and no run has dealt with it
+    WAITING = "waiting"  # its token is dead, and it waits for its customer to reconnect
+    ENDING = "ending"  # it expires within the window, and will be renewed
+    UNKNOWN = "unknown"  # its expiry is not known yet
+    OK = "ok"
     NEVER_EXPIRES = "never_expires"
-    CLOCK_CORRECTED = "clock_corrected"
-    WAITING_FOR_RECONNECT = "waiting_for_reconnect"
 
-
-# These do not pass by themselves: a change to one of them is worth telling somebody again.
-NEEDS_A_PERSON: Final = frozenset(
-    {Reason.RECONNECT_REQUIRED, Reason.MISSING_PERMISSION, Reason.NOT_EXTENDED, Reason.UNDECRYPTABLE}
-)
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person must do something."""
+        return self in {State.WARNING, State.ENDED, State.WAITING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _About:
-    """What every outcome says. Times are aware UTC, None where unknown."""
+class _Outcome:
+    """What every outcome says of its channel."""
 
     id: ChannelId
     name: str
@@ -54,15 +129,15 @@ class _About:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewed(_About):
-    """A new token was proved and stored. `recovered`: people had been told that it was in trouble."""
+class Renewed(_Outcome):
+    """A new token was proved and stored. `recovered`: people had been told that the channel failed."""
 
     recovered: bool = False
     by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped(_About):
+class Skipped(_Outcome):
     """Nothing had to be renewed, or nothing could be done by this run; not a failure."""
 
     reason: Reason
@@ -71,7 +146,7 @@ class Skipped(_About):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(_About):
+class Failed(_Outcome):
     """The token was not renewed, or not as it should be."""
 
     reason: Reason
@@ -79,59 +154,43 @@ class Failed(_About):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due(_About):
+class Due(_Outcome):
     """What a dry run says of a channel that a run would renew."""
 
-    why: Why
+    why: DueReason
 
 
 Outcome: TypeAlias = Renewed | Skipped | Failed | Due
 
 
-def renewed(channel: Channel, expires_at: datetime | None, *, by_hand: bool = False) -> Renewed:
-    """The outcome of a channel that holds a new token."""
-    return Renewed(**about(channel, expires_at), recovered=has_recovered(channel), by_hand=by_hand)
+def facts(*parts: str) -> str:
+    """A detail from facts: each is a phrase, or `phrase: value`; empty ones are left out.
 
-
-def failed(channel: Channel, reason: Reason, detail: str, expires_at: datetime | None) -> Failed:
-    """The outcome of a channel that failed."""
-    return Failed(**about(channel, expires_at), reason=reason, detail=detail)
-
-
-def skipped(
-    channel: Channel, reason: Reason, detail: str, expires_at: datetime | None, *, recovered: bool = False
-) -> Skipped:
-    """The outcome of a channel that was not renewed and did not fail."""
-    return Skipped(**about(channel, expires_at), reason=reason, detail=detail, recovered=recovered)
-
-
-def about(channel: Channel, expires_at: datetime | None) -> dict[str, Any]:
-    """What every outcome says of a channel, whose token now ends at `expires_at`."""
-    return {
-        "id": channel.id,
-        "name": channel.name,
-        "phone_number": channel.phone_number,
-        "expires_at": expires_at,
-        "expires_at_before": channel.expires_at,
-    }
-
-
-def has_recovered(channel: Channel) -> bool:
-    """Whether a success is news: people had been told of this channel's trouble."""
-    return channel.status == Status.WARNING and channel.alerted_at is not None
+    A phrase is translated by looking it up (`translations`), a value is shown as it stands.
+    """
+    return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class Finding:
+    """One line of a check: what was looked at, whether it is well, and what was seen or what to do."""
+
+    subject: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
     """Why a run ended before all due channels were reached."""
 
-    reason: str
+    reason: AbortReason
     detail: str
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the channels of a run. `due` is the sum of what follows it, but for `waiting`."""
+    """How many channels came to what. `due` is the sum of what follows it, except for `waiting`."""
 
     candidates: int = 0
     due: int = 0
@@ -158,3 +217,45 @@ class Tally:
                 self.reasons[outcome.reason] += 1
             case _:  # a dry run only says what is due
                 pass
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. `failures` are the first of them.
+
+    `undelivered`: an alert did not arrive; `unwritten` has a line for each report that is missing.
+    """
+
+    code: int
+    tally: Tally
+    failures: tuple[Failed, ...]
+    stopped: Aborted | None
+    started_at: datetime
+    finished_at: datetime
+    is_dry: bool = False
+    undelivered: bool = False
+    unwritten: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTotals:
+    """All candidates, counted.
+
+    `soonest` is the soonest known expiry of those that do not wait, past or not. `ends` counts, for each of
+    the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days without any
+    are left out.
+    """
+
+    states: Mapping[State, int] = field(default_factory=dict)
+    soonest: datetime | None = None
+    ends: Mapping[date, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many channels there are."""
+        return sum(self.states.values())
+
+    @property
+    def attention(self) -> int:
+        """How many of them need a person."""
+        return sum(count for state, count in self.states.items() if state.needs_attention)

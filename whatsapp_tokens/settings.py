@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,19 +21,26 @@ from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
-from apprise_target import parse_addresses, secret_parts
-from connection import BadDatabase, DatabaseUrl, parse_url
 from crypto import KeyRing
 from meta_client import MetaConfig
-from redact import Secret
-from tables import TableMap, parse_columns
-from words import Language
+from whatsapp_tokens.apprise_target import parse_addresses, secret_parts
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseUrl, parse_url
+from whatsapp_tokens.database.schema import TableMap, parse_columns
+from whatsapp_tokens.redaction import Secret
 
 T = TypeVar("T")
 
+ENV_FILE: Final = Path(__file__).resolve().parent.parent / ".env"  # beside the script
 MAX_WORKERS: Final = 256
 MAX_DAYS: Final = 3650
 SCOPES: Final = "whatsapp_business_management,whatsapp_business_messaging"
+
+
+class Language(StrEnum):
+    """The values of `ALERT_LANGUAGE`, which are locales, too."""
+
+    EN = "en"
+    ES = "es"
 
 
 class BadSettings(Exception):

@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
-
 from conftest import only_postgresql, only_sqlite
 from world import KEY, OTHER_KEY, fernet
 

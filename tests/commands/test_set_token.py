@@ -13,9 +13,8 @@ import time
 from base64 import b64decode, b64encode
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from conftest import only_postgresql, only_sqlite
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from listener import listening
 from world import KEY, OTHER_KEY, ROOT, days, fernet
 

@@ -7,11 +7,12 @@ from functools import partial
 from itertools import product
 
 import pytest
-
-from database import pages
-from fleet import ATTENTION, Fleet, State, state_of
-from models import Channel, fingerprint
 from world import days
+
+from models import Channel, fingerprint
+from whatsapp_tokens.database.database import pages
+from whatsapp_tokens.policy import state_of
+from whatsapp_tokens.results import ChannelTotals, State
 
 NOW = datetime(2026, 12, 1, 23, 30, tzinfo=UTC)
 SOON = NOW + days(15)
@@ -70,7 +71,7 @@ def test_the_database_counts_the_same_states_as_are_said_of_each_line(rows, data
 
 def test_a_line_needs_attention_when_its_token_has_ended_and_no_run_has_dealt_with_it():
     states = {State.WARNING: 1, State.ENDED: 2, State.WAITING: 4, State.ENDING: 8, State.UNKNOWN: 16}
-    assert Fleet(states).attention == 7
+    assert ChannelTotals(states).attention == 7
 
 
 def test_each_line_that_needs_attention_is_in_trouble_and_no_line_is_in_both_sections(rows, database):
@@ -84,19 +85,19 @@ def test_each_line_that_needs_attention_is_in_trouble_and_no_line_is_in_both_sec
     others = [one.id for one in database.not_in_trouble(NOW, 100)]
     assert sorted(in_trouble + others) == [one.id for one in every]
     assert set(in_trouble) == {
-        one.id for one in every if one.status == "warning" or state_of(one, NOW, SOON) in ATTENTION
+        one.id for one in every if one.status == "warning" or state_of(one, NOW, SOON).needs_attention
     }
 
 
 def test_without_channels_there_is_nothing_to_count(database):
-    assert database.fleet(NOW, SOON) == Fleet()
+    assert database.fleet(NOW, SOON) == ChannelTotals()
 
 
 def test_only_candidates_count(rows, database):
     rows.insert(wa_token_encrypted=None, token_expires_at=NOW)
     rows.insert(wa_token_encrypted="", token_expires_at=NOW)
     rows.insert(type="email", wa_token_encrypted=TEXT, token_expires_at=NOW)
-    assert database.fleet(NOW, SOON) == Fleet()
+    assert database.fleet(NOW, SOON) == ChannelTotals()
 
 
 def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):

@@ -11,10 +11,17 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
-
-import connection as module
 from conftest import only_postgresql, only_sqlite
-from connection import TRIES, BadDatabase, Connection, DatabaseLost, parse_url, warning_of
+
+from whatsapp_tokens.database import connection as module
+from whatsapp_tokens.database.connection import (
+    TRIES,
+    BadDatabase,
+    Connection,
+    DatabaseLost,
+    parse_url,
+    warning_of,
+)
 
 PASSWORD = "s3cr3t-of-mine"
 

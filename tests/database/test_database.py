@@ -12,25 +12,15 @@ from itertools import chain, product
 import psycopg2
 import pytest
 import sqlalchemy as sa
-
-import connection as connection_module
-import database as database_module
 from conftest import only_postgresql, only_sqlite
-from connection import BadDatabase, DatabaseLost, parse_url
-from database import Database, Written, pages
-from due import is_due, is_waiting
-from models import (
-    AuditEntry,
-    Change,
-    Channel,
-    Counts,
-    Cursor,
-    Event,
-    Look,
-    Status,
-    fingerprint,
-)
-from tables import TableMap
+
+from models import AuditEntry, Channel, Counts, Cursor, Event, PendingUpdate, Status, fingerprint
+from whatsapp_tokens.database import connection as connection_module
+from whatsapp_tokens.database import database as database_module
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
+from whatsapp_tokens.database.database import Database, WriteResult, pages
+from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.policy import Selection, is_due, is_waiting
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -60,7 +50,7 @@ def no_waiting(monkeypatch):
 
 
 def look(*, everything=False, ids=None):
-    return Look(NOW, NOW + 15 * DAY, NOW - 45 * DAY, everything=everything, ids=ids)
+    return Selection(NOW, NOW + 15 * DAY, NOW - 45 * DAY, everything=everything, ids=ids)
 
 
 def ids_of(found):
@@ -138,7 +128,7 @@ def test_the_type_may_be_an_enum(rows, open_database):
 def standing(database, about):
     """What the database calls its one channel; all the ways to ask must agree."""
     due, waiting = ids_of(database.due(about)), ids_of(database.waiting(about))
-    assert (ids_of(database.due_places(about)), database.count(about)) == (
+    assert (ids_of(database.due_ids(about)), database.count(about)) == (
         due,
         Counts(1, len(due), len(waiting)),
     )
@@ -329,7 +319,7 @@ ENDS = [None, NOW, None, NOW - DAY, NOW, NOW + DAY, None, NOW + DAY, NOW, NOW - 
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("pages", ["due", "due_places", "waiting"])
+@pytest.mark.parametrize("pages", ["due", "due_ids", "waiting"])
 def test_pages_show_every_channel_once_in_the_order_of_urgency(rows, database, pages, limit):
     state = WAITS if pages == "waiting" else {}
     ends = [end for end in ENDS if pages != "waiting" or (end is not None and end <= NOW)]
@@ -339,7 +329,7 @@ def test_pages_show_every_channel_once_in_the_order_of_urgency(rows, database, p
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("pages", ["due", "due_places"])
+@pytest.mark.parametrize("pages", ["due", "due_ids"])
 def test_pages_work_with_ids_that_are_texts(rows, open_database, pages, limit):
     text_ids(rows)
     ids = {f"c{n * 7 % 11:02}": end for n, end in enumerate(ENDS)}
@@ -355,7 +345,7 @@ def test_pages_end_although_dates_are_odd(rows, database, limit):
     odd = ["soon", None, "", "2026-06-15 12:00:00", "2026-06-15T12:00:00Z", NOW, 1781524800000, "2026-06-15"]
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in odd]
     expected = [ids[n] for n in (0, 1, 2, 6, 7, 3, 4, 5)]
-    assert ids_of(walk(database.due_places, look(), limit)) == expected
+    assert ids_of(walk(database.due_ids, look(), limit)) == expected
 
 
 @only_postgresql
@@ -366,7 +356,7 @@ def test_pages_end_although_dates_are_infinite(rows, open_database, kind, limit)
     odd = ["infinity", NOW, "-infinity", None, "infinity", "-infinity"]
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in odd]
     expected = [ids[n] for n in (3, 2, 5, 1, 0, 4)]
-    assert ids_of(walk(open_database().due_places, look(everything=True), limit)) == expected
+    assert ids_of(walk(open_database().due_ids, look(everything=True), limit)) == expected
 
 
 @only_postgresql
@@ -445,7 +435,7 @@ def test_a_channel_whose_id_is_a_uuid_goes_all_the_way(rows, open_database):
     rows.recreate(COLUMNS.format(id="UUID") + "".join(f", {name} timestamptz" for name in TIMES))
     rows.insert(id=UUID, **WELL | ENDS_SOON)
     database = open_database()
-    places = database.due_places(look())
+    places = database.due_ids(look())
     claimed = database.claim(look(), ids_of(places))
     written = database.write([renewal_of(channel) for channel in claimed])
     assert (
@@ -453,7 +443,7 @@ def test_a_channel_whose_id_is_a_uuid_goes_all_the_way(rows, open_database):
         [entry["channel_id"] for entry in rows.audit()],
         rows.get(UUID)["token_lease_until"],
     ) == (
-        [(Written.WRITTEN, "")],
+        [(WriteResult.WRITTEN, "")],
         [UUID],
         None,
     )
@@ -512,7 +502,7 @@ def test_claimed_channels_come_in_the_order_of_urgency(rows, database, due_ids):
 
 
 def test_a_claimed_channel_comes_as_it_is_now_and_not_as_it_was_seen(rows, database, due_ids):
-    database.due_places(look())
+    database.due_ids(look())
     rows.update(due_ids[0], wa_token_encrypted="new", name="Renamed")
     (channel,) = database.claim(look(), due_ids[:1])
     assert (channel.ciphertext, channel.name, channel.expires_at) == ("new", "Renamed", NOW + 3 * DAY)
@@ -670,7 +660,7 @@ def test_a_late_mark_does_not_overwrite_what_another_run_finds_out(rows, overtak
     if is_done:
         quick.release_all()
     before = rows.get(due_ids[0])
-    assert (slow.write([mark]), rows.get(due_ids[0])) == ([(Written.TAKEN, "")], before)
+    assert (slow.write([mark]), rows.get(due_ids[0])) == ([(WriteResult.TAKEN, "")], before)
 
 
 @only_postgresql
@@ -683,13 +673,13 @@ def test_a_table_that_is_locked_as_a_whole_is_not_waited_for_row_by_row(rows, da
     with rows.connect() as theirs:
         theirs.execute(sa.text('LOCK TABLE "Channel" IN EXCLUSIVE MODE'))
         found = {written for written, _ in database.write(changes)}
-    assert (found, len(waits)) == ({Written.LOCKED}, 4)
+    assert (found, len(waits)) == ({WriteResult.LOCKED}, 4)
 
 
 def test_a_late_renewal_is_saved_all_the_same(rows, overtaken, due_ids):
     slow, _ = overtaken
     renewal = renewal_of(slow.get(due_ids[0]))
-    assert slow.write([renewal]) == [(Written.WRITTEN, "")]
+    assert slow.write([renewal]) == [(WriteResult.WRITTEN, "")]
     assert rows.get(due_ids[0])["wa_token_encrypted"] == "renewed"
 
 
@@ -720,14 +710,16 @@ def renewal_of(channel, ciphertext="renewed", **changes):
     """A new token for a channel."""
     end = NOW + 60 * DAY
     entry = AuditEntry(Event.REFRESHED, "Token refreshed automatically", None, channel.expires_at, end)
-    change = Change(channel, NOW, ciphertext, Status.OK, expires_at=end, refreshed_at=NOW, audit=(entry,))
+    change = PendingUpdate(
+        channel, NOW, ciphertext, Status.OK, expires_at=end, refreshed_at=NOW, audit=(entry,)
+    )
     return replace(change, **changes)
 
 
 def warning_of(channel, **changes):
     """A mark on a channel whose token stays."""
     entry = AuditEntry(Event.FAILED, "Session has expired", "reconnect_required", channel.expires_at)
-    change = Change(
+    change = PendingUpdate(
         channel,
         NOW,
         channel.ciphertext,
@@ -763,7 +755,7 @@ def test_a_renewal_is_written_with_its_audit_row_and_ends_the_claim(rows, databa
     rows.update(claimed[0].id, name="Shop", token_alerted_at=NOW - DAY)
     written = database.write([renewal_of(claimed[0])])
     assert (written, rows.get(claimed[0].id), rows.audit()) == (
-        [(Written.WRITTEN, "")],
+        [(WriteResult.WRITTEN, "")],
         {
             "id": claimed[0].id,
             "name": "Shop",
@@ -825,7 +817,7 @@ def test_many_changes_are_written_in_one_transaction(rows, database, claimed):
     written = database.write([renewal_of(channel, f"renewed {channel.id}") for channel in claimed])
     assert (len(commits), written, [rows.get(c.id)["wa_token_encrypted"] for c in claimed]) == (
         1,
-        [(Written.WRITTEN, "")] * 3,
+        [(WriteResult.WRITTEN, "")] * 3,
         [f"renewed {channel.id}" for channel in claimed],
     )
 
@@ -837,7 +829,7 @@ def test_writing_nothing_is_nothing(database):
 def test_a_channel_that_was_not_claimed_can_be_written_too(rows, database, due_ids):
     (channel,) = database.due(look(ids=tuple(due_ids[:1])))
     assert (database.write([renewal_of(channel)]), rows.get(due_ids[0])["wa_token_encrypted"]) == (
-        [(Written.WRITTEN, "")],
+        [(WriteResult.WRITTEN, "")],
         "renewed",
     )
 
@@ -848,7 +840,7 @@ def test_a_token_that_was_stored_meanwhile_stays(rows, database, claimed, change
     before = rows.get(claimed[1].id)
     written = database.write([change_of(channel) for channel in claimed])
     assert (written, rows.get(claimed[1].id), rows.audit(claimed[1].id)) == (
-        [(Written.WRITTEN, ""), (Written.REPLACED, ""), (Written.WRITTEN, "")],
+        [(WriteResult.WRITTEN, ""), (WriteResult.REPLACED, ""), (WriteResult.WRITTEN, "")],
         before | {"token_lease_until": None},
         [],
     )
@@ -859,14 +851,14 @@ def test_a_token_that_was_stored_meanwhile_stays(rows, database, claimed, change
 def test_a_token_that_was_taken_away_meanwhile_does_not_come_back(rows, database, claimed, change_of, theirs):
     rows.update(claimed[0].id, wa_token_encrypted=theirs)
     written = database.write([change_of(claimed[0])])
-    assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == ([(Written.REPLACED, "")], theirs)
+    assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == ([(WriteResult.REPLACED, "")], theirs)
 
 
 @CHANGES
 def test_a_channel_that_was_deleted_meanwhile_stays_away(rows, database, claimed, change_of):
     rows.run('DELETE FROM "Channel"')
     written = database.write([change_of(channel) for channel in claimed])
-    assert (written, rows.audit()) == ([(Written.REPLACED, "")] * 3, [])
+    assert (written, rows.audit()) == ([(WriteResult.REPLACED, "")] * 3, [])
 
 
 def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_database, due_ids):
@@ -876,7 +868,7 @@ def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_
     rows.update(channel.id, wa_token_encrypted="theirs")
     held = leases(rows, due_ids)
     written = one.write([renewal_of(channel)])
-    assert (written, leases(rows, due_ids)) == ([(Written.REPLACED, "")], held)
+    assert (written, leases(rows, due_ids)) == ([(WriteResult.REPLACED, "")], held)
 
 
 @CHANGES
@@ -905,7 +897,7 @@ def test_an_audit_row_that_is_refused_takes_its_change_with_it(rows, database, c
     before = rows.get(claimed[0].id)
     written = database.write([change_of(claimed[0])])
     assert (written, rows.get(claimed[0].id), rows.audit()) == (
-        [(Written.REFUSED, "the database refused: not this")],
+        [(WriteResult.REFUSED, "the database refused: not this")],
         before | {"token_lease_until": None},
         [],
     )
@@ -916,7 +908,11 @@ def test_one_row_that_is_refused_does_not_take_the_others_with_it(rows, database
     texts = ["good", "bad", "good"]
     written = database.write([renewal_of(*each) for each in zip(claimed, texts, strict=True)])
     assert (written, [rows.get(channel.id)["wa_token_encrypted"] for channel in claimed]) == (
-        [(Written.WRITTEN, ""), (Written.REFUSED, "the database refused: not this"), (Written.WRITTEN, "")],
+        [
+            (WriteResult.WRITTEN, ""),
+            (WriteResult.REFUSED, "the database refused: not this"),
+            (WriteResult.WRITTEN, ""),
+        ],
         ["good", "stored", "good"],
     )
 
@@ -932,7 +928,7 @@ def test_a_row_that_cannot_even_be_given_back_is_named_in_the_log(rows, database
     written = database.write([renewal_of(channel) for channel in claimed[:2]])
     expected = f"channel {claimed[0].id} stays claimed until its lease ends: the database refused: not this"
     assert ([result for result, _ in written], caplog.messages) == (
-        [Written.REFUSED, Written.WRITTEN],
+        [WriteResult.REFUSED, WriteResult.WRITTEN],
         [expected],
     )
 
@@ -941,7 +937,7 @@ def test_a_value_that_the_database_cannot_hold_is_refused_alone(rows, database, 
     if rows.is_sqlite:  # holds anything
         forbid(rows, 'UPDATE ON "Channel"', "NEW.wa_token_encrypted = char(0)")
     written = database.write([renewal_of(claimed[0], "\0"), renewal_of(claimed[1])])
-    assert [result for result, _ in written] == [Written.REFUSED, Written.WRITTEN]
+    assert [result for result, _ in written] == [WriteResult.REFUSED, WriteResult.WRITTEN]
 
 
 # Writes whose answer is lost
@@ -982,7 +978,7 @@ def test_a_write_whose_answer_was_lost_is_written_once(rows, database, claimed, 
         [len(rows.audit(channel.id)) for channel in claimed],
         leases(rows, ids_of(claimed)),
     ) == (
-        [(Written.WRITTEN, "")] * 3,
+        [(WriteResult.WRITTEN, "")] * 3,
         [fingerprint(change.ciphertext) for change in changes],
         [change.status for change in changes],
         [1] * 3,
@@ -994,7 +990,7 @@ def test_a_write_whose_answer_was_lost_is_written_once(rows, database, claimed, 
 def test_a_write_whose_answer_was_lost_twice_is_written_once(rows, database, claimed, cut, change_of):
     cut(after=True, times=2)
     written = database.write([change_of(claimed[0])])
-    assert (written, len(rows.audit())) == ([(Written.WRITTEN, "")], 1)
+    assert (written, len(rows.audit())) == ([(WriteResult.WRITTEN, "")], 1)
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["done", "undone"])
@@ -1026,7 +1022,7 @@ def test_a_mark_that_changes_nothing_but_a_date_is_not_mistaken_for_done(rows, d
     later = warning_of(claimed[0], status=Status.OK, error=None, expires_at=NOW + 50 * DAY)
     written = database.write([later])
     assert (written, rows.get(claimed[0].id)["token_expires_at"], len(rows.audit())) == (
-        [(Written.WRITTEN, "")],
+        [(WriteResult.WRITTEN, "")],
         NOW + 50 * DAY,
         1,
     )
@@ -1042,7 +1038,10 @@ def test_an_application_that_stores_a_token_before_the_second_try_wins(
 
     monkeypatch.setattr(connection_module.time, "sleep", meanwhile)
     written = database.write([renewal_of(claimed[0])])
-    assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == ([(Written.REPLACED, "")], "theirs")
+    assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == (
+        [(WriteResult.REPLACED, "")],
+        "theirs",
+    )
 
 
 @CHANGES
@@ -1064,8 +1063,8 @@ def test_a_claim_whose_answer_was_lost_is_nobody_s_until_it_ends(database, due_i
 def test_a_caller_that_writes_a_renewal_again_does_not_take_its_own_for_another_s(rows, database, claimed):
     change = renewal_of(claimed[0])
     assert (database.write([change]), database.write([change]), len(rows.audit())) == (
-        [(Written.WRITTEN, "")],
-        [(Written.WRITTEN, "")],
+        [(WriteResult.WRITTEN, "")],
+        [(WriteResult.WRITTEN, "")],
         1,
     )
 
@@ -1074,7 +1073,7 @@ def test_a_caller_that_writes_a_renewal_again_does_not_take_its_own_for_another_
 def test_a_server_that_was_restarted_between_two_writes_is_no_matter(rows, database, claimed):
     rows.run("""SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
                 WHERE datname = current_database() AND pid <> pg_backend_pid()""")
-    assert database.write([renewal_of(claimed[0])]) == [(Written.WRITTEN, "")]
+    assert database.write([renewal_of(claimed[0])]) == [(WriteResult.WRITTEN, "")]
 
 
 # Whom to tell of
@@ -1268,7 +1267,7 @@ def twenty_thousand(rows):
 
 @pytest.mark.parametrize("after", [None, Cursor(None, 5), Cursor(NOW + DAY, 500)])
 def test_the_most_urgent_are_found_by_the_index(database, twenty_thousand, after):
-    assert "ix_Channel_token_due" in plan(database, lambda: database.due_places(look(), after, 20))
+    assert "ix_Channel_token_due" in plan(database, lambda: database.due_ids(look(), after, 20))
 
 
 # Opening
@@ -1293,5 +1292,5 @@ def test_the_schema_of_the_url_is_where_the_tables_are(rows, database_url):
     rows.run("""INSERT INTO shop."Channel" (wa_token_encrypted) VALUES ('stored')""")
     url = f"{database_url}{'&' if '?' in database_url else '?'}schema=shop"
     with closing(Database(parse_url(url), TableMap(), lease=DAY)) as database:
-        (channel,) = database.claim(look(), ids_of(database.due_places(look())))
-        assert database.write([renewal_of(channel)]) == [(Written.WRITTEN, "")]
+        (channel,) = database.claim(look(), ids_of(database.due_ids(look())))
+        assert database.write([renewal_of(channel)]) == [(WriteResult.WRITTEN, "")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-
 from conftest import migrate
 from shop import CLOCKS, REAL, REAL_NAMES, STATE, TOKEN, real_channel
 

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-
 from conftest import ROOT, migrate, only_postgresql
-from connection import BadDatabase, Connection, parse_url
-from tables import TableMap, define_tables, due_index, reflect
+
+from whatsapp_tokens.database.connection import BadDatabase, Connection, parse_url
+from whatsapp_tokens.database.schema import TableMap, define_tables, due_index, reflect
 
 empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 
@@ -297,7 +297,8 @@ def test_a_schema_in_the_url_is_where_everything_goes(empty_database_url, schema
 def checkout(tmp_path):
     """The program somewhere else, with an `.env` of its own or none."""
     root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "alembic", root / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("alembic", "whatsapp_tokens"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*ROOT.glob("*.py"), ROOT / "alembic.ini"]:
         shutil.copy(path, root)
     return root

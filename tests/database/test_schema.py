@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-
 from conftest import only_postgresql, only_sqlite
-from connection import BadDatabase, Connection, parse_url
+
 from models import Channel, plain_id
-from tables import SQLiteUTC, TableMap, UTCDateTime, define_tables, reflect
+from whatsapp_tokens.database.connection import BadDatabase, Connection, parse_url
+from whatsapp_tokens.database.schema import SQLiteUTC, TableMap, UTCDateTime, define_tables, reflect
 
 STATE = """
     token_expires_at {time}, last_token_refresh_at {time}, token_status TEXT, token_error TEXT,

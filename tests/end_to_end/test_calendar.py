@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from receivers import Reply, SlackServer, running
+from world import World, days, fernet, unix
 
 import refresh_tokens
-from receivers import Reply, SlackServer, running
 from sandbox.graph import GraphServer, graph_error
-from world import World, days, fernet, unix
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 PASSWORD_CHANGED = (190, 460, "The session was invalidated because the password was changed.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from receivers import MailServer, Reply, SlackServer, closed_port, running
 from world import days
 

@@ -9,11 +9,11 @@ import threading
 from datetime import datetime
 
 import pytest
-
 from conftest import migrate
 from rows import Rows
-from sandbox.graph import OMIT, Cut, Huge, Reply, Reset, graph_error
 from world import OTHER_KEY, World, days, fernet, unix
+
+from sandbox.graph import OMIT, Cut, Huge, Reply, Reset, graph_error
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
 HEALTHY = {"token_expires_at": None}

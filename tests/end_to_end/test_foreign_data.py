@@ -8,11 +8,11 @@ import uuid
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from receivers import SlackServer, running
-from sandbox.graph import graph_error
 from shop import STATE, TIMES, TOKEN, real_channel
 from world import KEY, OTHER_KEY, days, fernet
+
+from sandbox.graph import graph_error
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
 

@@ -6,7 +6,6 @@ import uuid
 from urllib.parse import quote
 
 import pytest
-
 from shop import STATE, TIMES, TOKEN, quoted, real_channel
 from world import days, fernet
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
 from conftest import only_postgresql
-from connection import parse_url
-from sandbox.graph import Slow
 from world import ROOT, days, fernet
+
+from sandbox.graph import Slow
+from whatsapp_tokens.database.connection import parse_url
 
 pytestmark = only_postgresql
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from graph_errors import (
+from whatsapp_tokens.meta.errors import (
     RULES,
     AppRejected,
     GraphError,
@@ -23,7 +23,7 @@ from graph_errors import (
     classify,
     wording,
 )
-from redact import Secret, one_line
+from whatsapp_tokens.redaction import Secret, one_line
 
 ENDPOINTS = ("debug_token", "exchange")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from conftest import only_sqlite
 from hypothesis import given
 from hypothesis import strategies as st
-
-import limits
-from conftest import only_sqlite
-from graph_errors import RateLimited
-from limits import RateGate, Usage, pause_after
 from world import days
+
+from whatsapp_tokens.meta import rate_limiter as limits
+from whatsapp_tokens.meta.errors import RateLimited
+from whatsapp_tokens.meta.rate_limiter import RateLimiter, Usage, pause_after
 
 
 class Clock:
@@ -86,7 +86,7 @@ def test_calls_slow_down_above_80_percent_and_pause_before_100(percent, seconds)
 
 
 def test_a_nearly_used_allowance_makes_everybody_wait(clock):
-    gate = RateGate(600, clock.sleep)
+    gate = RateLimiter(600, clock.sleep)
     gate.note(Usage(app=96), gate.enter())
     gate.enter()
     gate.enter()
@@ -94,7 +94,7 @@ def test_a_nearly_used_allowance_makes_everybody_wait(clock):
 
 
 def test_answers_to_calls_from_before_a_pause_do_not_prolong_it(clock):
-    gate = RateGate(600, clock.sleep)
+    gate = RateLimiter(600, clock.sleep)
     called_at = gate.enter() - 1
     gate.note(Usage(app=96), called_at)
     gate.note(Usage(app=97), called_at)
@@ -103,7 +103,7 @@ def test_answers_to_calls_from_before_a_pause_do_not_prolong_it(clock):
 
 
 def test_the_budget_bounds_all_waiting_and_then_nothing_begins(clock):
-    gate = RateGate(90, clock.sleep)
+    gate = RateLimiter(90, clock.sleep)
     for _ in range(3):
         gate.note(Usage(app=99), gate.enter())
     with pytest.raises(RateLimited, match="99 % of the app's allowance is used"):
@@ -112,20 +112,20 @@ def test_the_budget_bounds_all_waiting_and_then_nothing_begins(clock):
 
 
 def test_what_has_begun_may_end_although_nothing_may_begin(clock):
-    gate = RateGate(0, clock.sleep)
+    gate = RateLimiter(0, clock.sleep)
     gate.note(Usage(app=99), gate.enter())
     assert gate.enter(begins=False) == clock()
 
 
 def test_without_a_budget_a_run_goes_on_at_full_speed_while_there_is_some_allowance(clock):
-    gate = RateGate(0, clock.sleep)
+    gate = RateLimiter(0, clock.sleep)
     gate.note(Usage(app=94), gate.enter())
     gate.enter()
     assert clock.waits == []
 
 
 def test_a_business_at_its_limit_delays_its_own_worker_and_nobody_else(clock):
-    gate = RateGate(6000, clock.sleep)
+    gate = RateLimiter(6000, clock.sleep)
     gate.note(Usage(business=100, regain=120), gate.enter())
     waits, clock.waits = clock.waits, []
     gate.enter()
@@ -133,14 +133,14 @@ def test_a_business_at_its_limit_delays_its_own_worker_and_nobody_else(clock):
 
 
 def test_businesses_together_get_a_tenth_of_the_budget(clock):
-    gate = RateGate(600, clock.sleep)
+    gate = RateLimiter(600, clock.sleep)
     for _ in range(3):
         gate.note(Usage(business=96, regain=45), gate.enter())
     assert clock.waits == [45, 15]
 
 
 def test_what_has_begun_ends_without_a_wait_unless_meta_has_refused_a_call(clock):
-    gate = RateGate(600, clock.sleep)
+    gate = RateLimiter(600, clock.sleep)
     gate.note(Usage(app=96), gate.enter())
     gate.note(Usage(business=96), gate.enter(begins=False), has_begun=True)
     assert clock.waits == []

@@ -6,10 +6,10 @@ import re
 
 import pytest
 import yaml
-
-from fleet import State
-from metrics import HELP
 from world import ROOT
+
+from whatsapp_tokens.monitoring.prometheus import HELP
+from whatsapp_tokens.results import State
 
 TEXT = (ROOT / "deploy/prometheus-rules.yml").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")

@@ -8,19 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from github_actions import (
+from whatsapp_tokens.monitoring.github_actions import (
     MAX_SUMMARY_BYTES,
     Annotation,
     Level,
     SummaryFull,
     annotate,
     append_summary,
-    harmless,
-    harmless_json,
-    is_github,
     masks,
 )
-from redact import Secret
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.reports.console import harmless, harmless_json, is_github
 
 
 def unescape(text, marks):

@@ -6,11 +6,11 @@ import logging
 import socket
 
 import pytest
-
-import heartbeat
-from heartbeat import MAX_BODY_BYTES, WAITS_SECONDS, Heartbeat, ping_url
 from listener import Drip, Hang, Ping, listening
-from redact import Secret
+
+from whatsapp_tokens.monitoring import heartbeat
+from whatsapp_tokens.monitoring.heartbeat import MAX_BODY_BYTES, WAITS_SECONDS, Heartbeat, ping_url
+from whatsapp_tokens.redaction import Secret
 
 PATH = "/3f0c8a52-uuid-of-the-check"
 
@@ -117,7 +117,7 @@ def test_a_server_that_is_not_there_is_an_error_without_its_address(waits, caplo
         url = f"http://127.0.0.1:{free.getsockname()[1]}{PATH}"
     caplog.set_level(logging.DEBUG)
     Heartbeat(Secret(url), sleep=waits.append).start()
-    own = [record.getMessage() for record in caplog.records if record.name == "heartbeat"]
+    own = [record.getMessage() for record in caplog.records if record.name == heartbeat.__name__]
     assert (own, len(waits)) == (["the heartbeat /start was not delivered (ConnectionError)"], 2)
 
 

@@ -13,15 +13,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-
-from fleet import Fleet, State
-from metrics import CHANNELS, DURATION, HELP, LAST_RUN, LAST_SUCCESS, OUTCOMES, SOONEST, Figures, write
 from world import ROOT
+
+from whatsapp_tokens.monitoring.prometheus import (
+    CHANNELS,
+    DURATION,
+    HELP,
+    LAST_RUN,
+    LAST_SUCCESS,
+    OUTCOMES,
+    SOONEST,
+    Figures,
+    write,
+)
+from whatsapp_tokens.results import ChannelTotals, State
 
 STARTED = datetime(2026, 6, 1, 4, 37, tzinfo=UTC)
 FINISHED = STARTED + timedelta(seconds=12.5)
 SOON = datetime(2026, 6, 17, tzinfo=UTC)
-FLEET = Fleet({State.OK: 40, State.WARNING: 2, State.ENDING: 1}, soonest=SOON)
+FLEET = ChannelTotals({State.OK: 40, State.WARNING: 2, State.ENDING: 1}, soonest=SOON)
 FIGURES = Figures(
     started_at=STARTED,
     finished_at=FINISHED,
@@ -127,7 +137,7 @@ def test_where_the_channels_were_never_known_they_are_left_out(path):
 
 def test_where_nothing_ends_there_is_no_soonest_end(path):
     write(path, FIGURES)
-    write(path, replace(FIGURES, fleet=Fleet({State.NEVER_EXPIRES: 3})))
+    write(path, replace(FIGURES, fleet=ChannelTotals({State.NEVER_EXPIRES: 3})))
     assert SOONEST not in {series[0] for series in samples(path)}
 
 

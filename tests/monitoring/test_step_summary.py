@@ -7,14 +7,14 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from fakes import NOW, days
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import NOW, days
-from github_actions import MAX_ANNOTATIONS, MAX_SUMMARY_BYTES, Annotation, Level
-from outcomes import Failed, Reason, Stopped, Tally
-from redact import Secret, one_line, redact
-from step_summary import Ending, escape, markdown, notes, shortfalls
+from whatsapp_tokens.monitoring.github_actions import MAX_ANNOTATIONS, MAX_SUMMARY_BYTES, Annotation, Level
+from whatsapp_tokens.monitoring.step_summary import escape, markdown, notes, shortfalls
+from whatsapp_tokens.redaction import Secret, one_line, redact
+from whatsapp_tokens.results import Aborted, Failed, Reason, RunResult, Tally
 
 
 def failure(id_=12, name="Bakery North", reason=Reason.RECONNECT_REQUIRED, detail="the password was changed"):
@@ -24,7 +24,7 @@ def failure(id_=12, name="Bakery North", reason=Reason.RECONNECT_REQUIRED, detai
 def ending(*failures, code=0, stopped=None, failed=None, **fields):
     tally = Tally(candidates=9, due=4, renewed=2, failed=len(failures) if failed is None else failed)
     return replace(
-        Ending(code, tally, failures, stopped, NOW - days(0.001), NOW),
+        RunResult(code, tally, failures, stopped, NOW - days(0.001), NOW),
         **fields,
     )
 
@@ -62,7 +62,7 @@ def test_failures_that_are_not_shown_are_counted():
 
 
 def test_a_stopped_run_says_why_and_what_to_do():
-    page = markdown(ending(code=3, stopped=Stopped("rate_limited", "Meta said *wait*")))
+    page = markdown(ending(code=3, stopped=Aborted("rate_limited", "Meta said *wait*")))
     assert page.startswith("## WhatsApp tokens: stopped early\n")
     assert (
         "**Stopped: rate\\_limited**: Meta said \\*wait\\*  \n"
@@ -73,7 +73,7 @@ def test_a_stopped_run_says_why_and_what_to_do():
 @pytest.mark.parametrize(
     ("given_ending", "headline"),
     [
-        (ending(code=2, stopped=Stopped("configuration", "x")), "the configuration is wrong"),
+        (ending(code=2, stopped=Aborted("configuration", "x")), "the configuration is wrong"),
         (ending(code=1, undelivered=True), "an alert could not be delivered"),
         (ending(code=1, unwritten=("x",)), "a report could not be written"),
         (ending(code=1, unwritten=("x",), is_dry=True), "a report could not be written"),
@@ -155,7 +155,7 @@ def test_no_secret_is_on_the_page_however_it_would_be_escaped():
         ending(
             failure(name=f"a {token.reveal()}", detail=f"b {token.reveal()}"),
             code=3,
-            stopped=Stopped("rate_limited", token.reveal()),
+            stopped=Aborted("rate_limited", token.reveal()),
         )
     )
     assert ("opaque" in page, "marks" in page) == (False, False)
@@ -186,7 +186,7 @@ def test_each_failed_channel_is_an_error_or_a_warning_if_it_may_pass():
 
 def test_what_concerns_the_whole_run_comes_first():
     run = ending(
-        failure(), code=3, stopped=Stopped("rate_limited", "x"), undelivered=True, unwritten=UNWRITTEN
+        failure(), code=3, stopped=Aborted("rate_limited", "x"), undelivered=True, unwritten=UNWRITTEN
     )
     run.tally.waiting = 2
     assert [(note.level, note.title) for note in notes(run)] == [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jury import Jury, counts_as_new
 from models import Channel
-from outcomes import Failed, Reason, Renewed, Skipped
+from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, counts_as_new
+from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 
 def failed(reason):
@@ -35,7 +35,7 @@ def test_only_new_failures_count_as_systemic(status, error, reason, counts):
 
 
 def test_ten_new_failures_with_one_reason_are_systemic_and_nine_or_mixed_ones_are_not():
-    jury = Jury()
+    jury = CircuitBreaker()
     seen = []
     for reason in [Reason.UNAVAILABLE] * 9 + [Reason.UNEXPECTED_ANSWER] * 9 + [Reason.UNAVAILABLE]:
         jury.judge(channel(), failed(reason))
@@ -54,7 +54,7 @@ def test_ten_new_failures_with_one_reason_are_systemic_and_nine_or_mixed_ones_ar
     ],
 )
 def test_one_success_clears_the_suspicion_that_all_fail(outcome, clears):
-    jury = Jury()
+    jury = CircuitBreaker()
     for _ in range(10):
         jury.judge(channel(), failed(Reason.UNAVAILABLE))
     jury.judge(channel("ok"), outcome)
@@ -75,6 +75,6 @@ def test_one_success_clears_the_suspicion_that_all_fail(outcome, clears):
     ],
 )
 def test_an_answer_about_the_channel_itself_shows_that_meta_accepts_the_app(outcome, through):
-    jury = Jury(refused=10)
+    jury = CircuitBreaker(refused=10)
     jury.hear(outcome)
     assert jury.suspects_app is not through

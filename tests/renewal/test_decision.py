@@ -5,15 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
 
 from crypto import KeyRing
-from due import Policy
-from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
-from graph_errors import AppRejected, RateLimited, ReconnectRequired, Throttled, Unavailable, UnexpectedAnswer
 from meta_client import Interrupted
-from outcomes import Reason
-from redact import Secret
-from renewal import Bad, Endless, Extended, Good, Proof, Renewer, decide, end_of, issued, lacks, prove
+from whatsapp_tokens.meta.errors import (
+    AppRejected,
+    RateLimited,
+    ReconnectRequired,
+    Throttled,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.decision import (
+    NeverExpires,
+    NewToken,
+    Proof,
+    Renewer,
+    StillValid,
+    Unusable,
+    decide,
+    end_of,
+    issued,
+    lacks,
+    validate_exchange,
+)
+from whatsapp_tokens.results import Reason
 
 POLICY = Policy(days(45), days(15), days(60), SCOPES)
 FORCED = replace(POLICY, force=True)
@@ -79,29 +98,29 @@ LACKS_IT = "the permission whatsapp_business_messaging is missing"
     ("fields", "policy", "verdict"),
     [
         ({"age": 50, "lives": 10}, POLICY, None),
-        ({"age": 45, "lives": 15}, POLICY, Good(NOW + days(15), NOW - days(45))),
+        ({"age": 45, "lives": 15}, POLICY, StillValid(NOW + days(15), NOW - days(45))),
         ({"age": 45, "lives": 14.9}, POLICY, None),
         ({"age": 45.1, "lives": 15}, POLICY, None),
-        ({"age": 5, "lives": 55}, POLICY, Good(NOW + days(55), NOW - days(5))),
+        ({"age": 5, "lives": 55}, POLICY, StillValid(NOW + days(55), NOW - days(5))),
         ({"age": 5, "lives": 55}, FORCED, None),
         ({"age": None, "lives": None}, POLICY, None),
-        ({"age": None, "lives": 55}, POLICY, Good(NOW + days(55), NOW - days(5))),
-        ({"never_expires": True, "lives": None}, POLICY, Endless()),
-        ({"never_expires": True, "lives": None}, FORCED, Endless()),
+        ({"age": None, "lives": 55}, POLICY, StillValid(NOW + days(55), NOW - days(5))),
+        ({"never_expires": True, "lives": None}, POLICY, NeverExpires()),
+        ({"never_expires": True, "lives": None}, FORCED, NeverExpires()),
         (
             {"never_expires": True, "lives": None, "data_access_expires_at": NOW + days(50), "age": 90},
             FORCED,
-            Good(NOW + days(50), NOW - days(90)),
+            StillValid(NOW + days(50), NOW - days(90)),
         ),
         (
             {"never_expires": True, "lives": None, **LACKING},
             POLICY,
-            Bad(Reason.MISSING_PERMISSION, LACKS_IT, None, NOW - days(50)),
+            Unusable(Reason.MISSING_PERMISSION, LACKS_IT, None, NOW - days(50)),
         ),
         (
             {"age": 5, "lives": 55, **LACKING},
             POLICY,
-            Bad(Reason.MISSING_PERMISSION, LACKS_IT, NOW + days(55), NOW - days(5)),
+            Unusable(Reason.MISSING_PERMISSION, LACKS_IT, NOW + days(55), NOW - days(5)),
         ),
         ({"age": 50, "lives": 10, **LACKING}, POLICY, None),
         ({"age": 5, "lives": 55, **LACKING}, FORCED, None),
@@ -126,35 +145,35 @@ NEW = {"age": 0, "lives": 60}
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
-        (proof(new=NEW), Extended(Secret("new-token"), NOW + days(60))),
-        (proof(new={"lives": 10.001}), Extended(Secret("new-token"), NOW + days(10.001))),
-        (proof(new={"lives": None, "never_expires": True}), Extended(Secret("new-token"), None)),
+        (proof(new=NEW), NewToken(Secret("new-token"), NOW + days(60))),
+        (proof(new={"lives": 10.001}), NewToken(Secret("new-token"), NOW + days(10.001))),
+        (proof(new={"lives": None, "never_expires": True}), NewToken(Secret("new-token"), None)),
         (
             proof(new={"lives": None, "never_expires": True, "data_access_expires_at": NOW + days(80)}),
-            Extended(Secret("new-token"), NOW + days(80)),
+            NewToken(Secret("new-token"), NOW + days(80)),
         ),
         (
             proof(new=NEW | {"data_access_expires_at": NOW + days(30)}),
-            Extended(Secret("new-token"), NOW + days(30)),
+            NewToken(Secret("new-token"), NOW + days(30)),
         ),
         (
             proof(old=LACKING, new=NEW | LACKING),
-            Extended(Secret("new-token"), NOW + days(60), LACKS_IT),
+            NewToken(Secret("new-token"), NOW + days(60), LACKS_IT),
         ),
-        (proof(new={"lives": None}, expires_in=days(50)), Extended(Secret("new-token"), NOW + days(50))),
-        (proof(new={"lives": None}), Extended(Secret("new-token"), NOW + days(60))),
-        (proof(old={"lives": None}, new=NEW), Extended(Secret("new-token"), NOW + days(60))),
-        (proof(old={"lives": None}, new={"lives": None}), Extended(Secret("new-token"), NOW + days(60))),
-        (proof(new=NEW, token="old-token"), Extended(TOKEN, NOW + days(60))),
-        (proof(old={"user_id": None}, new=NEW), Extended(Secret("new-token"), NOW + days(60))),
-        (proof(old={"scopes": None}, new=NEW), Extended(Secret("new-token"), NOW + days(60))),
+        (proof(new={"lives": None}, expires_in=days(50)), NewToken(Secret("new-token"), NOW + days(50))),
+        (proof(new={"lives": None}), NewToken(Secret("new-token"), NOW + days(60))),
+        (proof(old={"lives": None}, new=NEW), NewToken(Secret("new-token"), NOW + days(60))),
+        (proof(old={"lives": None}, new={"lives": None}), NewToken(Secret("new-token"), NOW + days(60))),
+        (proof(new=NEW, token="old-token"), NewToken(TOKEN, NOW + days(60))),
+        (proof(old={"user_id": None}, new=NEW), NewToken(Secret("new-token"), NOW + days(60))),
+        (proof(old={"scopes": None}, new=NEW), NewToken(Secret("new-token"), NOW + days(60))),
     ],
 )
 def test_a_new_token_that_lives_longer_is_taken(given, verdict):
-    assert prove(given, POLICY) == verdict
+    assert validate_exchange(given, POLICY) == verdict
 
 
-NOT_LONGER = Bad(Reason.NOT_EXTENDED, "the new token ends on 2026-06-11", NOW + days(10), NOW - days(50))
+NOT_LONGER = Unusable(Reason.NOT_EXTENDED, "the new token ends on 2026-06-11", NOW + days(10), NOW - days(50))
 
 
 @pytest.mark.parametrize(
@@ -166,20 +185,20 @@ NOT_LONGER = Bad(Reason.NOT_EXTENDED, "the new token ends on 2026-06-11", NOW + 
         (proof(new={"lives": None}, expires_in=days(10.01)), NOT_LONGER),
         (
             proof(old={"lives": None, "age": None}, new={"lives": None}, token="old-token"),
-            Bad(Reason.NOT_EXTENDED, "the new token ends when the old one does"),
+            Unusable(Reason.NOT_EXTENDED, "the new token ends when the old one does"),
         ),
         (
             proof(old={"age": 20, "lives": 40}, new={"age": 20, "lives": 40}, token="old-token"),
-            Good(NOW + days(40), NOW - days(20)),
+            StillValid(NOW + days(40), NOW - days(20)),
         ),
         (
             proof(old={"age": 20, "lives": 40, **LACKING}, new={"lives": 40, **LACKING}),
-            Bad(Reason.MISSING_PERMISSION, LACKS_IT, NOW + days(40), NOW - days(20)),
+            Unusable(Reason.MISSING_PERMISSION, LACKS_IT, NOW + days(40), NOW - days(20)),
         ),
     ],
 )
 def test_a_new_token_that_does_not_live_longer_is_no_renewal(given, verdict):
-    assert prove(given, POLICY) == verdict
+    assert validate_exchange(given, POLICY) == verdict
 
 
 @pytest.mark.parametrize(
@@ -198,8 +217,8 @@ def test_a_new_token_that_does_not_live_longer_is_no_renewal(given, verdict):
     ],
 )
 def test_a_new_token_of_somebody_else_or_with_fewer_rights_is_not_taken(new, detail):
-    expected = Bad(Reason.UNEXPECTED_ANSWER, detail, NOW + days(10), NOW - days(50))
-    assert prove(proof(new=NEW | new), POLICY) == expected
+    expected = Unusable(Reason.UNEXPECTED_ANSWER, detail, NOW + days(10), NOW - days(50))
+    assert validate_exchange(proof(new=NEW | new), POLICY) == expected
 
 
 # -- the walk
@@ -222,7 +241,7 @@ class Walk:
 
 def test_a_walk_inspects_exchanges_and_proves_in_this_order():
     walk = Walk()
-    assert walk.renew() == Extended(Secret("new-token"), NOW + days(60))
+    assert walk.renew() == NewToken(Secret("new-token"), NOW + days(60))
     assert walk.meta.calls == [
         ("inspect", "old-token"),
         ("exchange", "old-token", "SYSTEM_USER"),
@@ -233,7 +252,7 @@ def test_a_walk_inspects_exchanges_and_proves_in_this_order():
 def test_a_walk_ends_with_the_inspection_where_that_settles_it():
     walk = Walk()
     walk.meta.inspections["old-token"] = [inspection(age=5, lives=55)]
-    assert (walk.renew(), len(walk.meta.calls)) == (Good(NOW + days(55), NOW - days(5)), 1)
+    assert (walk.renew(), len(walk.meta.calls)) == (StillValid(NOW + days(55), NOW - days(5)), 1)
 
 
 ERRORS = [
@@ -248,20 +267,20 @@ ERRORS = [
 def test_an_error_of_the_inspection_is_the_channels_own(error, reason):
     walk = Walk()
     walk.meta.inspections["old-token"] = [error]
-    assert walk.renew() == Bad(reason, str(error))
+    assert walk.renew() == Unusable(reason, str(error))
 
 
 def test_meta_may_know_when_a_dead_token_ended():
     walk = Walk()
     walk.meta.inspections["old-token"] = [ReconnectRequired("gone", expires_at=NOW - days(1))]
-    assert walk.renew() == Bad(Reason.RECONNECT_REQUIRED, "gone", NOW - days(1))
+    assert walk.renew() == Unusable(Reason.RECONNECT_REQUIRED, "gone", NOW - days(1))
 
 
 @pytest.mark.parametrize(("error", "reason"), ERRORS)
 def test_an_error_of_the_exchange_keeps_what_the_inspection_has_shown(error, reason):
     walk = Walk()
     walk.meta.exchanges["old-token"] = [error]
-    assert walk.renew() == Bad(reason, str(error), NOW + days(10), NOW - days(50))
+    assert walk.renew() == Unusable(reason, str(error), NOW + days(10), NOW - days(50))
 
 
 @pytest.mark.parametrize("error", [AppRejected("app"), RateLimited("slow"), Interrupted()])
@@ -281,14 +300,14 @@ def test_an_error_that_is_not_about_the_token_goes_up(error, step):
 def test_a_new_token_called_invalid_is_asked_about_once_more_after_a_wait():
     walk = Walk()
     walk.meta.inspections["new-token"] = [ReconnectRequired("not yet"), inspection(**NEW)]
-    assert walk.renew() == Extended(Secret("new-token"), NOW + days(60))
+    assert walk.renew() == NewToken(Secret("new-token"), NOW + days(60))
     assert walk.slept == [0, 3.0]
 
 
 def test_a_new_token_called_invalid_twice_is_dropped():
     walk = Walk()
     walk.meta.inspections["new-token"] = [ReconnectRequired("not good")]
-    assert walk.renew() == Bad(
+    assert walk.renew() == Unusable(
         Reason.UNEXPECTED_ANSWER,
         "Meta gave a new token and does not call it good: not good",
         NOW + days(10),

@@ -8,33 +8,33 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from conftest import only_postgresql
+from fakes import FakeMeta, exchanged, inspection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rows import Rows
+from world import KEY, days, fernet
 
-import runner
-from conftest import only_postgresql
-from connection import BadDatabase, DatabaseLost, parse_url
 from crypto import KeyRing, SealBroken
-from database import Database
-from due import Policy, Why, is_due, is_waiting
-from fakes import FakeMeta, exchanged, inspection
-from graph_errors import AppRejected, RateLimited, Unavailable
 from meta_client import Interrupted
 from models import fingerprint
-from opening import Ledger, Scope, WrongKeys, preview
-from outcomes import Reason
-from renewal import Renewer
-from rows import Rows
-from runner import Run
-from stopping import Stop
-from tables import TableMap
-from world import KEY, days, fernet
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
+from whatsapp_tokens.policy import Policy, is_due, is_waiting
+from whatsapp_tokens.renewal import run as runner
+from whatsapp_tokens.renewal.decision import Renewer
+from whatsapp_tokens.renewal.run import Run
+from whatsapp_tokens.renewal.start import RunCallbacks, Scope, WrongKeys, preview
+from whatsapp_tokens.results import AbortReason, DueReason, Reason
+from whatsapp_tokens.signals import Stop
 
 POLICY = Policy(days(45), days(15), days(60), frozenset())
 KEYS = KeyRing.parse(KEY.hex())
 
 
-class Fleet:
+class ChannelTotals:
     """Channels in a real database, and a Meta that is only played."""
 
     def __init__(self, url):
@@ -72,7 +72,7 @@ class Fleet:
     def run(self, *, workers=4, limit=None, ids=None, policy=POLICY, outcome=None):
         renewer = Renewer(self.meta, policy, lambda: self.now, self.sleep)
         self.started = Run(self.database, renewer, KEYS, lambda: self.now, self.stop)
-        ledger = Ledger(self.begun.append, outcome or self.outcomes.append)
+        ledger = RunCallbacks(self.begun.append, outcome or self.outcomes.append)
         return self.started.execute(Scope(policy.look(self.now, ids), limit, workers), ledger)
 
     @property
@@ -82,7 +82,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(database_url):
-    made = Fleet(database_url)
+    made = ChannelTotals(database_url)
     yield made
     made.database.close()
 
@@ -214,7 +214,7 @@ def test_many_rows_that_refuse_to_be_claimed_do_not_look_like_a_trouble_of_every
 def test_a_table_in_which_no_row_can_be_claimed_is_systemic(fleet):
     refuse(fleet, *(fleet.channel(f"a{number:02}") for number in range(12)), on="UPDATE")
     stopped = fleet.run(workers=4)
-    assert (stopped.reason, "this row is frozen" in stopped.detail) == (Reason.SYSTEMIC, True)
+    assert (stopped.reason, "this row is frozen" in stopped.detail) == (AbortReason.SYSTEMIC, True)
 
 
 def test_a_row_that_the_database_silently_leaves_as_it_is_fails(fleet):
@@ -331,7 +331,7 @@ def test_a_database_that_refuses_every_write_is_systemic(fleet):
     else:
         fleet.rows.run("ALTER TABLE token_audit_log ADD CONSTRAINT full_ CHECK (false)")
     stopped = fleet.run(workers=1)
-    assert (stopped.reason, fleet.started.tally.failed in {10, 11}) == (Reason.SYSTEMIC, True)
+    assert (stopped.reason, fleet.started.tally.failed in {10, 11}) == (AbortReason.SYSTEMIC, True)
     assert set(fleet.told.values()) == {Reason.WRITE_FAILED}
 
 
@@ -348,7 +348,7 @@ def test_a_database_that_is_lost_stops_the_run(fleet, monkeypatch):
     monkeypatch.setattr(fleet.database, "write", lose)
     stopped = fleet.run(workers=1)
     tally = fleet.started.tally
-    assert (stopped.reason, tally.due, tally.renewed + tally.left) == (Reason.DATABASE_LOST, 9, 9)
+    assert (stopped.reason, tally.due, tally.renewed + tally.left) == (AbortReason.DATABASE_LOST, 9, 9)
     assert tally.renewed < 9
 
 
@@ -358,7 +358,7 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
     def refuse_look(*_):
         raise BadDatabase("permission denied")
 
-    monkeypatch.setattr(fleet.database, "due_places", refuse_look)
+    monkeypatch.setattr(fleet.database, "due_ids", refuse_look)
     with pytest.raises(BadDatabase, match="permission denied"):
         fleet.run()
 
@@ -366,17 +366,17 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
 def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypatch):
     for number in range(9):
         fleet.channel(f"t{number:02}")
-    monkeypatch.setattr(Database.due_places, "__defaults__", (None, 1))  # a page holds one
+    monkeypatch.setattr(Database.due_ids, "__defaults__", (None, 1))  # a page holds one
     monkeypatch.setattr(runner, "PAGE_SIZE", 1)
-    due_places = fleet.database.due_places
+    due_ids = fleet.database.due_ids
 
     def refuse_later(*given):
         if fleet.outcomes:
             raise BadDatabase("permission denied")
-        return due_places(*given)
+        return due_ids(*given)
 
-    monkeypatch.setattr(fleet.database, "due_places", refuse_later)
-    assert fleet.run(workers=1).reason == Reason.DATABASE_LOST
+    monkeypatch.setattr(fleet.database, "due_ids", refuse_later)
+    assert fleet.run(workers=1).reason == AbortReason.DATABASE_LOST
 
 
 def test_claims_are_extended_while_meta_is_slow(fleet, monkeypatch):
@@ -413,14 +413,14 @@ def test_the_limit_of_the_app_stops_the_run_and_releases_the_rest(fleet):
         fleet.channel(f"t{number:02}", RateLimited("slow down"))
     stopped = fleet.run(workers=2)
     leases = {fleet.rows.get(id_)["token_lease_until"] for id_ in range(1, 7)}
-    assert (stopped.reason, stopped.detail, leases) == (Reason.RATE_LIMITED, "slow down", {None})
+    assert (stopped.reason, stopped.detail, leases) == (AbortReason.RATE_LIMITED, "slow down", {None})
 
 
 def test_channels_that_share_a_refused_token_are_held_together(fleet):
     for _ in range(3):
         fleet.channel("same", AppRejected("no such app"))
     stopped = fleet.run(workers=4)
-    assert (stopped.reason, stopped.detail, fleet.outcomes) == (Reason.APP_REJECTED, "no such app", [])
+    assert (stopped.reason, stopped.detail, fleet.outcomes) == (AbortReason.APP_REJECTED, "no such app", [])
 
 
 def test_what_was_put_aside_as_systemic_is_written_once_one_succeeds(fleet):
@@ -457,9 +457,9 @@ def test_remembered_renewals_do_not_grow_without_end(fleet, monkeypatch):
 def test_a_channel_that_another_run_has_renewed_meanwhile_is_nobodys_business(fleet):
     first, second = fleet.channel("a1"), fleet.channel("b1")
     look = POLICY.look(fleet.now)
-    places = fleet.database.due_places(look)
+    places = fleet.database.due_ids(look)
     fleet.rows.update(first, token_expires_at=fleet.now + days(60))
-    fleet.database.due_places = lambda *_: places if not fleet.begun[1:] and not fleet.begun.append(1) else []
+    fleet.database.due_ids = lambda *_: places if not fleet.begun[1:] and not fleet.begun.append(1) else []
     assert fleet.run() is None
     assert (fleet.told, fleet.started.tally.due, second) == ({"b1": "renewed"}, 1, second)
 
@@ -470,7 +470,7 @@ def test_no_key_that_fits_is_found_out_before_anything_begins(fleet):
     with pytest.raises(WrongKeys):
         fleet.run()
     with pytest.raises(WrongKeys):
-        preview(fleet.database, KEYS, Scope(POLICY.look(fleet.now)), Ledger(print, print))
+        preview(fleet.database, KEYS, Scope(POLICY.look(fleet.now)), RunCallbacks(print, print))
     assert fleet.begun == []
 
 
@@ -496,9 +496,9 @@ def test_a_dry_run_stops_at_its_limit(fleet):
         fleet.database,
         KEYS,
         Scope(POLICY.look(fleet.now), limit=2),
-        Ledger(fleet.begun.append, fleet.outcomes.append),
+        RunCallbacks(fleet.begun.append, fleet.outcomes.append),
     )
-    assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([Why.ENDS_SOON] * 2, 3)
+    assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([DueReason.ENDS_SOON] * 2, 3)
 
 
 def test_a_token_that_cannot_be_sealed_is_given_back_as_it_was(fleet, monkeypatch):
@@ -542,7 +542,7 @@ def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
 
 
 def test_what_another_run_dealt_with_before_it_was_met_is_not_left(fleet, monkeypatch):
-    monkeypatch.setattr(Database.due_places, "__defaults__", (None, 1))  # a page holds one
+    monkeypatch.setattr(Database.due_ids, "__defaults__", (None, 1))  # a page holds one
     monkeypatch.setattr(runner, "PAGE_SIZE", 1)
     *_, carl = (
         fleet.channel(name, token_expires_at=fleet.now + days(1 + number))
@@ -564,4 +564,4 @@ def test_an_audit_remembers_only_channels_that_have_moved_on_in_the_order(fleet)
     for name, expires_at in (("right", until), ("wrong", until - days(1)), ("late", until + days(1))):
         fleet.channel(name, replace(good, expires_at=until), token_expires_at=expires_at)
     fleet.run(policy=replace(POLICY, audit=True))
-    assert (len(fleet.outcomes), len(fleet.started._met)) == (3, 1)
+    assert (len(fleet.outcomes), len(fleet.started._seen)) == (3, 1)

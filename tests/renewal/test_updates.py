@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from fakes import NOW, channel, days
 
 from crypto import KeyRing, Opened, SealBroken
-from fakes import NOW, channel, days
-from layouts import FERNET
-from models import ERROR_LENGTH, Change, Status, fingerprint
-from outcomes import Failed, Reason, Renewed, Skipped
-from redact import Secret
-from renewal import Bad, Endless, Extended, Good
-from settling import Claimed, error_text, settle
+from models import ERROR_LENGTH, PendingUpdate, Status, fingerprint
+from whatsapp_tokens.ciphertext_formats import FERNET
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Unusable
+from whatsapp_tokens.renewal.updates import ClaimedChannel, error_text, settle
+from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 KEYS = KeyRing.parse("00" * 32)
 TOKEN = Secret("new-token")
@@ -20,10 +20,10 @@ MARK = fingerprint("cipher")
 
 
 def settled(verdict, **fields):
-    return settle(verdict, Claimed(channel(**fields), OPENED), KEYS, NOW)
+    return settle(verdict, ClaimedChannel(channel(**fields), OPENED), KEYS, NOW)
 
 
-def written(change: Change):
+def written(change: PendingUpdate):
     """A change's columns, and the words of its audit entries."""
     return (
         change.status,
@@ -35,7 +35,7 @@ def written(change: Change):
 
 
 def test_a_renewal_is_written_encrypted_with_new_clocks():
-    one = settled(Extended(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
+    one = settled(NewToken(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
     assert written(one.change) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
     assert KEYS.open(one.change.ciphertext).token == TOKEN
     assert one.outcome == Renewed(
@@ -44,18 +44,21 @@ def test_a_renewal_is_written_encrypted_with_new_clocks():
 
 
 def test_a_renewal_that_never_ends_is_written_as_such():
-    assert written(settled(Extended(TOKEN, None)).change)[:2] == (Status.NEVER_EXPIRES, None)
+    assert written(settled(NewToken(TOKEN, None)).change)[:2] == (Status.NEVER_EXPIRES, None)
 
 
 def test_a_renewal_of_a_channel_that_people_were_told_of_is_a_recovery():
     fields = {"status": "warning", "error": "unavailable: x"}
-    one = settled(Extended(TOKEN, NOW + days(60)), alerted_at=NOW, **fields)
+    one = settled(NewToken(TOKEN, NOW + days(60)), alerted_at=NOW, **fields)
     assert written(one.change)[4] == [("refreshed", None), ("recovered", "unavailable")]
-    assert (one.outcome.recovered, settled(Good(NOW, None), **fields).outcome.recovered) == (True, False)
+    assert (one.outcome.recovered, settled(StillValid(NOW, None), **fields).outcome.recovered) == (
+        True,
+        False,
+    )
 
 
 def test_a_renewal_that_lacks_something_is_written_and_marked():
-    one = settled(Extended(TOKEN, NOW + days(60), "it lacks x"))
+    one = settled(NewToken(TOKEN, NOW + days(60), "it lacks x"))
     assert written(one.change) == (
         Status.WARNING,
         NOW + days(60),
@@ -72,17 +75,17 @@ def test_a_token_that_cannot_be_sealed_changes_nothing(monkeypatch):
         raise SealBroken("no")
 
     monkeypatch.setattr(KeyRing, "seal", broken)
-    one = settled(Extended(TOKEN, NOW + days(60)))
+    one = settled(NewToken(TOKEN, NOW + days(60)))
     assert (one.change, one.outcome.reason) == (None, Reason.WRITE_FAILED)
 
 
 def test_a_channel_that_was_not_decrypted_cannot_get_a_new_token():
     with pytest.raises(ValueError, match="not decrypted"):
-        settle(Extended(TOKEN, None), Claimed(channel()), KEYS, NOW)
+        settle(NewToken(TOKEN, None), ClaimedChannel(channel()), KEYS, NOW)
 
 
 def test_right_clocks_are_confirmed_without_an_audit_row():
-    one = settled(Good(NOW + days(40), NOW - days(20)))
+    one = settled(StillValid(NOW + days(40), NOW - days(20)))
     assert written(one.change) == (Status.OK, NOW + days(40), NOW - days(20), None, [])
     assert one.outcome == Skipped(
         id=1,
@@ -95,7 +98,7 @@ def test_right_clocks_are_confirmed_without_an_audit_row():
 
 
 def test_wrong_clocks_are_corrected_with_an_audit_row():
-    one = settled(Good(NOW + days(30), None))
+    one = settled(StillValid(NOW + days(30), None))
     assert written(one.change)[1:] == (
         NOW + days(30),
         NOW - days(20),
@@ -104,18 +107,18 @@ def test_wrong_clocks_are_corrected_with_an_audit_row():
     )
 
 
-@pytest.mark.parametrize("verdict", [Good(NOW + days(30), None), Bad(Reason.UNAVAILABLE, "x")])
+@pytest.mark.parametrize("verdict", [StillValid(NOW + days(30), None), Unusable(Reason.UNAVAILABLE, "x")])
 def test_clocks_of_a_token_that_was_replaced_are_not_kept(verdict):
     one = settled(verdict, fingerprint="another")
     assert one.change.refreshed_at is None
 
 
 def test_good_for_an_unknown_time_is_said_so():
-    assert settled(Good(None, None)).outcome.detail == "the token is good for an unknown time"
+    assert settled(StillValid(None, None)).outcome.detail == "the token is good for an unknown time"
 
 
 def test_a_token_without_end_is_looked_at_again_after_its_age():
-    one = settled(Endless())
+    one = settled(NeverExpires())
     assert written(one.change) == (Status.NEVER_EXPIRES, None, NOW, None, [("never_expires", None)])
     assert one.outcome.reason is Reason.NEVER_EXPIRES
 
@@ -123,12 +126,12 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
 @pytest.mark.parametrize(
     ("verdict", "fields", "end"),
     [
-        (Bad(Reason.RECONNECT_REQUIRED, "x", NOW - days(2)), {}, NOW - days(2)),
-        (Bad(Reason.RECONNECT_REQUIRED, "x"), {}, NOW + days(40)),
-        (Bad(Reason.RECONNECT_REQUIRED, "x"), {"expires_at": None}, NOW),
-        (Bad(Reason.RECONNECT_REQUIRED, "x"), {"fingerprint": "another"}, NOW),
-        (Bad(Reason.UNAVAILABLE, "x"), {"expires_at": None}, None),
-        (Bad(Reason.UNAVAILABLE, "x"), {"fingerprint": "another"}, None),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x", NOW - days(2)), {}, NOW - days(2)),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {}, NOW + days(40)),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"expires_at": None}, NOW),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"fingerprint": "another"}, NOW),
+        (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": None}, None),
+        (Unusable(Reason.UNAVAILABLE, "x"), {"fingerprint": "another"}, None),
     ],
 )
 def test_a_failure_keeps_the_best_known_end(verdict, fields, end):
@@ -137,7 +140,7 @@ def test_a_failure_keeps_the_best_known_end(verdict, fields, end):
 
 
 def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
-    one = settled(Bad(Reason.NOT_EXTENDED, "it is not longer", NOW + days(3), NOW - days(57)))
+    one = settled(Unusable(Reason.NOT_EXTENDED, "it is not longer", NOW + days(3), NOW - days(57)))
     assert written(one.change) == (
         Status.WARNING,
         NOW + days(3),
@@ -159,19 +162,19 @@ def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
     ],
 )
 def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(before, reason, is_news):
-    one = settled(Bad(reason, "x"), status="warning", error=before)
+    one = settled(Unusable(reason, "x"), status="warning", error=before)
     assert one.change.clear_alert is is_news
 
 
 def test_the_mark_that_people_were_told_of_a_trouble_stays_until_they_know_that_it_is_over():
-    verdict = Extended(TOKEN, NOW + days(60))
+    verdict = NewToken(TOKEN, NOW + days(60))
     marks = [settled(verdict, alerted_at=told).change.clear_alert for told in (NOW, None)]
     assert marks == [False, True]
 
 
 @pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.RECONNECT_REQUIRED])
 def test_people_are_told_of_a_trouble_that_comes_before_they_heard_of_the_last_ones_end(reason):
-    assert settled(Bad(reason, "x"), status="ok", alerted_at=NOW).change.clear_alert
+    assert settled(Unusable(reason, "x"), status="ok", alerted_at=NOW).change.clear_alert
 
 
 def test_a_verdict_of_no_known_kind_is_a_mistake_that_shows():

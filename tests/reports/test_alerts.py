@@ -8,17 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import alerts
-from alerts import Ended, Style, forget_recoveries, is_news, send_alerts
-from connection import BadDatabase, DatabaseLost
 from models import Channel, fingerprint
 from notify import DeliveryError
-from outcomes import Failed, Reason, Stopped, Tally
-from report import First
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.policy import is_news
+from whatsapp_tokens.reports import alerts
+from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
+from whatsapp_tokens.reports.text import First
+from whatsapp_tokens.results import Aborted, Failed, Reason, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 ERROR = "reconnect_required: the session was invalidated"
-STOPPED = Stopped("rate_limited", "too many calls")
+STOPPED = Aborted("rate_limited", "too many calls")
 NOTHING = Ended(Tally())
 
 

@@ -16,15 +16,13 @@ from pathlib import Path
 
 import pytest
 
-import console as module
-from console import COLOURS, SHOW_CURSOR, Console
-from due import Why
-from outcomes import Due, Failed, Reason, Renewed, Skipped
-from preflight import Finding
-from redact import Secret
-from report import TABLE_HEAD, finding_line, outcome_line
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.reports import console as module
+from whatsapp_tokens.reports.console import COLOURS, SHOW_CURSOR, Console
+from whatsapp_tokens.reports.text import TABLE_HEAD, finding_line, outcome_line
+from whatsapp_tokens.results import Due, DueReason, Failed, Finding, Reason, Renewed, Skipped
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=60)
 VALUE = "correct-horse_battery|staple"
@@ -33,7 +31,7 @@ RENEWED = Renewed(id=1, name="North", expires_at=LATER)
 FAILED = Failed(id=2, name="South", expires_at=LATER, reason=Reason.UNAVAILABLE, detail="a timeout")
 SKIPPED = Skipped(id=3, name="East", reason=Reason.REPLACED_MEANWHILE, detail="another token was stored")
 WAITING = Skipped(id=4, name="West", expires_at=NOW, reason=Reason.WAITING_FOR_RECONNECT, detail="dead")
-DUE = Due(id=5, name="Centre", expires_at=NOW + timedelta(days=9, hours=1), why=Why.ENDS_SOON)
+DUE = Due(id=5, name="Centre", expires_at=NOW + timedelta(days=9, hours=1), why=DueReason.ENDS_SOON)
 
 LINES = {
     "renewed": "renewed  North (1): ends on 30 Jan 2027 (60 days)",
@@ -353,9 +351,9 @@ def test_a_large_document_without_a_temporary_folder_is_not_printed(opened, caps
 SCRIPT = """
 import sys
 from datetime import UTC, datetime
-from console import Console
+from whatsapp_tokens.reports.console import Console
 from refresh_tokens import flush_or_forget
-from outcomes import Renewed
+from whatsapp_tokens.results import Renewed
 console = Console(as_json={as_json}, quiet=False, dry_run=False, now=datetime(2026, 12, 1, tzinfo=UTC))
 sys.stdin.read()
 for number in range(5000):

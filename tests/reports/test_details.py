@@ -6,12 +6,13 @@ import ast
 import re
 
 import pytest
-
-from details import DETAILS
-from graph_errors import RULES, GraphError, Rule, wording
-from layouts import _LOOKS, CBC
-from words import EN, Language, Words
 from world import ROOT
+
+from whatsapp_tokens.ciphertext_formats import _LOOKS, CBC
+from whatsapp_tokens.meta.errors import RULES, GraphError, Rule, wording
+from whatsapp_tokens.reports.details import DETAILS
+from whatsapp_tokens.reports.translations import EN, Words
+from whatsapp_tokens.settings import Language
 
 ES = Words(Language.ES)
 RAISED = (
@@ -181,7 +182,7 @@ def test_what_an_error_is_worded_as_is_in_spanish_but_for_the_words_of_meta(rule
 
 def raised():
     """Every text with which a room raises an error whose words become a detail."""
-    for room in ("meta_client", "crypto", "limits"):
+    for room in ("meta_client", "crypto", "whatsapp_tokens/meta/rate_limiter"):
         for node in ast.walk(ast.parse((ROOT / f"{room}.py").read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED and node.args:
                 match node.args[0]:

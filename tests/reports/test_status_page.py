@@ -15,14 +15,24 @@ from html.parser import HTMLParser
 from itertools import chain
 
 import pytest
-
-import status_reports
-from fleet import Fleet, State
-from models import Channel, fingerprint
-from page import Headline, View, document, headline, html, lines_of, timeline, write
-from redact import Secret, one_line
-from words import Language, Words
 from world import OTHER_KEY, days, fernet
+
+from models import Channel, fingerprint
+from whatsapp_tokens.redaction import Secret, one_line
+from whatsapp_tokens.reports import status_files as status_reports
+from whatsapp_tokens.reports.status_page import (
+    Headline,
+    View,
+    document,
+    headline,
+    html,
+    lines_of,
+    timeline,
+    write,
+)
+from whatsapp_tokens.reports.translations import Words
+from whatsapp_tokens.results import ChannelTotals, State
+from whatsapp_tokens.settings import Language
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 DEAD = "reconnect_required: the customer's password was changed"
@@ -30,7 +40,7 @@ VIEW = View(
     NOW,
     days(15),
     days(60),
-    Fleet(
+    ChannelTotals(
         {State.WARNING: 1, State.OK: 1},
         soonest=NOW + days(9),
         ends={date(2026, 12, 10): 1, date(2027, 1, 20): 4},
@@ -149,16 +159,16 @@ def test_how_the_run_ended_is_said(fields, said):
 @pytest.mark.parametrize(
     ("fleet", "said"),
     [
-        (Fleet(), ("", "no line has a token", "of 0 lines")),
-        (Fleet({State.OK: 1}), ("calm", "all lines are well", "of 1 line")),
-        (Fleet({State.OK: 1, State.NEVER_EXPIRES: 1}), ("calm", "all lines are well", "of 2 lines")),
-        (Fleet({State.OK: 4, State.ENDED: 1}), ("bad", "1 needs attention", "of 5 lines")),
+        (ChannelTotals(), ("", "no line has a token", "of 0 lines")),
+        (ChannelTotals({State.OK: 1}), ("calm", "all lines are well", "of 1 line")),
+        (ChannelTotals({State.OK: 1, State.NEVER_EXPIRES: 1}), ("calm", "all lines are well", "of 2 lines")),
+        (ChannelTotals({State.OK: 4, State.ENDED: 1}), ("bad", "1 needs attention", "of 5 lines")),
         (
-            Fleet({State.OK: 2, State.WARNING: 1, State.ENDED: 1, State.WAITING: 1, State.ENDING: 2}),
+            ChannelTotals({State.OK: 2, State.WARNING: 1, State.ENDED: 1, State.WAITING: 1, State.ENDING: 2}),
             ("bad", "3 need attention", "of 7 lines · 2 end soon"),
         ),
         (
-            Fleet({State.ENDING: 1, State.UNKNOWN: 2}),
+            ChannelTotals({State.ENDING: 1, State.UNKNOWN: 2}),
             ("", "0 need attention", "of 3 lines · 1 ends soon · 2 not known yet"),
         ),
     ],
@@ -173,7 +183,7 @@ def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
     "ending", [{"exit_code": 1}, {"exit_code": 143}, {"exit_code": 3, "stopped": "rate_limited"}]
 )
 def test_all_is_well_is_not_said_after_a_run_that_did_not_go_well(ending):
-    found = headline(replace(VIEW, fleet=Fleet({State.OK: 3}), **ending))
+    found = headline(replace(VIEW, fleet=ChannelTotals({State.OK: 3}), **ending))
     assert found == Headline("", "0 need attention", "of 3 lines")
 
 
@@ -202,7 +212,7 @@ def test_the_timeline_has_today_and_sixty_days_and_the_highest_is_the_most():
 
 
 def test_what_is_left_out_is_counted():
-    fleet = Fleet({State.WARNING: 1, State.OK: 4000})
+    fleet = ChannelTotals({State.WARNING: 1, State.OK: 4000})
     assert "… and 3999 more" in Reader(shown(replace(VIEW, fleet=fleet))).text
     assert read(replace(VIEW, fleet=fleet))["left_out"] == 3999
 

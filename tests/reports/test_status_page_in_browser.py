@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-
-from fleet import Fleet, State
-from models import Channel, fingerprint
-from page import View, write
-from words import Language, Words
 from world import days
+
+from models import Channel, fingerprint
+from whatsapp_tokens.reports.status_page import View, write
+from whatsapp_tokens.reports.translations import Words
+from whatsapp_tokens.results import ChannelTotals, State
+from whatsapp_tokens.settings import Language
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = "axe-core@4.14.1"
@@ -52,7 +53,7 @@ CHANNELS = [
     Channel(8, "South", TEXT, None, NOW - days(5), "never_expires"),
     Channel(9, "Restaurante El Rincón de la Abuela", TEXT, NOW - days(5), NOW - days(65), "ok"),
 ]
-FLEET = Fleet(
+FLEET = ChannelTotals(
     {
         State.WAITING: 1,
         State.WARNING: 2,

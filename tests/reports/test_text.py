@@ -11,12 +11,10 @@ from uuid import UUID
 
 import pytest
 
-from due import Why
 from models import Channel
 from notify import Card, Message
-from outcomes import Due, Failed, Reason, Renewed, Skipped, Stopped, Tally
-from redact import Secret
-from report import (
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.reports.text import (
     TABLE_HEAD,
     First,
     Situation,
@@ -30,7 +28,19 @@ from report import (
     table_row,
     timestamp,
 )
-from words import ADVICE, EN, Language, Words
+from whatsapp_tokens.reports.translations import ADVICE, EN, Words
+from whatsapp_tokens.results import (
+    Aborted,
+    AbortReason,
+    Due,
+    DueReason,
+    Failed,
+    Reason,
+    Renewed,
+    Skipped,
+    Tally,
+)
+from whatsapp_tokens.settings import Language
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 SOON = datetime(2026, 12, 10, 20, 30, 15, 999_999, tzinfo=UTC)
@@ -68,8 +78,8 @@ CORRECTED = Skipped(
     reason=Reason.CLOCK_CORRECTED,
     detail="the token is good until 2027-01-30",
 )
-DUE = Due(id=15, name="Florist", expires_at=SOON, expires_at_before=SOON, why=Why.ENDS_SOON)
-UNKNOWN = Due(id=16, name="Butcher", why=Why.UNKNOWN_EXPIRY)
+DUE = Due(id=15, name="Florist", expires_at=SOON, expires_at_before=SOON, why=DueReason.ENDS_SOON)
+UNKNOWN = Due(id=16, name="Butcher", why=DueReason.UNKNOWN_EXPIRY)
 
 
 # Advice
@@ -85,7 +95,7 @@ SKIPPED = {
 
 
 def test_there_is_advice_for_every_reason_to_fail_or_to_stop_and_for_no_other():
-    assert set(ADVICE) == {*set(Reason) - SKIPPED, "configuration", "internal_error"}
+    assert set(ADVICE) == {*set(Reason) - SKIPPED, *AbortReason}
 
 
 def test_where_there_is_no_advice_the_detail_must_do():
@@ -207,7 +217,7 @@ ROWS = [
      "Garage (cl9/x)                      2026-11-28  ended 3 days ago    not due: waiting_for_reconnect"),
     (RENEWED,
      "Bakery North (12)                   2027-01-30  60 days             renewed"),
-    (Due(id=18, name="A name that is longer than the column", expires_at=FIRST, why=Why.EXPIRED),
+    (Due(id=18, name="A name that is longer than the column", expires_at=FIRST, why=DueReason.EXPIRED),
      "A name that is longer than the co…  0001-01-01  ended 739950 days ago  it has expired"),
 ]
 # fmt: on
@@ -230,7 +240,7 @@ def with_name(kind, name):
         Renewed: {"expires_at": LATER},
         Failed: {"reason": Reason.UNAVAILABLE, "detail": "a timeout"},
         Skipped: {"reason": Reason.NEVER_EXPIRES, "detail": "it never expires"},
-        Due: {"why": Why.OLD},
+        Due: {"why": DueReason.OLD},
     }[kind]
     return kind(id=1, name=name, **more)
 
@@ -254,7 +264,7 @@ def test_a_new_kind_of_outcome_is_not_shown_as_an_old_one(show):
 
 def test_a_secret_in_a_name_is_not_cut_to_what_would_not_be_recognised():
     secret = Secret("correct-horse-battery-staple-and-some-more")
-    row = table_row(Due(id=1, name=f"Shop {secret.reveal()}", why=Why.OLD), NOW)
+    row = table_row(Due(id=1, name=f"Shop {secret.reveal()}", why=DueReason.OLD), NOW)
     assert row.startswith("Shop *** (1)   ")
 
 
@@ -276,7 +286,7 @@ def test_the_summary_of_a_bad_night():
     tally = Tally(candidates=900, due=20, renewed=3, failed=2, skipped=3, waiting=4, left=12)
     tally.reasons = Counter({Reason.REPLACED_MEANWHILE: 2, Reason.CLOCK_CORRECTED: 1})
     failures = [FAILED, Failed(id=14, name="14", reason=Reason.UNAVAILABLE, detail="a timeout")]
-    assert summary(tally, failures, Stopped(Reason.RATE_LIMITED, "too many calls"), NOW) == [
+    assert summary(tally, failures, Aborted(AbortReason.RATE_LIMITED, "too many calls"), NOW) == [
         "Renewed: 3",
         "Failed:  2",
         "  Corner Shop (13): reconnect_required, ended on 28 Nov 2026",
@@ -434,7 +444,7 @@ REFUSED = Failed(
     reason=Reason.WRITE_FAILED,
     detail="disk full; the old stays",
 )
-STOPPED = Stopped(Reason.APP_REJECTED, "Meta says that META_APP_SECRET is wrong")
+STOPPED = Aborted(AbortReason.APP_REJECTED, "Meta says that META_APP_SECRET is wrong")
 
 
 def busy():
@@ -539,8 +549,8 @@ def test_whether_those_that_are_not_named_have_ended_is_not_known():
 
 def test_our_own_details_are_in_the_language_of_the_alert():
     dead = channel(error="reconnect_required: the token was revoked: Meta said “no” (code 190, subcode 466)")
-    stopped = Stopped(
-        Reason.SYSTEMIC,
+    stopped = Aborted(
+        AbortReason.SYSTEMIC,
         "10 channels newly failed with unavailable and none succeeded: no answer from Meta (ReadTimeout)",
     )
     message = compose(situation(dead, stopped=stopped), ES)
@@ -589,12 +599,12 @@ def test_our_own_details_are_in_the_language_of_the_alert():
             "1 línea de WhatsApp necesita atención",
         ),
         (
-            situation(channel(), stopped=Stopped("systemic", "10 failed")),
+            situation(channel(), stopped=Aborted("systemic", "10 failed")),
             "WhatsApp token renewal stopped early",
             "La renovación de tokens de WhatsApp se detuvo antes de terminar",
         ),
         (
-            situation(stopped=Stopped("configuration", "META_APP_ID: it is missing")),
+            situation(stopped=Aborted("configuration", "META_APP_ID: it is missing")),
             "WhatsApp token renewal could not run",
             "La renovación de tokens de WhatsApp no pudo ejecutarse",
         ),
@@ -615,7 +625,7 @@ def test_the_title_says_the_most_important_thing(of, english, spanish):
             ),
         ),
         (
-            situation(channel(), stopped=Stopped("database_lost", "timed\nout"), recovered=("Garage (7)",)),
+            situation(channel(), stopped=Aborted("database_lost", "timed\nout"), recovered=("Garage (7)",)),
             (
                 "The database cannot be reached (database_lost): timed out. To do: see whether the database"
                 " is up; the next run does the rest. 1 WhatsApp line needs attention. Its renewal"
@@ -623,7 +633,7 @@ def test_the_title_says_the_most_important_thing(of, english, spanish):
             ),
         ),
         (
-            situation(stopped=Stopped("internal_error", "")),
+            situation(stopped=Aborted("internal_error", "")),
             (
                 "The program itself failed (internal_error). To do: this is a mistake in the program: report"
                 " it with the log."

@@ -7,8 +7,9 @@ from itertools import chain
 
 import pytest
 
-import words
-from words import ADVICE, CAUSES, EN, LAST_ADVICE, Language, Words
+from whatsapp_tokens.reports import translations as words
+from whatsapp_tokens.reports.translations import ADVICE, CAUSES, EN, LAST_ADVICE, Words
+from whatsapp_tokens.settings import Language
 
 ES = Words(Language.ES)
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)

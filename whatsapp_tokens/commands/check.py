@@ -9,26 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from connection import UPGRADE, BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import Database, pages_by_id
-from graph_errors import MetaError
 from meta_client import MetaClient, Sleep
 from notify import Target
-from settings import Settings
+from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost
+from whatsapp_tokens.database.database import Database, pages_by_id
+from whatsapp_tokens.meta.errors import MetaError
+from whatsapp_tokens.results import Finding
+from whatsapp_tokens.settings import Settings
 
 MOST_NAMED = 3  # channels whose token does not open
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was looked at, whether it is well, and what was seen or is to be done about it."""
-
-    subject: str
-    ok: bool
-    text: str
 
 
 def bad_settings(problems: Sequence[str]) -> list[Finding]:
@@ -48,7 +40,7 @@ def _look_at_database(settings: Settings) -> Iterator[Finding]:
     """The table with its columns, what we may do there, and the keys against the tokens in it."""
     try:
         with closing(Database(settings.database, settings.table, lease=settings.lease)) as database:
-            if lacking := database.missing_rights():
+            if lacking := database.missing_permissions():
                 problem = f"the role may not {'; nor '.join(lacking)}"
                 yield Finding("database", ok=False, text=f"{database.describe()}: {problem}; grant it")
             else:

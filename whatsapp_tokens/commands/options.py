@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from page import SUFFIXES
+from whatsapp_tokens.reports.status_page import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,38 +14,47 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
 from enum import IntEnum
-from pathlib import Path
 from typing import Final
 
 import click
 
-from alerts import Ended, Style, forget_recoveries, send_alerts
-from apprise_target import open_targets
-from by_hand import NotPossible, Store, find_slot, read_token
-from connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
-from console import Console
-from database import Database
-from due import Policy
-from graph_errors import AppRejected, RateLimited
 from meta_client import Interrupted, MetaClient
-from models import ChannelId
 from notify import Slack, Target
-from opening import Ledger, Scope, WrongKeys, preview
-from options import Options
-from outcomes import Failed, Outcome, Reason, Renewed, Skipped, Stopped, Tally
-from page import View
-from preflight import Finding, bad_settings, preflight
-from renewal import Renewer
-from report import First, counts, finding_line, preview_summary, summary, timestamp
-from runner import Run
-from settings import BadSettings, Settings, read_environment
-from status_reports import write_reports
-from step_summary import Ending, shortfalls
-from stopping import Stop, caught_signals
-from watch import Watchers
-from words import EN, Words
+from whatsapp_tokens.apprise_target import open_targets
+from whatsapp_tokens.commands.check import bad_settings, preflight
+from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.commands.set_token import NotPossible, Store, find_slot, read_token
+from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.meta.errors import AppRejected, RateLimited
+from whatsapp_tokens.monitoring.monitors import Monitors
+from whatsapp_tokens.monitoring.step_summary import shortfalls
+from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.renewal.decision import Renewer
+from whatsapp_tokens.renewal.run import Run
+from whatsapp_tokens.renewal.start import RunCallbacks, Scope, WrongKeys, preview
+from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
+from whatsapp_tokens.reports.console import Console
+from whatsapp_tokens.reports.status_files import write_reports
+from whatsapp_tokens.reports.status_page import View
+from whatsapp_tokens.reports.text import First, counts, finding_line, preview_summary, summary, timestamp
+from whatsapp_tokens.reports.translations import EN, Words
+from whatsapp_tokens.results import (
+    Aborted,
+    AbortReason,
+    ChannelId,
+    Failed,
+    Finding,
+    Outcome,
+    Reason,
+    Renewed,
+    RunResult,
+    Skipped,
+    Tally,
+)
+from whatsapp_tokens.settings import ENV_FILE, BadSettings, Settings, read_environment
+from whatsapp_tokens.signals import Stop, caught_signals
 
-CONFIGURATION: Final = "configuration"
 MANY: Final = 100  # channels that --force does not touch without being asked twice
 logger = logging.getLogger(__name__)
 
@@ -86,7 +95,7 @@ class Program:
         self._is_declined = False
         self._unwritten: First[Failed] = First()
         self._findings: list[Finding] = []
-        self._watchers = Watchers(os.environ)
+        self._watchers = Monitors(os.environ)
 
     def run(self) -> int:
         """Do what the options ask for. Never raises."""
@@ -95,7 +104,7 @@ class Program:
             stack.enter_context(caught_signals(self._on_signal))
             return self._finish(*self._attempt(stack))
 
-    def _attempt(self, stack: ExitStack) -> tuple[Stopped | None, int]:
+    def _attempt(self, stack: ExitStack) -> tuple[Aborted | None, int]:
         """Why the work stopped early, if it did, and the exit code so far."""
         options = self._options
         work = self._check if options.check else self._set_token if options.set_token else self._renew
@@ -111,11 +120,11 @@ class Program:
         except (WrongKeys, UsageProblem, NotPossible) as error:
             return misconfigured([str(error)]), Exit.CONFIGURATION
         except DatabaseLost as error:
-            stopped = Stopped(Reason.DATABASE_LOST, str(error))
+            stopped = Aborted(AbortReason.DATABASE_LOST, str(error))
         except Exception as error:
             name = type(error).__name__
             logger.error("unexpected error (%s)", name, exc_info=self._options.verbose)  # noqa: TRY400
-            return Stopped("internal_error", name), Exit.STOPPED
+            return Aborted(AbortReason.INTERNAL_ERROR, name), Exit.STOPPED
         if stopped:
             if self._options.as_json or not self._has_begun:  # else the summary says it
                 logger.error(
@@ -133,7 +142,7 @@ class Program:
             return Exit.CONFIGURATION
         return Exit.FAILED if self._tally.failed else Exit.OK
 
-    def _renew(self, stack: ExitStack) -> Stopped | None:
+    def _renew(self, stack: ExitStack) -> Aborted | None:
         """Wire everything up and run. Gives why the run stopped early, or None."""
         options = self._options
         settings = self._settings = self._read_settings()
@@ -141,14 +150,14 @@ class Program:
         database = self._open_database(stack, settings)
         policy = self._policy(settings)
         scope = Scope(policy.look(self._started_at, self._ids(database)), options.limit, settings.workers)
-        ledger = Ledger(self._begin, self._on_outcome)
+        ledger = RunCallbacks(self._begin, self._on_outcome)
         if options.dry_run:
             preview(database, settings.keys, scope, ledger)
             return None
         run = Run(database, self._renewer(stack, settings, policy), settings.keys, self._clock, self._stop)
         return run.execute(scope, ledger)
 
-    def _set_token(self, stack: ExitStack) -> Stopped | None:
+    def _set_token(self, stack: ExitStack) -> Aborted | None:
         """Store the one token that comes in. Gives why Meta could not be asked about it, or None."""
         options = self._options
         settings = self._settings = self._read_settings()
@@ -163,13 +172,13 @@ class Program:
         try:
             outcome = store.store(slot, token)
         except (AppRejected, RateLimited) as error:
-            reason = Reason.RATE_LIMITED if isinstance(error, RateLimited) else Reason.APP_REJECTED
-            return Stopped(reason, f"{error}; nothing was stored")
+            reason = AbortReason.RATE_LIMITED if isinstance(error, RateLimited) else AbortReason.APP_REJECTED
+            return Aborted(reason, f"{error}; nothing was stored")
         self._tally.add(outcome)
         self._on_outcome(outcome)
         return None
 
-    def _check(self, _stack: ExitStack) -> Stopped | None:
+    def _check(self, _stack: ExitStack) -> Aborted | None:
         """Look at everything that a run needs, and show what was found."""
         try:
             settings = self._read_settings()
@@ -187,7 +196,7 @@ class Program:
         """The database, if we may do there what is asked for. Raises `UsageProblem` if we may not."""
         database = self._database = Database(settings.database, settings.table, lease=settings.lease)
         stack.callback(database.close)
-        lacking = [] if self._options.dry_run else database.missing_rights()
+        lacking = [] if self._options.dry_run else database.missing_permissions()
         if lacking:  # a token that could not be stored is not fetched
             raise UsageProblem(f"the database role may not {'; nor '.join(lacking)}; grant it")
         return database
@@ -214,7 +223,7 @@ class Program:
         return [*slack, *open_targets(settings.notify_urls, self._stop.is_set)]
 
     def _read_settings(self) -> Settings:
-        env_file = self._options.env_file or Path(__file__).resolve().parent / ".env"
+        env_file = self._options.env_file or ENV_FILE
         environment, warnings = read_environment(os.environ, env_file)
         for warning in warnings:
             logger.warning(warning)
@@ -279,7 +288,7 @@ class Program:
         if self._stop.wait(seconds):
             raise Interrupted
 
-    def _finish(self, stopped: Stopped | None, code: int) -> int:
+    def _finish(self, stopped: Aborted | None, code: int) -> int:
         """Tell people, print the end, and give the exit code."""
         self._console.end()
         undelivered = self._alert(stopped)
@@ -313,10 +322,10 @@ class Program:
         return Exit.FAILED if is_short and code == Exit.OK else code
 
     def _ending(
-        self, stopped: Stopped | None, code: int, *, undelivered: bool, unwritten: tuple[str, ...]
-    ) -> Ending:
+        self, stopped: Aborted | None, code: int, *, undelivered: bool, unwritten: tuple[str, ...]
+    ) -> RunResult:
         """What those who watch are told."""
-        return Ending(
+        return RunResult(
             code=int(code),
             tally=self._tally,
             failures=tuple(self._console.failures),
@@ -328,7 +337,7 @@ class Program:
             unwritten=unwritten,
         )
 
-    def _write_reports(self, stopped: Stopped | None, code: int, *, undelivered: bool) -> tuple[str, ...]:
+    def _write_reports(self, stopped: Aborted | None, code: int, *, undelivered: bool) -> tuple[str, ...]:
         """Write the status pages, if a run has begun that can be shown. Gives a line for each missing one."""
         settings, database, paths = self._settings, self._database, self._options.report
         if not (paths and self._has_begun and settings and database):
@@ -349,12 +358,12 @@ class Program:
             logger.error(problem)
         return tuple(problems)
 
-    def _last_lines(self, stopped: Stopped | None) -> list[str]:
+    def _last_lines(self, stopped: Aborted | None) -> list[str]:
         if self._options.dry_run:
             return ["", preview_summary(self._tally)]
         return ["", *summary(self._tally, self._console.failures, stopped, self._started_at)]
 
-    def _alert(self, stopped: Stopped | None) -> bool:
+    def _alert(self, stopped: Aborted | None) -> bool:
         """Send what is to be said. Gives whether anybody did not get it."""
         settings = self._settings
         if settings is None or self._options.dry_run or self._is_declined:  # who said no knows
@@ -372,11 +381,11 @@ class Program:
         return bool(errors)
 
 
-def misconfigured(problems: Sequence[str]) -> Stopped:
+def misconfigured(problems: Sequence[str]) -> Aborted:
     """Log what is wrong, without tracebacks: they say nothing to whoever mistyped a setting."""
     for problem in problems:
         logger.error(problem)
-    return Stopped(CONFIGURATION, "; ".join(problems))
+    return Aborted(AbortReason.CONFIGURATION, "; ".join(problems))
 
 
 def is_meant(question: str) -> bool:

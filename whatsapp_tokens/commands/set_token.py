@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from connection import BadDatabase
 from crypto import KeyRing, SealBroken, Undecryptable
-from database import Database, Written
-from due import Policy
-from layouts import FERNET, JsonObject, Layout
-from models import AuditEntry, Change, Channel, ChannelId, Event, Status
-from opening import WrongKeys
-from outcomes import Failed, Reason, Renewed, failed, renewed
-from redact import Secret
-from renewal import Bad, Endless, Good, Renewer
-from settling import with_recovery
+from models import AuditEntry, Channel, Event, PendingUpdate, Status
+from whatsapp_tokens.ciphertext_formats import FERNET, JsonObject, Layout
+from whatsapp_tokens.database.connection import BadDatabase
+from whatsapp_tokens.database.database import Database, WriteResult
+from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.decision import NeverExpires, Renewer, StillValid, Unusable
+from whatsapp_tokens.renewal.outcomes import failed, renewed
+from whatsapp_tokens.renewal.start import WrongKeys
+from whatsapp_tokens.renewal.updates import with_recovery
+from whatsapp_tokens.results import ChannelId, Failed, Reason, Renewed
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 TRIES: Final = 5
@@ -94,9 +95,9 @@ class Store:
         channel = slot.channel
         layout = self._layout(channel)
         verdict = self.renewer.examine(token)
-        if not isinstance(verdict, Bad) and not self.anyway:
+        if not isinstance(verdict, Unusable) and not self.anyway:
             verdict = self._worth_it(verdict, channel)
-        if isinstance(verdict, Bad):
+        if isinstance(verdict, Unusable):
             detail = f"{verdict.detail}; nothing was stored"
             return failed(channel, verdict.reason, detail, channel.expires_at)
         try:
@@ -110,16 +111,18 @@ class Store:
             return failed(channel, Reason.WRITE_FAILED, refusal, channel.expires_at)
         return renewed(channel, change.expires_at, by_hand=True)
 
-    def _worth_it(self, verdict: Good | Endless, channel: Channel) -> Good | Endless | Bad:
+    def _worth_it(
+        self, verdict: StillValid | NeverExpires, channel: Channel
+    ) -> StillValid | NeverExpires | Unusable:
         """The verdict, unless the token ends at once and a better one is there: then it was a mistake."""
-        end = verdict.end if isinstance(verdict, Good) else None
+        end = verdict.end if isinstance(verdict, StillValid) else None
         known = channel.expires_at if channel.status == Status.OK and not channel.replaced else None
         soon = self.clock() + self.policy.refresh_before_expiry
         if end is None or known is None or not end < soon <= known:
             return verdict
         days = f"it ends on {end:%Y-%m-%d}, but the stored one is good until {known:%Y-%m-%d}"
         detail = f"{days} (--yes stores it all the same)"
-        return Bad(Reason.NOT_EXTENDED, detail, end)
+        return Unusable(Reason.NOT_EXTENDED, detail, end)
 
     def _layout(self, channel: Channel) -> Layout:
         """The layout of the row itself, else the usual one of the table. Raises `WrongKeys`."""
@@ -130,7 +133,7 @@ class Store:
                 pass
         return usual_layout(self.database, self.keys, channel.id)
 
-    def _create(self, change: Change) -> None:
+    def _create(self, change: PendingUpdate) -> None:
         try:
             self.database.create(change)
         except BadDatabase as error:
@@ -138,13 +141,13 @@ class Store:
                 f"the channel cannot be created: {error}; create it in the application, then set its token"
             ) from None
 
-    def _overwrite(self, change: Change, verdict: Good | Endless) -> str | None:
+    def _overwrite(self, change: PendingUpdate, verdict: StillValid | NeverExpires) -> str | None:
         """Write over whatever token the row holds: a person chose this one. Gives why it did not work."""
         channel = change.channel
         for _ in range(TRIES):
             ((written, words),) = self.database.write([change])
-            if written is not Written.REPLACED:
-                return f"{words}; the stored token is as it was" if written is Written.REFUSED else None
+            if written is not WriteResult.REPLACED:
+                return f"{words}; the stored token is as it was" if written is WriteResult.REFUSED else None
             if (now_there := self.database.get(channel.id)) is None:
                 return "the channel is gone"
             change = _change(verdict, now_there, change.ciphertext, self.clock())
@@ -181,15 +184,17 @@ def _style(layout: Layout) -> Layout:
     return replace(layout, template="") if isinstance(layout, JsonObject) else layout
 
 
-def _change(verdict: Good | Endless, channel: Channel, ciphertext: str, now: datetime) -> Change:
-    end = verdict.end if isinstance(verdict, Good) else None
-    issued_at = verdict.issued_at if isinstance(verdict, Good) else None
+def _change(
+    verdict: StillValid | NeverExpires, channel: Channel, ciphertext: str, now: datetime
+) -> PendingUpdate:
+    end = verdict.end if isinstance(verdict, StillValid) else None
+    issued_at = verdict.issued_at if isinstance(verdict, StillValid) else None
     entry = AuditEntry(Event.SET_BY_HAND, MESSAGE, None, channel.expires_at, end)
-    return Change(
+    return PendingUpdate(
         channel,
         now,
         ciphertext,
-        Status.OK if isinstance(verdict, Good) else Status.NEVER_EXPIRES,
+        Status.OK if isinstance(verdict, StillValid) else Status.NEVER_EXPIRES,
         expires_at=end,
         refreshed_at=issued_at or now,
         clear_alert=channel.alerted_at is None,

@@ -1,0 +1,1 @@
+"""The tables that the program shares with the application, and every statement on them."""

@@ -27,7 +27,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from redact import one_line, redact
+from whatsapp_tokens.redaction import one_line, redact
 
 T = TypeVar("T")
 

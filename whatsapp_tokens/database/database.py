@@ -1,7 +1,7 @@
 """Every statement: looking, claiming, writing over what was read, and the audit rows.
 
 Each method is one short transaction, so nothing is locked while Meta is being called, and PgBouncer in
-transaction mode works. Whoever shares the table may write at any time: a `Change` lands only where the
+transaction mode works. Whoever shares the table may write at any time: a `PendingUpdate` lands only where the
 row still holds the ciphertext that was read (compare-and-swap), together with its audit rows, or not at
 all. A claim is a row's `token_lease_until`, taken from the database's clock; its exact value says whose
 it is.
@@ -22,24 +22,13 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from conditions import Conditions
-from connection import BadDatabase, Connection, DatabaseUrl
-from fleet import HORIZON_DAYS, Fleet, State
-from models import (
-    Change,
-    Channel,
-    ChannelId,
-    Counts,
-    Cursor,
-    Look,
-    Status,
-    as_channel,
-    fingerprint,
-    is_same,
-    plain_id,
-)
-from rights import count_on, missing_rights
-from tables import TableMap, Tables, comparable, reflect
+from models import Channel, Counts, Cursor, PendingUpdate, Status, as_channel, fingerprint, is_same, plain_id
+from whatsapp_tokens.database.connection import BadDatabase, Connection, DatabaseUrl
+from whatsapp_tokens.database.permissions import count_on, missing_permissions
+from whatsapp_tokens.database.predicates import Conditions
+from whatsapp_tokens.database.schema import TableMap, Tables, comparable, reflect
+from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +40,8 @@ LOCKED_TABLE: Final = 3  # locked rows one after the other, before the next are 
 LONGEST_LEASE: Final = timedelta(days=2)  # twice what LEASE_SECONDS may be
 
 
-class Written(StrEnum):
-    """What became of a `Change`."""
+class WriteResult(StrEnum):
+    """What became of a `PendingUpdate`."""
 
     WRITTEN = "written"
     REPLACED = "replaced"  # the row holds another ciphertext by now, or is gone
@@ -136,16 +125,16 @@ class Database:
         """Some rows with tokens that are not for us, but of the same application."""
         return self._by_id(self._where.of_another_type(), None, limit)
 
-    def missing_rights(self) -> list[str]:
+    def missing_permissions(self) -> list[str]:
         """What the role that we are may not do although a run needs it."""
         tables = Tables(self._channel, self._audit)
-        return self._connection.run(lambda c, _: missing_rights(c, tables))
+        return self._connection.run(lambda c, _: missing_permissions(c, tables))
 
     def describe(self) -> str:
         """Where the channels are, for people."""
         return f"{self._mapping.full_name} in {'SQLite' if self._connection.is_sqlite else 'PostgreSQL'}"
 
-    def count(self, look: Look) -> Counts:
+    def count(self, look: Selection) -> Counts:
         """Count candidates, due and waiting in one pass."""
         query = sa.select(
             sa.func.count(),
@@ -154,15 +143,15 @@ class Database:
         ).where(self._where.candidate(look))
         return Counts(*self._connection.run(lambda c, _: tuple(c.execute(query).one())))
 
-    def due(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+    def due(self, look: Selection, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of due channels, the most urgent first. Claims nothing."""
         return self._page(look, self._where.due(look), after, limit)
 
-    def waiting(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
+    def waiting(self, look: Selection, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Channel]:
         """The next page of channels that only wait for a reconnect."""
         return self._page(look, self._where.waiting(look), after, limit)
 
-    def due_places(self, look: Look, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Cursor]:
+    def due_ids(self, look: Selection, after: Cursor | None = None, limit: int = PAGE_SIZE) -> list[Cursor]:
         """The next page of due channels, as places in the order only: they are claimed a few at a time."""
         c = self._channel.c
         query = self._ordered(sa.select(c.token_expires_at, c.id), after, limit)
@@ -171,7 +160,7 @@ class Database:
             lambda conn, _: [Cursor(at, plain_id(id_)) for at, id_ in conn.execute(query)]
         )
 
-    def others(self, look: Look, limit: int) -> list[Channel]:
+    def others(self, look: Selection, limit: int) -> list[Channel]:
         """Up to `limit` candidates, of the whole table and in no order, that this look does not call due."""
         whole_table = replace(look, ids=None)
         query = sa.select(*self._columns).where(
@@ -196,7 +185,7 @@ class Database:
             )
         return [as_channel(row) for row in rows]
 
-    def claim(self, look: Look, ids: Iterable[ChannelId], *, patient: bool = False) -> list[Channel]:
+    def claim(self, look: Selection, ids: Iterable[ChannelId], *, patient: bool = False) -> list[Channel]:
         """Take those of the `ids` that are still due and free; the most urgent first.
 
         A row that somebody else has locked is passed over, or (`patient`) waited for a moment.
@@ -204,7 +193,7 @@ class Database:
         is_due = sa.and_(self._where.candidate(look), self._where.due(look))
         return self._claim(is_due, ids, patient=patient)
 
-    def passed_over(self, look: Look, ids: Iterable[ChannelId]) -> list[Channel]:
+    def passed_over(self, look: Selection, ids: Iterable[ChannelId]) -> list[Channel]:
         """Those of the `ids` that are still due and free, although they could not be claimed."""
         query = sa.select(*self._columns).where(
             self._channel.c.id.in_(list(ids)),
@@ -264,14 +253,14 @@ class Database:
         """Give back whatever is still claimed."""
         self.release(list(self._leases))
 
-    def write(self, changes: Sequence[Change]) -> list[tuple[Written, str]]:
+    def write(self, changes: Sequence[PendingUpdate]) -> list[tuple[WriteResult, str]]:
         """Write changes in one transaction, or one by one where the database refuses them together.
 
         Gives for each, in order, what became of it and, where it was refused, the database's words.
         The claim of a change that was dealt with is over. Raises `DatabaseLost`.
         """
 
-        def apply(connection: sa.Connection, attempt: int) -> list[Written]:
+        def apply(connection: sa.Connection, attempt: int) -> list[WriteResult]:
             found = {}
             # In the order of the ids, as others who write several rows do: so nobody waits for each other.
             for place in sorted(range(len(changes)), key=lambda place: changes[place].channel.id):
@@ -284,25 +273,25 @@ class Database:
             if len(changes) > 1:
                 return self._write_one_by_one(changes)
             if refused.is_lock:
-                return [(Written.LOCKED, str(refused))]
+                return [(WriteResult.LOCKED, str(refused))]
             self.release([changes[0].channel.id])
-            return [(Written.REFUSED, str(refused))]
+            return [(WriteResult.REFUSED, str(refused))]
         for change in changes:
             self._leases.pop(change.channel.id, None)
         return [(written, "") for written in results]
 
-    def _write_one_by_one(self, changes: Sequence[Change]) -> list[tuple[Written, str]]:
+    def _write_one_by_one(self, changes: Sequence[PendingUpdate]) -> list[tuple[WriteResult, str]]:
         """What the database refused together. Where several in a row are locked, the whole table may be."""
-        results: list[tuple[Written, str]] = []
+        results: list[tuple[WriteResult, str]] = []
         for change in changes:
             last = results[-LOCKED_TABLE:]
-            if len(last) == LOCKED_TABLE and all(written is Written.LOCKED for written, _ in last):
+            if len(last) == LOCKED_TABLE and all(written is WriteResult.LOCKED for written, _ in last):
                 results.append(last[-1])
             else:
                 results += self.write([change])
         return results
 
-    def create(self, change: Change) -> None:
+    def create(self, change: PendingUpdate) -> None:
         """Insert the row that `change` describes, with its audit rows."""
 
         def insert(connection: sa.Connection, attempt: int) -> None:
@@ -369,10 +358,10 @@ class Database:
         query = self._ordered(query.order_by(status == Status.NEVER_EXPIRES), None, limit)
         return self._channels(query)
 
-    def fleet(self, now: datetime, soon: datetime) -> Fleet:
+    def fleet(self, now: datetime, soon: datetime) -> ChannelTotals:
         """The totals of all candidates. `soon` is `now` and the window."""
         expires_at = comparable(self._channel.c.token_expires_at)
-        state = self._where.state(Look(now, soon, now)).label("state")
+        state = self._where.state(Selection(now, soon, now)).label("state")
         states = sa.select(
             state, sa.func.count(), sa.func.min(expires_at, type_=self._channel.c.token_expires_at.type)
         )
@@ -384,11 +373,11 @@ class Database:
             expires_at >= today, expires_at < today + timedelta(days=HORIZON_DAYS)
         )
 
-        def look(connection: sa.Connection, _: int) -> Fleet:
+        def look(connection: sa.Connection, _: int) -> ChannelTotals:
             found = connection.execute(states.where(self._where.candidate()).group_by(state)).all()
             ends = connection.execute(days.where(self._where.candidate()).group_by(day)).all()
             known = [end for name, _, end in found if end is not None and name != State.WAITING]
-            return Fleet(
+            return ChannelTotals(
                 states={State(name): count for name, count, _ in found},
                 soonest=min(known, default=None),
                 ends={date.fromisoformat(text): count for text, count in ends},
@@ -413,7 +402,7 @@ class Database:
         return query.order_by(expires_at.asc().nulls_first(), id_).limit(limit)
 
     def _page(
-        self, look: Look, which: sa.ColumnElement[bool], after: Cursor | None, limit: int
+        self, look: Selection, which: sa.ColumnElement[bool], after: Cursor | None, limit: int
     ) -> list[Channel]:
         query = self._ordered(sa.select(*self._columns), after, limit).where(
             self._where.candidate(look), which
@@ -466,7 +455,7 @@ class Database:
         rows = sa.select(id_).where(*which).with_for_update(skip_locked=not patient, key_share=True)
         return sa.select(rows.cte("unlocked").c.id)
 
-    def _apply(self, connection: sa.Connection, change: Change, *, again: bool) -> Written:
+    def _apply(self, connection: sa.Connection, change: PendingUpdate, *, again: bool) -> WriteResult:
         """Compare-and-swap one row, with its audit rows. `again` after an answer that may have been lost.
 
         Raises `BadDatabase` if the row does not hold afterwards what was written: triggers can do that.
@@ -474,7 +463,7 @@ class Database:
         c = self._channel.c
         id_ = change.channel.id
         if again and self._has_landed(connection, change):
-            return Written.WRITTEN
+            return WriteResult.WRITTEN
         values = self._values(change)
         if change.ciphertext == change.channel.ciphertext:
             del values[c.wa_token_encrypted]
@@ -489,20 +478,20 @@ class Database:
         kept = connection.execute(written).one_or_none()
         if kept is None:
             if self._has_landed(connection, change):
-                return Written.WRITTEN
+                return WriteResult.WRITTEN
             if connection.execute(sa.select(c.id).where(unchanged, sa.not_(is_ours))).first():
-                return Written.TAKEN
+                return WriteResult.TAKEN
             if connection.execute(sa.select(c.id).where(unchanged)).first() is None:
                 if lost := self._give_back(id_):
                     connection.execute(self._update(lost).where(c.id == id_))
-                return Written.REPLACED
+                return WriteResult.REPLACED
         # What a trigger may have made of it shows only in what comes back; CHAR columns pad.
         if kept is None or not (is_same(kept[0], change.ciphertext) and is_same(kept[1], change.status)):
             raise BadDatabase(UNMOVED)
         self._log(connection, change)
-        return Written.WRITTEN
+        return WriteResult.WRITTEN
 
-    def _insert(self, connection: sa.Connection, change: Change) -> None:
+    def _insert(self, connection: sa.Connection, change: PendingUpdate) -> None:
         c = self._channel.c
         values = self._values(change) | {c.id: change.channel.id, c.type: self._mapping.type}
         for key, value in (("name", change.channel.name), ("active", True)):
@@ -515,7 +504,7 @@ class Database:
         if not self._connection.is_sqlite and isinstance(change.channel.id, int):
             count_on(connection, self._channel, change.channel.id)
 
-    def _values(self, change: Change) -> dict[Any, Any]:
+    def _values(self, change: PendingUpdate) -> dict[Any, Any]:
         """What a change puts into a row."""
         c = self._channel.c
         values: dict[Any, Any] = {
@@ -528,10 +517,10 @@ class Database:
         }
         return values | ({c.token_alerted_at: None} if change.clear_alert else {})
 
-    def _error_of(self, change: Change) -> str | None:
+    def _error_of(self, change: PendingUpdate) -> str | None:
         return None if change.error is None else self._connection.fit(change.error)
 
-    def _log(self, connection: sa.Connection, change: Change) -> None:
+    def _log(self, connection: sa.Connection, change: PendingUpdate) -> None:
         """The audit rows of a change."""
         for entry in change.audit:
             connection.execute(
@@ -556,7 +545,7 @@ class Database:
             return {}
         return {lease: sa.case((lease == self._leases[id_], sa.null()), else_=lease)}
 
-    def _has_landed(self, connection: sa.Connection, change: Change) -> bool:
+    def _has_landed(self, connection: sa.Connection, change: PendingUpdate) -> bool:
         """Whether the row holds what `change` writes and our claim is over: an earlier try got through."""
         c = self._channel.c
         row = connection.execute(

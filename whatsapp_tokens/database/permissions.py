@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tables import Tables
+from whatsapp_tokens.database.schema import Tables
 
 READ_ONLY: Final = frozenset({"id", "name", "type", "active", "phone_number"})
 
@@ -46,7 +46,7 @@ _COUNT_ON: Final = sa.text(
 logger = logging.getLogger(__name__)
 
 
-def missing_rights(connection: sa.Connection, tables: Tables) -> list[str]:
+def missing_permissions(connection: sa.Connection, tables: Tables) -> list[str]:
     """What the role lacks for a run, in words that go behind "the role may not"."""
     if connection.dialect.name == "sqlite":
         if tables.channel.name in sa.inspect(connection).get_view_names():

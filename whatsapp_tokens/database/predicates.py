@@ -11,9 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fleet import State
-from models import MAY_PASS, RECONNECT_REQUIRED, Look, Status, as_stored
-from tables import comparable
+from models import Status, as_stored
+from whatsapp_tokens.database.schema import comparable
+from whatsapp_tokens.policy import RETRIED, Selection
+from whatsapp_tokens.results import Reason, State
 
 
 class Conditions:
@@ -24,7 +25,7 @@ class Conditions:
         self._type = type_
         self._is_sqlite = is_sqlite
 
-    def candidate(self, look: Look | None = None) -> sa.ColumnElement[bool]:
+    def candidate(self, look: Selection | None = None) -> sa.ColumnElement[bool]:
         """Whether a row is a WhatsApp channel with a token, not inactive, and one of those asked for."""
         conditions = [self._table.c.type == self._type, self._has_token(), sa.not_(self._is_inactive())]
         if look:
@@ -39,11 +40,11 @@ class Conditions:
         """Whether a row has a token that is not for us."""
         return sa.and_(sa.func.coalesce(self._table.c.type != self._type, sa.true()), self._has_token())
 
-    def asked_for(self, look: Look) -> sa.ColumnElement[bool]:
+    def asked_for(self, look: Selection) -> sa.ColumnElement[bool]:
         """Whether a row is among those that the look names, if it names any."""
         return sa.true() if look.ids is None else self._table.c.id.in_(look.ids)
 
-    def due(self, look: Look) -> sa.ColumnElement[bool]:
+    def due(self, look: Selection) -> sa.ColumnElement[bool]:
         """The rule of `due.is_due`, in SQL; never null. A test holds the two together."""
         if look.everything:
             return sa.true()
@@ -55,12 +56,12 @@ class Conditions:
             sa.and_(expires_at.is_(None), sa.func.coalesce(c.token_status, "") != Status.NEVER_EXPIRES),
             c.token_fingerprint != self._md5(),
             sa.and_(
-                c.token_status == Status.WARNING, sa.or_(*(self._failed_by(reason) for reason in MAY_PASS))
+                c.token_status == Status.WARNING, sa.or_(*(self._failed_by(reason) for reason in RETRIED))
             ),
         )
         return sa.and_(_never_null(reasons), sa.not_(self.waiting(look)))
 
-    def waiting(self, look: Look) -> sa.ColumnElement[bool]:
+    def waiting(self, look: Selection) -> sa.ColumnElement[bool]:
         """The rule of `due.is_waiting`, in SQL; never null, because NOT of null would drop the row."""
         if look.everything:
             return sa.false()
@@ -68,7 +69,7 @@ class Conditions:
         return _never_null(
             sa.and_(
                 c.token_status == Status.WARNING,
-                self._failed_by(RECONNECT_REQUIRED),
+                self._failed_by(Reason.RECONNECT_REQUIRED),
                 c.token_fingerprint == self._md5(),
                 comparable(c.token_expires_at) <= look.now,
             )
@@ -89,7 +90,7 @@ class Conditions:
         """Whether a line needs attention by its status or by the clock; never null."""
         return sa.or_(sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING, self.ended(now))
 
-    def state(self, look: Look) -> sa.ColumnElement[str]:
+    def state(self, look: Selection) -> sa.ColumnElement[str]:
         """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
         status, expires_at = self._table.c.token_status, comparable(self._table.c.token_expires_at)
         return sa.case(

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOMAIN
 
-from connection import UPGRADE, BadDatabase
+from whatsapp_tokens.database.connection import UPGRADE, BadDatabase
 
 AUDIT_TABLE: Final = "token_audit_log"
 VERSION_TABLE: Final = "whatsapp_token_alembic_version"

@@ -1,0 +1,1 @@
+"""What Meta's Graph API says: its errors, and its rate limits."""

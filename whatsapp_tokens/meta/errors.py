@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
-from redact import quote_foreign
+from whatsapp_tokens.redaction import quote_foreign
 
 Endpoint: TypeAlias = Literal["debug_token", "exchange"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
-from graph_errors import RateLimited, as_int
+from whatsapp_tokens.meta.errors import RateLimited, as_int
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def pause_after(percent: int) -> float:
     return (percent - SLOW_FROM) * SLOW_SECONDS if percent < PAUSE_FROM else PAUSE_SECONDS
 
 
-class RateGate:
+class RateLimiter:
     """One pause for all workers when the app as a whole nears or meets its limit; `budget` seconds in all."""
 
     def __init__(self, budget: float, sleep: Callable[[float], None]) -> None:

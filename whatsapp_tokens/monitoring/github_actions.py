@@ -12,14 +12,13 @@ program prints is redacted beforehand in any case. Tokens from the database are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from redact import SHORTEST_SEARCHED, Secret, redact
+from whatsapp_tokens.redaction import SHORTEST_SEARCHED, Secret, redact
 
 MAX_ANNOTATIONS: Final = 10  # of each level in a step; the runner drops what comes after
 MAX_SUMMARY_BYTES: Final = 1024 * 1024  # of a step; a larger file is not shown at all
@@ -45,11 +44,6 @@ class SummaryFull(Exception):
     """With this text, the step's summary would be larger than GitHub shows."""
 
 
-def is_github(environment: Mapping[str, str]) -> bool:
-    """Whether a runner of GitHub's reads what is printed."""
-    return environment.get("GITHUB_ACTIONS") == "true"
-
-
 def annotate(annotation: Annotation) -> str:
     """An annotation as a command, redacted before it is escaped: afterwards a secret might look different."""
     title, message = redact(annotation.title), redact(annotation.message)
@@ -69,19 +63,6 @@ def masks(secrets: Iterable[Secret], environment: Mapping[str, str]) -> list[str
         if len(value) >= SHORTEST_SEARCHED and not any(value in given for given in known)
     }
     return [f"::add-mask::{_data(value)}" for value in sorted(unknown)]
-
-
-def harmless(line: str) -> str:
-    """A line of output that is no command, whatever channel names are in it.
-
-    A command begins its line (`::error::`), or stands anywhere in it in the old form (`##[error]`).
-    """
-    return re.sub(r"^(\s*):(?=:)", r"\1: ", line).replace("##[", "## [")
-
-
-def harmless_json(document: str) -> str:
-    """The same JSON, written without the old form of a command: only the texts in it can hold one."""
-    return document.replace("##[", r"#\u0023[")
 
 
 def append_summary(path: Path, markdown: str) -> None:

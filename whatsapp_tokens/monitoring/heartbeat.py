@@ -16,8 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import urllib3
 
-from redact import Secret, redact
-from transport import TooSlow, open_session
+from whatsapp_tokens.http_session import TooSlow, open_session
+from whatsapp_tokens.redaction import Secret, redact
 
 TIMEOUT_SECONDS: Final = 5
 WAITS_SECONDS: Final = (1.0, 2.0)  # before each further try

@@ -14,32 +14,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
-from connection import BadDatabase, DatabaseLost
-from fleet import Fleet
-from github_actions import SummaryFull, annotate, append_summary, is_github, masks
-from heartbeat import Heartbeat
-from outcomes import Reason, Tally
-from report import summary
-from settings import Settings
-from step_summary import Ending, markdown, notes, shortfalls
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.monitoring.github_actions import SummaryFull, annotate, append_summary, masks
+from whatsapp_tokens.monitoring.heartbeat import Heartbeat
+from whatsapp_tokens.monitoring.step_summary import markdown, notes, shortfalls
+from whatsapp_tokens.reports.console import is_github
+from whatsapp_tokens.reports.text import summary
+from whatsapp_tokens.results import AbortReason, ChannelTotals, Reason, RunResult, Tally
+from whatsapp_tokens.settings import Settings
 
-# Why a channel may fail, and why it may be skipped.
-FAILURES: Final = (
-    Reason.RECONNECT_REQUIRED,
-    Reason.MISSING_PERMISSION,
-    Reason.NOT_EXTENDED,
-    Reason.UNDECRYPTABLE,
-    Reason.UNAVAILABLE,
-    Reason.UNEXPECTED_ANSWER,
-    Reason.WRITE_FAILED,
-)
-SKIPS: Final = (
-    Reason.NEVER_EXPIRES,
-    Reason.CLOCK_CORRECTED,
-    Reason.REPLACED_MEANWHILE,
-    Reason.CLAIMED_ELSEWHERE,
-    Reason.WAITING_FOR_RECONNECT,
-)
+FAILURES: Final = tuple(reason for reason in Reason if reason.is_failure)
+SKIPS: Final = tuple(reason for reason in Reason if not reason.is_failure)
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +32,11 @@ logger = logging.getLogger(__name__)
 class Source(Protocol):
     """Who knows the channels as a whole: the database."""
 
-    def fleet(self, now: datetime, soon: datetime) -> Fleet:
+    def fleet(self, now: datetime, soon: datetime) -> ChannelTotals:
         """Their totals. Raises `DatabaseLost` or `BadDatabase`."""
 
 
-class Watchers:
+class Monitors:
     """All that watch, as far as they are configured. `environment` is the real one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -73,7 +58,7 @@ class Watchers:
             with _undisturbed("HEALTHCHECK_URL"):
                 self._heartbeat.start()
 
-    def end(self, ending: Ending, source: Source | None) -> None:
+    def end(self, ending: RunResult, source: Source | None) -> None:
         """Tell how the run ended, or why it could not begin. The heartbeat comes last: then all is done."""
         if self._metrics_file:
             with _undisturbed("METRICS_FILE"):
@@ -89,8 +74,8 @@ class Watchers:
                 lines = summary(ending.tally, ending.failures, ending.stopped, ending.finished_at)
                 self._heartbeat.end(ending.code, "\n".join((*lines, *shortfalls(ending))))
 
-    def _write_metrics(self, path: Path, ending: Ending, source: Source | None) -> None:
-        from metrics import Figures, write  # noqa: PLC0415 - most have no Prometheus, and start faster so
+    def _write_metrics(self, path: Path, ending: RunResult, source: Source | None) -> None:
+        from whatsapp_tokens.monitoring.prometheus import Figures, write  # noqa: PLC0415 - most have no Prometheus, and start faster so
 
         figures = Figures(
             started_at=ending.started_at,
@@ -101,9 +86,9 @@ class Watchers:
         )
         write(path, figures)
 
-    def _look(self, ending: Ending, source: Source | None) -> Fleet | None:
+    def _look(self, ending: RunResult, source: Source | None) -> ChannelTotals | None:
         """The channels after the run, or None where nobody can tell."""
-        if source is None or (ending.stopped and ending.stopped.reason == Reason.DATABASE_LOST):
+        if source is None or (ending.stopped and ending.stopped.reason == AbortReason.DATABASE_LOST):
             return None
         try:
             return source.fleet(ending.finished_at, ending.finished_at + self._window)

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from fleet import Fleet, State
+from whatsapp_tokens.results import ChannelTotals, State
 
 PREFIX: Final = "whatsapp_token_refresh_"
 LAST_SUCCESS: Final = f"{PREFIX}last_success_timestamp_seconds"
@@ -52,7 +52,7 @@ class Figures:
     finished_at: datetime
     succeeded: bool
     outcomes: Mapping[tuple[str, str], int]
-    fleet: Fleet | None = None
+    fleet: ChannelTotals | None = None
 
 
 def write(path: Path, figures: Figures) -> None:
@@ -94,7 +94,7 @@ def _single(name: str, value: float) -> Metric:
     return GaugeMetricFamily(name, HELP[name], value=value)
 
 
-def _channels(fleet: Fleet) -> Metric:
+def _channels(fleet: ChannelTotals) -> Metric:
     """Every state, also those that no channel is in: an absent series is not a zero."""
     family = GaugeMetricFamily(CHANNELS, HELP[CHANNELS], labels=["state"])
     for state in State:

@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Final
 
-from github_actions import MAX_ANNOTATIONS, Annotation, Level
-from outcomes import Failed, Reason, Stopped, Tally
-from redact import one_line, redact
-from report import counts, label, preview_summary
-from words import EN
+from whatsapp_tokens.monitoring.github_actions import MAX_ANNOTATIONS, Annotation, Level
+from whatsapp_tokens.redaction import one_line, redact
+from whatsapp_tokens.reports.text import counts, label, preview_summary
+from whatsapp_tokens.reports.translations import EN
+from whatsapp_tokens.results import Failed, Reason, RunResult
 
 MAX_TABLE_BYTES: Final = 500_000  # half of what a step may have: others write to its summary, too
-PASSES: Final = (Reason.UNAVAILABLE, Reason.UNEXPECTED_ANSWER)  # of these nobody has to do anything yet
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended. `failures` are the first of them; times are aware UTC.
-
-    `undelivered`: an alert did not arrive; `unwritten` has a line for each report that is missing.
-    """
-
-    code: int
-    tally: Tally
-    failures: tuple[Failed, ...]
-    stopped: Stopped | None
-    started_at: datetime
-    finished_at: datetime
-    is_dry: bool = False
-    undelivered: bool = False
-    unwritten: tuple[str, ...] = ()
-
-
-def markdown(ending: Ending) -> str:
+def markdown(ending: RunResult) -> str:
     """The page: how it ended, the counts, why it stopped, and the failed channels with what to do."""
     numbers = counts(ending.tally)
     lines = [
@@ -65,7 +45,7 @@ def markdown(ending: Ending) -> str:
     return "\n".join(lines) + "\n"
 
 
-def notes(ending: Ending) -> list[Annotation]:
+def notes(ending: RunResult) -> list[Annotation]:
     """What stands at the top of the run's page, the most important first, within GitHub's limit."""
     found = list(
         chain(_of_the_run(ending), (_of_a_channel(one, ending.finished_at) for one in ending.failures))
@@ -77,7 +57,7 @@ def notes(ending: Ending) -> list[Annotation]:
     return [*shown, _more(len(found) - len(shown) + unnamed)]
 
 
-def shortfalls(ending: Ending) -> list[str]:
+def shortfalls(ending: RunResult) -> list[str]:
     """What went wrong besides the work, in plain lines: an exit code of 1 may come from nothing else."""
     lines = ["an alert could not be delivered: see the log"] if ending.undelivered else []
     return [f"Problem: {line}" for line in (*lines, *ending.unwritten)]
@@ -91,7 +71,7 @@ def escape(text: str) -> str:
     return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", redact(one_line(text)))
 
 
-def _headline(ending: Ending) -> str:
+def _headline(ending: RunResult) -> str:
     failed = ending.tally.failed
     if ending.stopped:
         return "stopped early" if ending.stopped.reason != "configuration" else "the configuration is wrong"
@@ -104,7 +84,7 @@ def _headline(ending: Ending) -> str:
     return "a dry run" if ending.is_dry else "interrupted" if ending.code else "nothing failed"
 
 
-def _rows(ending: Ending) -> Iterator[str]:
+def _rows(ending: RunResult) -> Iterator[str]:
     """A row for each failed channel, as far as there is room, and how many are left out."""
     size = shown = 0
     for failure in ending.failures:
@@ -124,7 +104,7 @@ def _rows(ending: Ending) -> Iterator[str]:
         yield f"| … and {more} more | | | |"
 
 
-def _of_the_run(ending: Ending) -> Iterator[Annotation]:
+def _of_the_run(ending: RunResult) -> Iterator[Annotation]:
     if stopped := ending.stopped:
         text = f"{stopped.reason}: {stopped.detail}\nTo do: {EN.advice(stopped.reason)}"
         yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(ending)}", text)
@@ -138,7 +118,7 @@ def _of_the_run(ending: Ending) -> Iterator[Annotation]:
 
 
 def _of_a_channel(failure: Failed, now: datetime) -> Annotation:
-    level = Level.WARNING if failure.reason in PASSES else Level.ERROR
+    level = Level.WARNING if failure.reason.may_pass else Level.ERROR
     to_do = EN.advice_by(failure.reason, failure.expires_at, now)
     text = f"{failure.reason}: {failure.detail}\nTo do: {to_do}"
     return Annotation(level, label(failure), text)

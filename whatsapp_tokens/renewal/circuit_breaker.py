@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models import Channel, Status
-from outcomes import Failed, Outcome, Reason, Renewed, Skipped
+from whatsapp_tokens.results import Failed, Outcome, Reason, Renewed, Skipped
 
 ENOUGH: Final = 10  # channels with the same trouble before it is taken for everybody's
 
 
 @dataclass(slots=True)
-class Jury:
+class CircuitBreaker:
     """Tells channels' own trouble from everybody's. Knows nothing of databases or threads."""
 
     got_through: bool = False
@@ -27,13 +27,10 @@ class Jury:
 
     def hear(self, outcome: Outcome) -> None:
         """Note whether Meta gave an answer about the channel itself: then it has accepted our app."""
-        match outcome:
-            case Renewed() | Skipped(reason=Reason.CLOCK_CORRECTED | Reason.NEVER_EXPIRES):
-                self.got_through = True
-            case Failed(reason=Reason.RECONNECT_REQUIRED | Reason.MISSING_PERMISSION | Reason.NOT_EXTENDED):
-                self.got_through = True
-            case _:
-                pass
+        if isinstance(outcome, Renewed) or (
+            isinstance(outcome, Skipped | Failed) and outcome.reason.is_answered
+        ):
+            self.got_through = True
 
     def judge(self, channel: Channel, outcome: Outcome) -> None:
         """Take what became of a channel into account."""

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeAlias
 
-from due import Policy
-from graph_errors import AppRejected, MetaError, RateLimited, ReconnectRequired, Unavailable
 from meta_client import Exchanged, Inspection, MetaClient, Sleep
-from outcomes import Reason
-from redact import Secret
+from whatsapp_tokens.meta.errors import AppRejected, MetaError, RateLimited, ReconnectRequired, Unavailable
+from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.results import Reason
 
 # Two ways to compute one instant differ by the seconds that a call takes.
 TOLERANCE: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Extended:
+class NewToken:
     """A new token, proved. `end` is None if it never ends; `lacking` says what it lacks all the same."""
 
     token: Secret
@@ -31,7 +31,7 @@ class Extended:
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
+class StillValid:
     """The stored token is good for long enough: only the clocks need to be right."""
 
     end: datetime | None
@@ -39,12 +39,12 @@ class Good:
 
 
 @dataclass(frozen=True, slots=True)
-class Endless:
+class NeverExpires:
     """The stored token never expires."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class Unusable:
     """The stored token could not be renewed. `end` is None where Meta did not say."""
 
     reason: Reason
@@ -53,7 +53,7 @@ class Bad:
     issued_at: datetime | None = None
 
 
-Verdict: TypeAlias = Extended | Good | Endless | Bad
+Verdict: TypeAlias = NewToken | StillValid | NeverExpires | Unusable
 
 
 def end_of(inspection: Inspection) -> datetime | None:
@@ -86,7 +86,7 @@ def lacks(inspection: Inspection, now: datetime, policy: Policy) -> str | None:
     return None
 
 
-def decide(old: Inspection, now: datetime, policy: Policy) -> Good | Endless | Bad | None:
+def decide(old: Inspection, now: datetime, policy: Policy) -> StillValid | NeverExpires | Unusable | None:
     """What a valid token's inspection settles without an exchange; None if it is to be exchanged."""
     lacking = lacks(old, now, policy)
     issued_at = issued(old, policy.token_lifetime)
@@ -96,10 +96,10 @@ def decide(old: Inspection, now: datetime, policy: Policy) -> Good | Endless | B
     if not old.never_expires and (policy.force or not long_enough or not young):
         return None
     if lacking:
-        return Bad(Reason.MISSING_PERMISSION, lacking, end_of(old), issued_at)
+        return Unusable(Reason.MISSING_PERMISSION, lacking, end_of(old), issued_at)
     if old.never_expires and old.data_access_expires_at is None:
-        return Endless()
-    return Good(end_of(old), issued_at)
+        return NeverExpires()
+    return StillValid(end_of(old), issued_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +136,25 @@ class Proof:
         return expiry > self.old.expires_at + slack
 
 
-def prove(proof: Proof, policy: Policy) -> Extended | Good | Bad:
+def validate_exchange(proof: Proof, policy: Policy) -> NewToken | StillValid | Unusable:
     """Whether the new token, which Meta calls valid and of our app, may replace the old one."""
     old, new, now = proof.old, proof.new, proof.now
     end, issued_at = end_of(old), issued(old, policy.token_lifetime)
     if old.user_id is not None and new.user_id != old.user_id:
-        return Bad(Reason.UNEXPECTED_ANSWER, "the new token belongs to another user", end, issued_at)
+        return Unusable(Reason.UNEXPECTED_ANSWER, "the new token belongs to another user", end, issued_at)
     if old.scopes is not None and (lost := old.scopes - (new.scopes or frozenset())):
         detail = f"the new token lost {', '.join(sorted(lost))}"
-        return Bad(Reason.UNEXPECTED_ANSWER, detail, end, issued_at)
+        return Unusable(Reason.UNEXPECTED_ANSWER, detail, end, issued_at)
     if proof.lives_longer(policy.token_lifetime):
         expiry = proof.expiry(policy.token_lifetime)
         ends = [time for time in (expiry, new.data_access_expires_at) if time is not None]
-        return Extended(proof.exchanged.token, min(ends, default=None), lacks(new, now, policy))
+        return NewToken(proof.exchanged.token, min(ends, default=None), lacks(new, now, policy))
     if old.expires_at is not None and old.expires_at >= now + policy.refresh_before_expiry:
         if lacking := lacks(old, now, policy):
-            return Bad(Reason.MISSING_PERMISSION, lacking, end, issued_at)
-        return Good(end, issued_at)
+            return Unusable(Reason.MISSING_PERMISSION, lacking, end, issued_at)
+        return StillValid(end, issued_at)
     ending = f"on {old.expires_at:%Y-%m-%d}" if old.expires_at else "when the old one does"
-    return Bad(Reason.NOT_EXTENDED, f"the new token ends {ending}", end, issued_at)
+    return Unusable(Reason.NOT_EXTENDED, f"the new token ends {ending}", end, issued_at)
 
 
 class Renewer:
@@ -184,7 +184,7 @@ class Renewer:
         Raises `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
         """
         old = self._inspect(token)
-        if isinstance(old, Bad):
+        if isinstance(old, Unusable):
             return old
         verdict = decide(old, self._clock(), self._policy)
         if verdict is not None:
@@ -195,30 +195,30 @@ class Renewer:
             raise
         except MetaError as error:
             issued_at = issued(old, self._policy.token_lifetime)
-            return Bad(self._reason(error), str(error), end_of(old), issued_at)
+            return Unusable(self._reason(error), str(error), end_of(old), issued_at)
 
-    def examine(self, token: Secret) -> Good | Endless | Bad:
+    def examine(self, token: Secret) -> StillValid | NeverExpires | Unusable:
         """What Meta says of a token that is to be stored as it is.
 
         Raises `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
         """
         found = self._inspect(token)
-        if isinstance(found, Bad):
+        if isinstance(found, Unusable):
             return found
         if lacking := lacks_scopes(found, self._policy):
-            return Bad(Reason.MISSING_PERMISSION, lacking, end_of(found))
+            return Unusable(Reason.MISSING_PERMISSION, lacking, end_of(found))
         if found.never_expires and found.data_access_expires_at is None:
-            return Endless()
-        return Good(end_of(found), issued(found, self._policy.token_lifetime))
+            return NeverExpires()
+        return StillValid(end_of(found), issued(found, self._policy.token_lifetime))
 
-    def _inspect(self, token: Secret) -> Inspection | Bad:
+    def _inspect(self, token: Secret) -> Inspection | Unusable:
         """Ask about a token that is stored, or is to be."""
         try:
             return self._meta.inspect(token)
         except (AppRejected, RateLimited):
             raise
         except MetaError as error:
-            return Bad(self._reason(error), str(error), error.expires_at)
+            return Unusable(self._reason(error), str(error), error.expires_at)
 
     def _exchange(self, token: Secret, old: Inspection) -> Verdict:
         self._sleep(0)  # nothing new begins once the run is told to stop
@@ -228,8 +228,8 @@ class Renewer:
         except ReconnectRequired as error:
             issued_at = issued(old, self._policy.token_lifetime)
             detail = f"Meta gave a new token and does not call it good: {error}"
-            return Bad(Reason.UNEXPECTED_ANSWER, detail, end_of(old), issued_at)
-        return prove(Proof(token, old, exchanged, new, self._clock()), self._policy)
+            return Unusable(Reason.UNEXPECTED_ANSWER, detail, end_of(old), issued_at)
+        return validate_exchange(Proof(token, old, exchanged, new, self._clock()), self._policy)
 
     def _inspect_new(self, token: Secret) -> Inspection:
         """Ask about a new token; once more if it is called invalid: it may not be known everywhere yet."""

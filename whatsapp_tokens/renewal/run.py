@@ -18,20 +18,21 @@ from itertools import islice
 from time import monotonic
 from typing import Final
 
-from connection import BadDatabase, DatabaseLost
 from crypto import KeyRing, Undecryptable
-from database import PAGE_SIZE, UNMOVED, Database, Written, in_parts
-from due import is_due
-from graph_errors import AppRejected, RateLimited
-from jury import ENOUGH, Jury, counts_as_new
 from meta_client import Interrupted
-from models import Change, Channel, ChannelId, Cursor, Look, fingerprint
-from opening import Ledger, Scope, open_run
-from outcomes import Failed, Outcome, Reason, Stopped, Tally, failed, skipped
-from redact import Secret
-from renewal import Bad, Extended, Renewer, Verdict
-from settling import Claimed, Settled, settle
-from stopping import WAKE_SECONDS, Stop
+from models import Channel, Cursor, PendingUpdate, fingerprint
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.database.database import PAGE_SIZE, UNMOVED, Database, WriteResult, in_parts
+from whatsapp_tokens.meta.errors import AppRejected, RateLimited
+from whatsapp_tokens.policy import Selection, is_due
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.circuit_breaker import ENOUGH, CircuitBreaker, counts_as_new
+from whatsapp_tokens.renewal.decision import NewToken, Renewer, Unusable, Verdict
+from whatsapp_tokens.renewal.outcomes import failed, skipped
+from whatsapp_tokens.renewal.start import RunCallbacks, Scope, open_run
+from whatsapp_tokens.renewal.updates import ClaimedChannel, Settled, settle
+from whatsapp_tokens.results import Aborted, AbortReason, ChannelId, Failed, Outcome, Reason, Tally
+from whatsapp_tokens.signals import WAKE_SECONDS, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ BATCH: Final = 64
 MOST_UNWRITABLE: Final = 1000  # rows that cannot be claimed, and no other in between: then it is the database
 PATIENCE_SECONDS: Final = 10  # in all, for rows that are locked when they are to be claimed
 OVERTAKEN: Final = {
-    Written.REPLACED: (Reason.REPLACED_MEANWHILE, "another token was stored meanwhile; it stays"),
-    Written.TAKEN: (
+    WriteResult.REPLACED: (Reason.REPLACED_MEANWHILE, "another token was stored meanwhile; it stays"),
+    WriteResult.TAKEN: (
         Reason.CLAIMED_ELSEWHERE,
         "the claim ran out, and another run has taken it over",
     ),
@@ -54,7 +55,7 @@ class Job:
     """One token, and the claimed channels that hold it. With a verdict there is nothing left to ask."""
 
     token: Secret
-    claimed: tuple[Claimed, ...]
+    claimed: tuple[ClaimedChannel, ...]
     verdict: Verdict | None = None
 
 
@@ -79,26 +80,30 @@ class Run:
         self._keys = keys
         self._clock = clock
         self._stop = stop
-        self._jury = Jury()
+        self._jury = CircuitBreaker()
         self._finished: queue.SimpleQueue[Future[Done]] = queue.SimpleQueue()
-        self._flying: dict[Future[Done], Job] = {}
-        self._riders: dict[Secret, list[Claimed]] = {}  # by token in flight: further channels that hold it
-        self._renewed: OrderedDict[Secret, Extended] = OrderedDict()
+        self._in_flight: dict[Future[Done], Job] = {}
+        self._sharing_token: dict[
+            Secret, list[ClaimedChannel]
+        ] = {}  # by token in flight: further channels that hold it
+        self._renewed: OrderedDict[Secret, NewToken] = OrderedDict()
         self._parked: list[Job] = []  # not begun, while it is open whether to go on
-        self._held: list[Job] = []  # refused as an app, while it is open whether that is their own trouble
-        self._doubted: list[Settled] = []  # failed as ten did before, and therefore not believed yet
+        self._rejected: list[
+            Job
+        ] = []  # refused as an app, while it is open whether that is their own trouble
+        self._deferred: list[Settled] = []  # failed as ten did before, and therefore not believed yet
         self._unwritable: list[tuple[Channel, str]] = []  # what the database did not let us claim
         self._passed_over: list[ChannelId] = []  # due and free, but locked when they were to be claimed
         self._locked: list[Settled] = []  # could not be written yet, because the row was locked
         self._is_exhausted = False
-        self._met: set[ChannelId] = set()  # dealt with, but due again further on in the order
-        self._seen_all = False
+        self._seen: set[ChannelId] = set()  # dealt with, but due again further on in the order
+        self._has_seen_all = False
         self._reached = 0
         self._refusal = ""
-        self._stopped: Stopped | None = None
+        self._stopped: Aborted | None = None
         self.tally = Tally()
 
-    def execute(self, scope: Scope, ledger: Ledger) -> Stopped | None:
+    def execute(self, scope: Scope, ledger: RunCallbacks) -> Aborted | None:
         """Renew what is due. Gives None if all of it was reached or a signal came, else why the run stopped.
 
         Raises `WrongKeys`, or `BadDatabase` or `DatabaseLost` before the first channel was touched.
@@ -114,12 +119,12 @@ class Run:
         except (BadDatabase, DatabaseLost) as error:
             if isinstance(error, BadDatabase) and not self._reached:
                 raise
-            self._stopped = Stopped(Reason.DATABASE_LOST, str(error))
+            self._stopped = Aborted(AbortReason.DATABASE_LOST, str(error))
         finally:
-            if self._flying:  # only after an error: nobody waits for what can no longer be written
+            if self._in_flight:  # only after an error: nobody waits for what can no longer be written
                 self._stop.set()
             pool.shutdown(cancel_futures=True)
-        if self._seen_all and not self._is_closing:  # what was not met was dealt with by another run
+        if self._has_seen_all and not self._is_closing:  # what was not met was dealt with by another run
             self.tally.due = self._reached
         self.tally.left = max(self.tally.due - self._reached, 0)
         self.tally.due = self._reached + self.tally.left
@@ -135,7 +140,7 @@ class Run:
                 self._unpark(pool)
                 self._refill(pool, places)
             self._report_unwritable()
-            if self._flying:
+            if self._in_flight:
                 self._collect(pool)
             elif self._is_closing or self._is_pausing or (self._is_exhausted and not self._passed_over):
                 break
@@ -155,13 +160,13 @@ class Run:
         """Whether nothing new is begun until what is in flight has shown if the trouble is everybody's."""
         return self._jury.suspects_app or self._jury.systemic is not None
 
-    def _verdict(self) -> Stopped | None:
+    def _verdict(self) -> Aborted | None:
         """Why the run stops, now that nothing is in flight; None if it is simply done."""
-        if self._held:  # and nobody got through, else they would have been acquitted
-            return Stopped(Reason.APP_REJECTED, self._refusal)
+        if self._rejected:  # and nobody got through, else they would have been acquitted
+            return Aborted(AbortReason.APP_REJECTED, self._refusal)
         if reason := self._jury.systemic:
-            return Stopped(
-                Reason.SYSTEMIC,
+            return Aborted(
+                AbortReason.SYSTEMIC,
                 f"{ENOUGH} channels newly failed with {reason} and none succeeded: {self._refusal}",
             )
         return None
@@ -171,14 +176,14 @@ class Run:
     def _places(self) -> Iterator[ChannelId]:
         """The ids of due channels in the order of urgency, looked up a page at a time."""
         after: Cursor | None = None
-        while page := self._database.due_places(self._scope.look, after):
+        while page := self._database.due_ids(self._scope.look, after):
             for place in page:
-                if place.id not in self._met:
+                if place.id not in self._seen:
                     yield place.id
             after = page[-1]
             if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
                 break
-        self._seen_all = True
+        self._has_seen_all = True
 
     def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> None:
         """Claim more channels before the workers run out of them.
@@ -186,24 +191,24 @@ class Run:
         In hand is one channel for each worker and up to as many that wait; a claim is due when half of these
         are gone, so that nobody is idle while it is made.
         """
-        in_hand = sum(len(job.claimed) for job in self._flying.values())
-        in_hand += sum(len(riders) for riders in self._riders.values())
+        in_hand = sum(len(job.claimed) for job in self._in_flight.values())
+        in_hand += sum(len(riders) for riders in self._sharing_token.values())
         room = 2 * self._scope.workers - in_hand
         if room < (self._scope.workers + 1) // 2:
             return
         ids = list(islice(places, room))
         self._is_exhausted = self._is_exhausted or not ids
-        is_last = self._is_exhausted and not self._flying
+        is_last = self._is_exhausted and not self._in_flight
         claimed = self._claim_passed_over(room) if is_last else self._claim(ids)
         unreadable = []
         for channel in claimed:
             try:
                 opened = self._keys.open(channel.ciphertext)
             except Undecryptable as error:
-                bad = Bad(Reason.UNDECRYPTABLE, str(error))
-                unreadable.append(settle(bad, Claimed(channel), self._keys, self._clock()))
+                bad = Unusable(Reason.UNDECRYPTABLE, str(error))
+                unreadable.append(settle(bad, ClaimedChannel(channel), self._keys, self._clock()))
             else:
-                self._admit(pool, opened.token, Claimed(channel, opened))
+                self._admit(pool, opened.token, ClaimedChannel(channel, opened))
         self._conclude(unreadable)
 
     def _claim(self, ids: Sequence[ChannelId]) -> list[Channel]:
@@ -226,26 +231,26 @@ class Run:
             logger.debug("claimed %d of %d due channels", len(claimed), len(ids))
         return claimed, set(refused)
 
-    def _admit(self, pool: ThreadPoolExecutor, token: Secret, claimed: Claimed) -> None:
+    def _admit(self, pool: ThreadPoolExecutor, token: Secret, claimed: ClaimedChannel) -> None:
         """Give a channel to a worker, or let it share what another one finds out about the same token."""
-        if token in self._riders:
-            self._riders[token].append(claimed)
+        if token in self._sharing_token:
+            self._sharing_token[token].append(claimed)
         elif token in self._renewed:
             self._submit(pool, Job(token, (claimed,), self._renewed[token]))
         else:
-            self._riders[token] = []
+            self._sharing_token[token] = []
             self._submit(pool, Job(token, (claimed,)))
 
     def _submit(self, pool: ThreadPoolExecutor, job: Job) -> None:
         future = pool.submit(self._work, job)
-        self._flying[future] = job
+        self._in_flight[future] = job
         future.add_done_callback(self._finished.put)
 
     def _park(self) -> None:
         """Take back what no worker has begun."""
-        for future, job in list(self._flying.items()):
+        for future, job in list(self._in_flight.items()):
             if future.cancel():
-                del self._flying[future]
+                del self._in_flight[future]
                 self._parked.append(job)
 
     def _unpark(self, pool: ThreadPoolExecutor) -> None:
@@ -299,7 +304,7 @@ class Run:
 
         Not before, or these alone might look like a trouble that is everybody's.
         """
-        is_all = not (self._flying or self._passed_over) and (
+        is_all = not (self._in_flight or self._passed_over) and (
             self._is_exhausted or len(self._unwritable) >= MOST_UNWRITABLE
         )
         if self._jury.succeeded or is_all:
@@ -327,7 +332,7 @@ class Run:
         except Exception as error:
             # A mistake of ours must cost one channel, not the run.
             logger.exception("unexpected error while renewing")
-            verdict = Bad(Reason.UNEXPECTED_ANSWER, f"an internal error ({type(error).__name__})")
+            verdict = Unusable(Reason.UNEXPECTED_ANSWER, f"an internal error ({type(error).__name__})")
             settled = tuple(settle(verdict, claimed, self._keys, self._clock()) for claimed in job.claimed)
         return Done(job, verdict, settled)
 
@@ -344,21 +349,21 @@ class Run:
             pass
         settled: list[Settled] = []
         for future in futures:
-            if self._flying.pop(future, None) is not None:  # else it was parked
+            if self._in_flight.pop(future, None) is not None:  # else it was parked
                 settled += self._receive(pool, future.result())
         self._conclude(settled)
 
     def _receive(self, pool: ThreadPoolExecutor, done: Done) -> tuple[Settled, ...]:
         """Note what a worker hands back. Gives what can be written of it."""
         job = done.job
-        riders = () if job.verdict else tuple(self._riders.pop(job.token))
+        riders = () if job.verdict else tuple(self._sharing_token.pop(job.token))
         match done.error:
             case AppRejected() as error:
-                self._held.append(replace(job, claimed=job.claimed + riders))
+                self._rejected.append(replace(job, claimed=job.claimed + riders))
                 self._jury.refused += len(job.claimed + riders)
                 self._refusal = str(error)
             case RateLimited() as error:
-                self._stopped = Stopped(Reason.RATE_LIMITED, str(error))
+                self._stopped = Aborted(AbortReason.RATE_LIMITED, str(error))
             case _ if done.verdict:
                 self._remember(job.token, done.verdict)
                 if riders:
@@ -369,7 +374,7 @@ class Run:
 
     def _remember(self, token: Secret, verdict: Verdict) -> None:
         """Keep what a token was exchanged for, for channels with the same one that are claimed later."""
-        if isinstance(verdict, Extended):
+        if isinstance(verdict, NewToken):
             self._renewed[token] = verdict
             if len(self._renewed) > REMEMBERED:
                 self._renewed.popitem(last=False)
@@ -383,13 +388,13 @@ class Run:
         believed: list[Settled] = []
         for one in settled:
             if isinstance(one.outcome, Failed):
-                (believed if self._is_believed(one.channel, one.outcome) else self._doubted).append(one)
+                (believed if self._is_believed(one.channel, one.outcome) else self._deferred).append(one)
         self._write(believed)
-        if self._held and self._jury.got_through:
-            held, self._held = self._held, []
+        if self._rejected and self._jury.got_through:
+            held, self._rejected = self._rejected, []
             self._conclude(self._acquit(held))
-        if self._doubted and self._jury.systemic is None:
-            doubted, self._doubted = self._doubted, []
+        if self._deferred and self._jury.systemic is None:
+            doubted, self._deferred = self._deferred, []
             self._write(doubted)
 
     def _is_believed(self, channel: Channel, outcome: Failed) -> bool:
@@ -403,7 +408,7 @@ class Run:
 
     def _acquit(self, held: Iterable[Job]) -> Iterator[Settled]:
         """Others got through, so what was refused was these channels' own trouble."""
-        bad = Bad(
+        bad = Unusable(
             Reason.UNEXPECTED_ANSWER,
             f"Meta refused this channel's call as it refuses an app: {self._refusal}",
         )
@@ -429,16 +434,16 @@ class Run:
             if written in OVERTAKEN:
                 reason, detail = OVERTAKEN[written]
                 outcome = skipped(one.channel, reason, detail, one.channel.expires_at)
-            elif written is Written.REFUSED:
+            elif written is WriteResult.REFUSED:
                 self._report_unwritten(one.channel, words)
                 continue
-            elif written is Written.LOCKED:
+            elif written is WriteResult.LOCKED:
                 self._locked.append(one)
                 continue
             elif not isinstance(outcome, Failed):
                 self._jury.judge(one.channel, outcome)
-            if written is Written.WRITTEN and _comes_again(one.channel, change, self._scope.look):
-                self._met.add(one.channel.id)
+            if written is WriteResult.WRITTEN and _comes_again(one.channel, change, self._scope.look):
+                self._seen.add(one.channel.id)
             self._report(outcome)
 
     def _write_again(self) -> None:
@@ -457,14 +462,14 @@ class Run:
         self._ledger.outcome(outcome)
 
 
-def _comes_again(channel: Channel, change: Change, look: Look) -> bool:
+def _comes_again(channel: Channel, change: PendingUpdate, look: Selection) -> bool:
     """Whether the row is met once more further on: still due, and moved to a later place in the order."""
     if change.expires_at is None or is_due(_after(channel, change), look) is None:
         return False  # unknown ends come first, so they are behind us
     return channel.expires_at is None or change.expires_at > channel.expires_at
 
 
-def _after(channel: Channel, change: Change) -> Channel:
+def _after(channel: Channel, change: PendingUpdate) -> Channel:
     """The row as `change` has left it."""
     return replace(
         channel,

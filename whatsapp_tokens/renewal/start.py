@@ -12,10 +12,11 @@ from itertools import islice
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
-from database import Database, pages
-from due import Why, is_due
-from models import Channel, Look
-from outcomes import Due, Outcome, Reason, Tally, about, failed, skipped
+from models import Channel
+from whatsapp_tokens.database.database import Database, pages
+from whatsapp_tokens.policy import Selection, is_due
+from whatsapp_tokens.renewal.outcomes import about, failed, skipped
+from whatsapp_tokens.results import Due, DueReason, Outcome, Reason, Tally
 
 OTHERS_TRIED: Final = 1000
 
@@ -39,13 +40,13 @@ class WrongKeys(Exception):
 class Scope:
     """Which channels a run is asked for, and how many at once."""
 
-    look: Look
+    look: Selection
     limit: int | None = None
     workers: int = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class RunCallbacks:
     """Who is told what: the counts before anything is touched, and then each outcome, in the main thread.
 
     `begin` may raise to prevent the run; the tally it is given goes on counting while the run works.
@@ -55,7 +56,7 @@ class Ledger:
     outcome: Callable[[Outcome], None]
 
 
-def preview(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
+def preview(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallbacks) -> Tally:
     """A dry run: every due channel and why, the unreadable ones as failed. Writes nothing and calls nobody.
 
     Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
@@ -69,7 +70,7 @@ def preview(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> 
     return tally
 
 
-def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) -> Tally:
+def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallbacks) -> Tally:
     """Count, make sure of the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
     counts = database.count(scope.look)
     if counts.due > 1:
@@ -84,7 +85,7 @@ def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: Ledger) ->
     return tally
 
 
-def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
+def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
     """Make sure that the keys open at least one token. One is enough, so usually one is tried."""
     failures: list[Undecryptable] = []
 
@@ -104,10 +105,10 @@ def _check_keys(database: Database, keys: KeyRing, look: Look) -> None:
     raise WrongKeys.of_all(failures)
 
 
-def _foresee(channel: Channel, keys: KeyRing, look: Look) -> Outcome:
+def _foresee(channel: Channel, keys: KeyRing, look: Selection) -> Outcome:
     """What a dry run says of a due channel."""
     try:
         keys.open(channel.ciphertext)
     except Undecryptable as error:
         return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
-    return Due(**about(channel, channel.expires_at), why=is_due(channel, look) or Why.ASKED_FOR)
+    return Due(**about(channel, channel.expires_at), why=is_due(channel, look) or DueReason.ASKED_FOR)

@@ -12,15 +12,16 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from crypto import KeyRing, Opened, SealBroken
-from models import ERROR_LENGTH, AuditEntry, Change, Channel, Event, Status
-from outcomes import NEEDS_A_PERSON, Outcome, Reason, failed, has_recovered, renewed, skipped
-from renewal import Bad, Endless, Extended, Good, Verdict
+from models import ERROR_LENGTH, AuditEntry, Channel, Event, PendingUpdate, Status
+from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Unusable, Verdict
+from whatsapp_tokens.renewal.outcomes import failed, has_recovered, renewed, skipped
+from whatsapp_tokens.results import Outcome, Reason
 
 REFRESHED: Final = "Token refreshed automatically"
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedChannel:
     """A channel that this run has claimed, and its token as the key ring opened it; None if it did not."""
 
     channel: Channel
@@ -33,25 +34,25 @@ class Settled:
 
     channel: Channel
     outcome: Outcome
-    change: Change | None = field(default=None, repr=False)
+    change: PendingUpdate | None = field(default=None, repr=False)
 
 
-def settle(verdict: Verdict, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+def settle(verdict: Verdict, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> Settled:
     """What a verdict means for one of the channels that hold the token."""
     match verdict:
-        case Extended():
+        case NewToken():
             return _settle_extended(verdict, claimed, keys, now)
-        case Good():
+        case StillValid():
             return _settle_good(verdict, claimed, keys, now)
-        case Endless():
+        case NeverExpires():
             return _settle_endless(claimed, keys, now)
-        case Bad():
+        case Unusable():
             return _settle_bad(verdict, claimed, keys, now)
         case _:
             assert_never(verdict)
 
 
-def _kept(claimed: Claimed, keys: KeyRing) -> str:
+def _kept(claimed: ClaimedChannel, keys: KeyRing) -> str:
     """The ciphertext of a token that stays: as it is, or under the first key if another one opened it."""
     opened = claimed.opened
     if opened is not None and opened.key:
@@ -60,7 +61,7 @@ def _kept(claimed: Claimed, keys: KeyRing) -> str:
     return claimed.channel.ciphertext
 
 
-def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+def _settle_extended(verdict: NewToken, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> Settled:
     channel = claimed.channel
     if claimed.opened is None:
         raise ValueError("a channel whose token was not decrypted cannot get a new one")
@@ -72,7 +73,7 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
     if verdict.lacking:
         reason = Reason.MISSING_PERMISSION
         lacking = AuditEntry(Event.FAILED, verdict.lacking, reason, channel.expires_at, verdict.end)
-        change = Change(
+        change = PendingUpdate(
             channel,
             now,
             ciphertext,
@@ -84,7 +85,7 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
             audit=(refreshed, lacking),
         )
         return Settled(channel, failed(channel, reason, verdict.lacking, verdict.end), change)
-    change = Change(
+    change = PendingUpdate(
         channel,
         now,
         ciphertext,
@@ -97,14 +98,14 @@ def _settle_extended(verdict: Extended, claimed: Claimed, keys: KeyRing, now: da
     return Settled(channel, renewed(channel, verdict.end), change)
 
 
-def _settle_good(verdict: Good, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+def _settle_good(verdict: StillValid, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> Settled:
     channel, end = claimed.channel, verdict.end
     refreshed_at = verdict.issued_at or (None if channel.replaced else channel.refreshed_at)
     was_right = (channel.expires_at, channel.refreshed_at) == (end, refreshed_at)
     day = f"until {end:%Y-%m-%d}" if end else "for an unknown time"
     detail = f"the token is good {day}"
     corrected = AuditEntry(Event.CLOCK_CORRECTED, detail, Reason.CLOCK_CORRECTED, channel.expires_at, end)
-    change = Change(
+    change = PendingUpdate(
         channel,
         now,
         _kept(claimed, keys),
@@ -118,11 +119,11 @@ def _settle_good(verdict: Good, claimed: Claimed, keys: KeyRing, now: datetime) 
     return Settled(channel, outcome, change)
 
 
-def _settle_endless(claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+def _settle_endless(claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> Settled:
     channel = claimed.channel
     detail = "Meta says that this token never expires"
     entry = AuditEntry(Event.NEVER_EXPIRES, detail, None, channel.expires_at)
-    change = Change(
+    change = PendingUpdate(
         channel,
         now,
         _kept(claimed, keys),
@@ -136,13 +137,13 @@ def _settle_endless(claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
     return Settled(channel, outcome, change)
 
 
-def _settle_bad(verdict: Bad, claimed: Claimed, keys: KeyRing, now: datetime) -> Settled:
+def _settle_bad(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> Settled:
     channel = claimed.channel
     recorded = None if channel.replaced else channel.expires_at
     end = verdict.end or recorded
     if end is None and verdict.reason is Reason.RECONNECT_REQUIRED:
         end = now  # dead, and nobody knows since when: from now on it waits for its customer
-    change = Change(
+    change = PendingUpdate(
         channel,
         now,
         _kept(claimed, keys),
@@ -171,4 +172,4 @@ def with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, .
 
 def _is_news(channel: Channel, reason: Reason) -> bool:
     """Whether people who were told of this channel must be told again: its trouble is new, or another one."""
-    return channel.status != Status.WARNING or (reason in NEEDS_A_PERSON and channel.reason != reason)
+    return channel.status != Status.WARNING or (reason.needs_person and channel.reason != reason)

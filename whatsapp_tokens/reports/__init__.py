@@ -1,0 +1,1 @@
+"""What people read: the console, the JSON document, the status page and alerts."""

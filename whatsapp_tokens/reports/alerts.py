@@ -8,21 +8,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Final
 
-from connection import BadDatabase, DatabaseLost
-from database import Database, pages
-from models import Channel, Status
+from models import Channel
 from notify import DeliveryError, Target, broadcast
-from outcomes import Failed, Stopped, Tally
-from report import First, Situation, compose, label
-from words import EN, Words
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.database.database import Database, pages
+from whatsapp_tokens.policy import STEPS, is_news, is_well_again
+from whatsapp_tokens.reports.text import First, Situation, compose, label
+from whatsapp_tokens.reports.translations import EN, Words
+from whatsapp_tokens.results import Aborted, Failed, Tally
 
-# A channel that people know about comes up again when this much of its time is left.
-STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
 MOST_AT_ONCE: Final = 10_000  # the next run tells of the rest; SQLite takes no more than 32766 in a list
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class Ended:
     """How a run ended, as far as it matters for an alert."""
 
     tally: Tally
-    stopped: Stopped | None = None
+    stopped: Aborted | None = None
     unwritten: First[Failed] = field(default_factory=First)  # of these the table cannot tell
 
 
@@ -43,25 +42,6 @@ class Style:
 
     words: Words = EN
     reconnect_url: str | None = None
-
-
-def is_news(channel: Channel, now: datetime) -> bool:
-    """Whether there is something to say of a channel that has not been said yet."""
-    if is_well_again(channel):
-        return True
-    if channel.status != Status.WARNING:
-        return False
-    if channel.replaced:
-        return False  # what is known describes a token that is gone
-    told, end = channel.alerted_at, channel.expires_at
-    if told is None:
-        return True
-    return end is not None and any(end - now <= step < end - told for step in STEPS)
-
-
-def is_well_again(channel: Channel) -> bool:
-    """Whether a channel is well again, and people know only of its trouble."""
-    return channel.status != Status.WARNING and channel.alerted_at is not None
 
 
 def send_alerts(

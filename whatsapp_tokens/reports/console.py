@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,10 +18,9 @@ from typing import IO, Any, Final
 
 import click
 
-from github_actions import harmless, harmless_json, is_github
-from outcomes import Failed, Outcome, Reason, Skipped
-from redact import redact
-from report import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
+from whatsapp_tokens.redaction import redact
+from whatsapp_tokens.reports.text import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
+from whatsapp_tokens.results import Failed, Outcome, Reason, Skipped
 
 COLOURS: Final = {
     "renewed": "green",
@@ -156,3 +156,21 @@ def _clean(value: Any) -> Any:
             return {name: _clean(inner) for name, inner in value.items()}
         case _:
             return value
+
+
+def is_github(environment: Mapping[str, str]) -> bool:
+    """Whether a runner of GitHub's reads what is printed."""
+    return environment.get("GITHUB_ACTIONS") == "true"
+
+
+def harmless(line: str) -> str:
+    """A line of output that is no command, whatever channel names are in it.
+
+    A command begins its line (`::error::`), or stands anywhere in it in the old form (`##[error]`).
+    """
+    return re.sub(r"^(\s*):(?=:)", r"\1: ", line).replace("##[", "## [")
+
+
+def harmless_json(document: str) -> str:
+    """The same JSON, written without the old form of a command: only the texts in it can hold one."""
+    return document.replace("##[", r"#\u0023[")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from fleet import State
-from words import Phrase, phrase
+from whatsapp_tokens.reports.translations import Phrase, phrase
+from whatsapp_tokens.results import State
 
 STATES: Final[Mapping[State, Phrase]] = {
     State.WARNING: phrase("Needs attention", "Necesita atención"),

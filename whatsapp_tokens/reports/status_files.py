@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from connection import BadDatabase, DatabaseLost
-from database import Database, pages
 from models import Channel
-from page import View, write
+from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.database.database import Database, pages
+from whatsapp_tokens.reports.status_page import View, write
 
 OTHERS_SHOWN: Final = 1000
 

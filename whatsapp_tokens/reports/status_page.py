@@ -22,12 +22,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fleet import ATTENTION, HORIZON_DAYS, Fleet, State, state_of
-from models import Channel, ChannelId
-from page_texts import STATES, TEXTS
-from redact import one_line, redact
-from report import capital, reconnect_link, timestamp
-from words import EN, Words
+from models import Channel
+from whatsapp_tokens.policy import state_of
+from whatsapp_tokens.redaction import one_line, redact
+from whatsapp_tokens.reports.page_texts import STATES, TEXTS
+from whatsapp_tokens.reports.text import capital, reconnect_link, timestamp
+from whatsapp_tokens.reports.translations import EN, Words
+from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
 
 VERSION: Final = 1  # of the JSON document
 SUFFIXES: Final = (".html", ".json")
@@ -47,7 +48,7 @@ class View:
     now: datetime
     window: timedelta
     lifetime: timedelta
-    fleet: Fleet = field(default_factory=Fleet)
+    fleet: ChannelTotals = field(default_factory=ChannelTotals)
     exit_code: int = 0
     stopped: str | None = None
     is_dry: bool = False
@@ -101,7 +102,7 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
     id_, name, phone_number, error, link = texts
     state = state_of(channel, view.now, view.now + view.window)
     reason, _, detail = error.partition(": ")
-    is_bad = state in ATTENTION
+    is_bad = state.needs_attention
     is_told = is_bad and state is not State.ENDED  # else what the row says is of an earlier time
     cause, advice = view.words.cause(reason), view.words.advice_by(reason, channel.expires_at, view.now)
     if state is State.ENDED:
@@ -312,7 +313,7 @@ class _Counted:
 class _LeftOut:
     """How many lines were not shown: known only after the others were."""
 
-    def __init__(self, fleet: Fleet, shown: _Counted) -> None:
+    def __init__(self, fleet: ChannelTotals, shown: _Counted) -> None:
         self._fleet = fleet
         self._shown = shown
 

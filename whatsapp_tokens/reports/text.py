@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar, assert_never
 from urllib.parse import quote
 
-from models import Channel, ChannelId
+from models import Channel
 from notify import Card, Message
-from outcomes import Due, Failed, Outcome, Reason, Renewed, Skipped, Stopped, Tally
-from preflight import Finding
-from redact import one_line, redact
-from words import (
+from whatsapp_tokens.redaction import one_line, redact
+from whatsapp_tokens.reports.translations import (
     AND_MORE,
     AND_OTHERS,
     COULD_NOT_RUN,
@@ -31,6 +29,18 @@ from words import (
     WHAT_HAS_STOPPED,
     WHAT_IT_MEANS,
     Words,
+)
+from whatsapp_tokens.results import (
+    Aborted,
+    ChannelId,
+    Due,
+    Failed,
+    Finding,
+    Outcome,
+    Reason,
+    Renewed,
+    Skipped,
+    Tally,
 )
 
 T = TypeVar("T")
@@ -67,7 +77,7 @@ class Situation:
 
     attention: Sequence[Channel]
     recovered: First[str]
-    stopped: Stopped | None
+    stopped: Aborted | None
     tally: Tally
     now: datetime
     reconnect_url: str | None = None
@@ -163,7 +173,7 @@ def table_row(outcome: Outcome, now: datetime) -> str:
     return f"{name:<{NAME_WIDTH}}  {day:<10}  {EN.left(outcome.expires_at, now):<18}  {why}"
 
 
-def summary(tally: Tally, failures: Sequence[Failed], stopped: Stopped | None, now: datetime) -> list[str]:
+def summary(tally: Tally, failures: Sequence[Failed], stopped: Aborted | None, now: datetime) -> list[str]:
     """The end of a real run in groups: renewed, failed with what to do, skipped, waiting, why it stopped."""
     shown = failures[:SHOWN_IN_SUMMARY]
     lines = [f"Renewed: {tally.renewed}", f"Failed:  {tally.failed}"]

@@ -11,22 +11,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from enum import StrEnum
 from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from babel.dates import format_date, format_datetime
 
-from details import DETAILS
-from outcomes import Reason
-
-
-class Language(StrEnum):
-    """The values of `ALERT_LANGUAGE`, which are locales, too."""
-
-    EN = "en"
-    ES = "es"
-
+from whatsapp_tokens.reports.details import DETAILS
+from whatsapp_tokens.results import AbortReason, Reason
+from whatsapp_tokens.settings import Language
 
 Phrase: TypeAlias = Mapping[Language, str]
 
@@ -55,18 +47,20 @@ CAUSES: Final[Mapping[str, Phrase]] = {
         "Meta dio una respuesta desconocida",
     ),
     Reason.WRITE_FAILED: phrase("the database refused the row", "la base de datos rechazó la fila"),
-    Reason.APP_REJECTED: phrase("Meta refuses the app", "Meta rechaza la app"),
-    Reason.RATE_LIMITED: phrase(
+    AbortReason.APP_REJECTED: phrase("Meta refuses the app", "Meta rechaza la app"),
+    AbortReason.RATE_LIMITED: phrase(
         "Meta limits the whole app, and went on doing so",
         "Meta limita a toda la app, y siguió haciéndolo",
     ),
-    Reason.SYSTEMIC: phrase(
+    AbortReason.SYSTEMIC: phrase(
         "many lines newly failed in the same way, and none succeeded",
         "muchas líneas empezaron a fallar de la misma manera, y ninguna tuvo éxito",
     ),
-    Reason.DATABASE_LOST: phrase("the database cannot be reached", "no se puede acceder a la base de datos"),
-    "configuration": phrase("the configuration is wrong", "la configuración no es correcta"),
-    "internal_error": phrase("the program itself failed", "falló el propio programa"),
+    AbortReason.DATABASE_LOST: phrase(
+        "the database cannot be reached", "no se puede acceder a la base de datos"
+    ),
+    AbortReason.CONFIGURATION: phrase("the configuration is wrong", "la configuración no es correcta"),
+    AbortReason.INTERNAL_ERROR: phrase("the program itself failed", "falló el propio programa"),
 }
 
 # What a person does about it.
@@ -98,26 +92,26 @@ ADVICE: Final[Mapping[str, Phrase]] = {
         "see why the database refuses the row; the old token is untouched",
         "averigüe por qué la base de datos rechaza la fila; el token anterior sigue intacto",
     ),
-    Reason.APP_REJECTED: phrase(
+    AbortReason.APP_REJECTED: phrase(
         "check META_APP_ID, META_APP_SECRET and the app's state in Meta's App Dashboard",
         "revise META_APP_ID, META_APP_SECRET y el estado de la app en el panel de apps de Meta",
     ),
-    Reason.RATE_LIMITED: phrase(
+    AbortReason.RATE_LIMITED: phrase(
         "nothing: the rest is done at the next run; run at another hour if it comes back",
         "nada: el resto se hace en la próxima ejecución; si se repite, ejecute a otra hora",
     ),
-    Reason.SYSTEMIC: phrase(
+    AbortReason.SYSTEMIC: phrase(
         "look at Meta's status page and the app's settings before anybody is asked to reconnect",
         "mire la página de estado de Meta y los ajustes de la app antes de pedir a nadie que reconecte",
     ),
-    Reason.DATABASE_LOST: phrase(
+    AbortReason.DATABASE_LOST: phrase(
         "see whether the database is up; the next run does the rest",
         "compruebe que la base de datos funciona; la próxima ejecución hace el resto",
     ),
-    "configuration": phrase(
+    AbortReason.CONFIGURATION: phrase(
         "correct the configuration and run again", "corrija la configuración y ejecute de nuevo"
     ),
-    "internal_error": phrase(
+    AbortReason.INTERNAL_ERROR: phrase(
         "this is a mistake in the program: report it with the log",
         "es un error del programa: informe de él con el registro",
     ),
