@@ -40,11 +40,13 @@ def _look_at_database(settings: Settings) -> Iterator[Finding]:
     """The table with its columns, what we may do there, and the keys against the tokens in it."""
     try:
         with closing(Database(settings.database, settings.table, lease=settings.lease)) as database:
-            if lacking := database.missing_permissions():
+            if lacking := database.queries.missing_permissions():
                 problem = f"the role may not {'; nor '.join(lacking)}"
-                yield Finding("database", ok=False, text=f"{database.describe()}: {problem}; grant it")
+                yield Finding(
+                    "database", ok=False, text=f"{database.queries.describe()}: {problem}; grant it"
+                )
             else:
-                yield Finding("database", ok=True, text=f"{database.describe()} has all columns")
+                yield Finding("database", ok=True, text=f"{database.queries.describe()} has all columns")
             yield _look_at_keys(database, settings.keys)
     except (BadDatabase, DatabaseLost) as error:
         hint = "" if UPGRADE in str(error) else "; check DATABASE_URL"
@@ -60,10 +62,10 @@ def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
     closed = 0
     named: list[str] = []
     asleep: Counter[int] = Counter()
-    for channel in pages_by_id(database.inactive):
+    for channel in pages_by_id(database.queries.inactive):
         with suppress(Undecryptable):
             asleep[keys.open(channel.ciphertext).key] += 1
-    for channel in pages_by_id(database.candidates):
+    for channel in pages_by_id(database.queries.candidates):
         try:
             opened[keys.open(channel.ciphertext).key] += 1
         except Undecryptable as error:

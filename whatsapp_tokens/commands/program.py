@@ -196,7 +196,7 @@ class Program:
         """The database, if we may do there what is asked for. Raises `UsageProblem` if we may not."""
         database = self._database = Database(settings.database, settings.table, lease=settings.lease)
         stack.callback(database.close)
-        lacking = [] if self._options.dry_run else database.missing_permissions()
+        lacking = [] if self._options.dry_run else database.queries.missing_permissions()
         if lacking:  # a token that could not be stored is not fetched
             raise UsageProblem(f"the database role may not {'; nor '.join(lacking)}; grant it")
         return database
@@ -238,7 +238,7 @@ class Program:
         """The channels asked for, as their ids are in the table; None for all of them."""
         if not self._options.channel:
             return None
-        found = {text: database.find_id(text) for text in self._options.channel}
+        found = {text: database.queries.find_id(text) for text in self._options.channel}
         if unknown := [text for text, id_ in found.items() if id_ is None]:
             raise UsageProblem(f"--channel {', '.join(unknown)}: there is no channel with this id")
         return tuple(id_ for id_ in found.values() if id_ is not None)

@@ -61,15 +61,15 @@ def read_token() -> Secret:
 
 def find_slot(database: Database, id_: str, name: str | None) -> Slot:
     """The channel with the id that a user wrote, or the one to create. Raises `NotPossible`."""
-    found = database.find_id(id_)
+    found = database.queries.find_id(id_)
     if found is None:
         if name is None:
             raise NotPossible(f"there is no channel with the id {id_}; to create it, add --name NAME")
-        new = database.new_id(id_)
+        new = database.queries.new_id(id_)
         if new is None:
             raise NotPossible(f"the ids of this table are whole numbers, and {id_} is none")
         return Slot(Channel(new, name, ""), is_new=True)
-    channel = database.get(found)
+    channel = database.queries.get(found)
     if channel is None:
         raise NotPossible(f"the row with the id {id_} is no WhatsApp channel (see CHANNEL_TYPE)")
     return Slot(channel, is_new=False)
@@ -135,7 +135,7 @@ class Store:
 
     def _create(self, change: PendingUpdate) -> None:
         try:
-            self.database.create(change)
+            self.database.writer.create(change)
         except BadDatabase as error:
             raise NotPossible(
                 f"the channel cannot be created: {error}; create it in the application, then set its token"
@@ -145,10 +145,10 @@ class Store:
         """Write over whatever token the row holds: a person chose this one. Gives why it did not work."""
         channel = change.channel
         for _ in range(TRIES):
-            ((written, words),) = self.database.write([change])
+            ((written, words),) = self.database.writer.write([change])
             if written is not WriteResult.REPLACED:
                 return f"{words}; the stored token is as it was" if written is WriteResult.REFUSED else None
-            if (now_there := self.database.get(channel.id)) is None:
+            if (now_there := self.database.queries.get(channel.id)) is None:
                 return "the channel is gone"
             change = _change(verdict, now_there, change.ciphertext, self.clock())
         return "the row changes all the time"
@@ -163,12 +163,14 @@ def usual_layout(database: Database, keys: KeyRing, own: ChannelId) -> Layout:
     found: Counter[Layout] = Counter()
     examples: dict[Layout, Layout] = {}
     failures: list[Undecryptable] = []
-    for look_up in (database.candidates, database.inactive, database.of_other_types):
+    for look_up in (database.queries.candidates, database.queries.inactive, database.queries.of_other_types):
         for channel in look_up():
             try:
                 layout = keys.open(channel.ciphertext).layout
             except Undecryptable as error:
-                failures += [error] if channel.id != own and look_up != database.of_other_types else []
+                failures += (
+                    [error] if channel.id != own and look_up != database.queries.of_other_types else []
+                )
             else:
                 found[_style(layout)] += 1
                 examples.setdefault(_style(layout), layout)

@@ -75,6 +75,23 @@ class Database:
             c.token_status, c.token_error, c.token_fingerprint, c.token_alerted_at, phone,
         )  # fmt: skip
 
+    # The seams along which this class is to be cut.
+
+    @property
+    def queries(self) -> Database:
+        """What only reads."""
+        return self
+
+    @property
+    def claims(self) -> Database:
+        """Claims and leases."""
+        return self
+
+    @property
+    def writer(self) -> Database:
+        """What writes updates and audit rows."""
+        return self
+
     @property
     def lease(self) -> float:
         """Seconds for which a claim holds."""

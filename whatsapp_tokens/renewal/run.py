@@ -115,7 +115,7 @@ class Run:
         try:
             # Where nothing is due, another look at a large table would take as long as counting did.
             self._pump(pool, islice(self._places() if self.tally.due else (), scope.limit))
-            self._database.release_all()
+            self._database.claims.release_all()
         except (BadDatabase, DatabaseLost) as error:
             if isinstance(error, BadDatabase) and not self._reached:
                 raise
@@ -132,7 +132,7 @@ class Run:
 
     def _pump(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> None:
         """Claim, submit, collect and write until nothing is left or a reason to stop is certain."""
-        next_extension = monotonic() + self._database.lease / 3
+        next_extension = monotonic() + self._database.claims.lease / 3
         while True:
             if self._is_closing or self._is_pausing:
                 self._park()
@@ -145,8 +145,8 @@ class Run:
             elif self._is_closing or self._is_pausing or (self._is_exhausted and not self._passed_over):
                 break
             if monotonic() >= next_extension:
-                self._database.extend()
-                next_extension = monotonic() + self._database.lease / 3
+                self._database.claims.extend()
+                next_extension = monotonic() + self._database.claims.lease / 3
         self._write_again()
         if self._stopped is None and not self._stop.is_set():
             self._stopped = self._verdict()
@@ -176,7 +176,7 @@ class Run:
     def _places(self) -> Iterator[ChannelId]:
         """The ids of due channels in the order of urgency, looked up a page at a time."""
         after: Cursor | None = None
-        while page := self._database.due_ids(self._scope.look, after):
+        while page := self._database.queries.due_ids(self._scope.look, after):
             for place in page:
                 if place.id not in self._seen:
                     yield place.id
@@ -221,9 +221,11 @@ class Run:
     def _take(self, ids: Sequence[ChannelId]) -> tuple[list[Channel], set[ChannelId]]:
         """Claim the `ids`. Gives the channels, and the ids that the database refused, which are noted."""
         claimed: list[Channel] = []
-        refused = in_parts(ids, lambda some: claimed.extend(self._database.claim(self._scope.look, some)))
+        refused = in_parts(
+            ids, lambda some: claimed.extend(self._database.claims.claim(self._scope.look, some))
+        )
         for id_, words in refused.items():
-            if channel := self._database.get(id_):
+            if channel := self._database.queries.get(id_):
                 self._unwritable.append((channel, words))
             else:  # gone since
                 self.tally.due -= 1
@@ -262,12 +264,12 @@ class Run:
 
         The others are no longer due: another run was faster.
         """
-        held = self._database.claimed_elsewhere(ids)
+        held = self._database.claims.claimed_elsewhere(ids)
         for channel in held:
             detail = "another run is at work on it"
             self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
         others = ids - {channel.id for channel in held}
-        free = [channel.id for channel in self._database.passed_over(self._scope.look, others)]
+        free = [channel.id for channel in self._database.claims.passed_over(self._scope.look, others)]
         self.tally.due -= len(others) - len(free)
         return free
 
@@ -279,7 +281,7 @@ class Run:
         ids, self._passed_over = self._passed_over[:room], self._passed_over[room:]
         claimed, refused = self._take(ids)
         rest = set(ids) - {channel.id for channel in claimed} - refused
-        stuck = self._database.passed_over(self._scope.look, rest) if rest else []
+        stuck = self._database.claims.passed_over(self._scope.look, rest) if rest else []
         self.tally.due -= len(rest) - len(stuck)
         until = monotonic() + PATIENCE_SECONDS
         for channel in stuck:
@@ -288,7 +290,7 @@ class Run:
             is_locked, late, words = monotonic() > until, [], UNMOVED
             try:
                 if not is_locked:
-                    late = self._database.claim(self._scope.look, [channel.id], patient=True)
+                    late = self._database.claims.claim(self._scope.look, [channel.id], patient=True)
             except BadDatabase as error:
                 is_locked, words = error.is_lock, str(error)
             if is_locked:
@@ -421,13 +423,13 @@ class Run:
         writes = []
         for one in settled:
             if one.change is None:
-                self._database.release([one.channel.id])
+                self._database.claims.release([one.channel.id])
                 self._report(one.outcome)
             else:
                 writes.append((one, one.change))
         if not writes:
             return
-        results = self._database.write([change for _, change in writes])
+        results = self._database.writer.write([change for _, change in writes])
         logger.debug("wrote %d channels", len(writes))
         for (one, change), (written, words) in zip(writes, results, strict=True):
             outcome = one.outcome
@@ -452,7 +454,7 @@ class Run:
             locked, self._locked = self._locked, []
             self._write(locked)
         locked, self._locked = self._locked, []
-        self._database.release([one.channel.id for one in locked])
+        self._database.claims.release([one.channel.id for one in locked])
         for one in locked:
             self._report_unwritten(one.channel, "a transaction of the application keeps the row locked")
 

@@ -62,7 +62,7 @@ def preview(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallback
     Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
     """
     tally = open_run(database, keys, scope, ledger)
-    for channel in islice(pages(partial(database.due, scope.look)), scope.limit):
+    for channel in islice(pages(partial(database.queries.due, scope.look)), scope.limit):
         outcome = _foresee(channel, keys, scope.look)
         tally.add(outcome)
         ledger.outcome(outcome)
@@ -72,12 +72,12 @@ def preview(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallback
 
 def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallbacks) -> Tally:
     """Count, make sure of the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
-    counts = database.count(scope.look)
+    counts = database.queries.count(scope.look)
     if counts.due > 1:
         _check_keys(database, keys, scope.look)
     tally = Tally(candidates=counts.candidates, due=counts.due)
     ledger.begin(tally)
-    for channel in pages(partial(database.waiting, scope.look)) if counts.waiting else ():
+    for channel in pages(partial(database.queries.waiting, scope.look)) if counts.waiting else ():
         detail = (channel.error or "").partition(": ")[2]
         outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)
@@ -98,8 +98,8 @@ def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
             return False
         return True
 
-    if any(map(opens, pages(partial(database.due, look)))) or any(
-        map(opens, database.others(look, OTHERS_TRIED))
+    if any(map(opens, pages(partial(database.queries.due, look)))) or any(
+        map(opens, database.queries.others(look, OTHERS_TRIED))
     ):
         return
     raise WrongKeys.of_all(failures)

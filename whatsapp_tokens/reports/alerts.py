@@ -88,11 +88,11 @@ def _claim_news(
     if database is None:
         return []
     try:
-        in_question = pages(partial(database.to_tell_of, now + max(STEPS)))
+        in_question = pages(partial(database.queries.to_tell_of, now + max(STEPS)))
         news = list(islice((one.id for one in in_question if which(one)), MOST_AT_ONCE))
-        claimed = database.claim_to_alert(news) if news else []
+        claimed = database.claims.claim_to_alert(news) if news else []
         # Since they were looked up, another run may have told of some and given them back.
-        database.release([one.id for one in claimed if not which(one)])
+        database.claims.release([one.id for one in claimed if not which(one)])
     except (DatabaseLost, BadDatabase) as error:
         logger.warning("the channels that need attention could not be looked up: %s", error)
         return []
@@ -105,10 +105,10 @@ def _remember(database: Database | None, news: Sequence[Channel], now: datetime,
         return
     try:
         if was_sent:
-            database.mark_alerted([one.id for one in news if not is_well_again(one)], now)
-            database.mark_alerted([one.id for one in news if is_well_again(one)], None)
+            database.claims.mark_alerted([one.id for one in news if not is_well_again(one)], now)
+            database.claims.mark_alerted([one.id for one in news if is_well_again(one)], None)
         else:
-            database.release([one.id for one in news])
+            database.claims.release([one.id for one in news])
     except (DatabaseLost, BadDatabase) as error:
         # The claims run out, and the next run tells again: better twice than never.
         logger.warning("what people were told of could not be noted: %s", error)

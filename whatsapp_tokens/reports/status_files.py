@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def write_reports(database: Database, paths: Iterable[Path], view: View) -> list[str]:
     """Write each report; `view` has no fleet yet. Gives a line for each that could not be written."""
     try:
-        view = replace(view, fleet=database.fleet(view.now, view.now + view.window))
+        view = replace(view, fleet=database.queries.fleet(view.now, view.now + view.window))
     except (BadDatabase, DatabaseLost) as error:
         return [_problem(path, str(error)) for path in paths]
     problems = []
@@ -43,8 +43,8 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
 
 def whole_fleet(database: Database, now: datetime) -> Iterator[Channel]:
     """All channels that need attention, and then some of the others; in both, the most urgent first."""
-    yield from pages(partial(database.in_trouble, now))
-    yield from database.not_in_trouble(now, OTHERS_SHOWN)
+    yield from pages(partial(database.queries.in_trouble, now))
+    yield from database.queries.not_in_trouble(now, OTHERS_SHOWN)
 
 
 def _problem(path: Path, words: str) -> str:
