@@ -431,6 +431,8 @@ def test_without_a_database_an_alert_that_is_not_delivered_is_an_error(target):
 class Failing:
     """A database with one channel to tell of, of which one method fails."""
 
+    queries = claims = writer = property(lambda self: self)
+
     def __init__(self, method, error):
         self.calls = []
         self.fails = (method, error)
