@@ -12,6 +12,8 @@ from datetime import date, datetime
 from enum import Flag, StrEnum, auto
 from typing import Final, Self, TypeAlias
 
+from whatsapp_tokens.facts import facts as facts  # noqa: PLC0414 - details are made with it
+
 ChannelId: TypeAlias = int | str
 
 HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today expires on the last of them
@@ -161,14 +163,6 @@ class Due(_Outcome):
 
 
 Outcome: TypeAlias = Renewed | Skipped | Failed | Due
-
-
-def facts(*parts: str) -> str:
-    """A detail from facts: each is a phrase, or `phrase: value`; empty ones are left out.
-
-    A phrase is translated by looking it up (`translations`), a value is shown as it stands.
-    """
-    return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
