@@ -1,7 +1,7 @@
-"""Renew WhatsApp access tokens before they die: the one command, meant for cron.
+"""Renew WhatsApp access tokens before they expire: the one command, meant for cron.
 
-This is the door: options in, exit code out. What is done with them stands in `program`, what a run does in
-`runner` and `renewal`. Here the one clock is read.
+Options in, exit code out. `whatsapp_tokens/commands` does the work. The one clock is read here. What only a
+command needs is imported when it runs, so `--help` and `--version` answer at once.
 """
 
 from __future__ import annotations
@@ -16,85 +16,74 @@ from typing import Any, Final, TextIO
 
 import click
 
-from whatsapp_tokens.commands.options import Options
-from whatsapp_tokens.commands.program import MANY, Exit, Program
+from whatsapp_tokens.commands.options import MANY, Options
 from whatsapp_tokens.redaction import RedactingFormatter, RedactingJsonFormatter
-from whatsapp_tokens.settings import MAX_WORKERS
+from whatsapp_tokens.results import Exit
 
 VERSION: Final = "0.1.0"
 logger = logging.getLogger("refresh_tokens")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--dry-run", is_flag=True, help="Show what is due and why; write nothing, call nobody.")
+@click.option("--dry-run", is_flag=True, help="Show what is due and why; change nothing, call no one.")
 @click.option("--force", is_flag=True, help="Renew every selected channel, due or not.")
+@click.option("--audit", is_flag=True, help="Ask Meta about every token; renew those that are due after all.")
 @click.option(
-    "--audit", is_flag=True, help="Ask Meta about every token; renew those that turn out to be due."
+    "--check", is_flag=True, help="Check settings, database, keys, Meta and alerts; change nothing."
 )
-@click.option(
-    "--check", is_flag=True, help="See whether a run would work: settings, database, keys, Meta, alerts."
-)
-@click.option(
-    "--set-token",
-    metavar="ID",
-    help="Store a token obtained by hand, from stdin or a hidden prompt.",
-)
+@click.option("--set-token", metavar="ID", help="Store a token from stdin or a hidden prompt.")
 @click.option("--name", metavar="NAME", help="With --set-token: create the channel if it is missing.")
 @click.option(
     "--yes",
     is_flag=True,
-    help=f"Do not ask before --force of over {MANY} channels; store a --set-token that ends sooner.",
+    help=f"Do not ask before --force renews over {MANY} channels; let --set-token store a token that "
+    "expires sooner than the old one.",
 )
 @click.option("--channel", multiple=True, metavar="ID", help="Only this channel. Repeatable.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="At most N channels, the most urgent first."
 )
 @click.option(
-    "--workers",
-    type=click.IntRange(1, MAX_WORKERS),
-    metavar="N",
-    help="Channels at once; or set WORKERS.  [default: 16]",
+    "--workers", type=int, metavar="N", help="Channels at once, 1 to 256; or set WORKERS.  [default: 16]"
 )
 @click.option(
     "--report",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the status page, .html or .json. Repeatable.",
+    help="Write the status page as .html or .json. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, and nothing else there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, and nothing else.")
 @click.option(
     "--env-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Settings, instead of .env beside this script; the environment wins.",
 )
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Log what is done, and show tracebacks of unexpected errors."
-)
+@click.option("-v", "--verbose", is_flag=True, help="Log every step, and tracebacks of unexpected errors.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Logs go to stderr.",
+    help="Format of the logs, which go to stderr.",
 )
 @click.version_option(VERSION, prog_name="refresh_tokens.py")
 @click.pass_context
 def cli(context: click.Context, /, **given: Any) -> None:
-    """Renew WhatsApp access tokens before they die. README.md explains the settings."""
+    """Renew WhatsApp access tokens before they expire. README.md explains the settings."""
     options = Options(**given)
-    if options.verbose and options.quiet:
-        raise click.UsageError("--verbose and --quiet exclude each other.")
     if clash := options.clash():
         raise click.UsageError(clash)
     set_up_logging(options)
-    context.exit(Program(options, version=VERSION, clock=now).run())
+    from whatsapp_tokens.commands.execute import execute  # noqa: PLC0415 - it takes half a second to import
+
+    context.exit(execute(options, VERSION, now))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and give its exit code."""
+    """Run the command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # cron's locale may know no “ or →
@@ -111,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def now() -> datetime:
-    """The one clock of the program."""
+    """Return the time: this is the one clock of the program."""
     return datetime.now(UTC)
 
 
@@ -127,7 +116,7 @@ def set_up_logging(options: Options) -> None:
 
 
 def flush_or_forget(stream: TextIO | None) -> None:
-    """Flush a stream; if its reader has gone, Python shall not trip over it and change our exit code."""
+    """Flush a stream. If its reader has gone, keep Python from failing at exit and changing our exit code."""
     if stream is None:  # its file descriptor was closed before we began
         return
     try:

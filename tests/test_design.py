@@ -44,10 +44,10 @@ TOP_LEVEL = {
     "models": {"whatsapp_tokens.results"},
     "notify": {"whatsapp_tokens.http_session", "whatsapp_tokens.redaction"},
     "refresh_tokens": {
+        "whatsapp_tokens.commands.execute",
         "whatsapp_tokens.commands.options",
-        "whatsapp_tokens.commands.program",
         "whatsapp_tokens.redaction",
-        "whatsapp_tokens.settings",
+        "whatsapp_tokens.results",
     },
 }
 

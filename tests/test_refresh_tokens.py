@@ -17,7 +17,7 @@ from rows import Rows
 from world import KEY, OTHER_KEY, ROOT, World, days
 
 from sandbox.graph import graph_error
-from whatsapp_tokens.commands import program
+from whatsapp_tokens.commands import run
 
 SECRETS = ("hunter22secret", KEY.hex(), "very-secret-hook")
 
@@ -356,7 +356,7 @@ def test_an_unexpected_error_is_one_line_and_a_stop(world, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(program, "Run", broken)
+    monkeypatch.setattr(run, "Run", broken)
     result, verbose = world.json(), world.json("-v")
     assert (result.code, result.document["stopped"]["reason"]) == (3, "internal_error")
     assert ("unexpected error (ZeroDivisionError)" in result.err, clean(result)) == (True, True)

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import Flag, StrEnum, auto
+from enum import Flag, IntEnum, StrEnum, auto
 from typing import Final, Self, TypeAlias
 
 from whatsapp_tokens.facts import facts as facts  # noqa: PLC0414 - details are made with it
 
 ChannelId: TypeAlias = int | str
 
+REPORT_SUFFIXES: Final = (".html", ".json")  # of the files that --report writes
 HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today expires on the last of them
 
 
@@ -88,6 +89,17 @@ class AbortReason(StrEnum):
     DATABASE_LOST = "database_lost"
     CONFIGURATION = "configuration"
     INTERNAL_ERROR = "internal_error"
+
+
+class Exit(IntEnum):
+    """The exit codes, for scripts that look at them."""
+
+    OK = 0
+    FAILED = 1
+    CONFIGURATION = 2
+    STOPPED = 3
+    INTERRUPTED = 130  # SIGINT
+    TERMINATED = 143  # SIGTERM
 
 
 class DueReason(StrEnum):

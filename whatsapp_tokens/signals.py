@@ -21,17 +21,19 @@ class Stop:
 
     def __init__(self) -> None:
         self._is_set = False
+        self.signal: int | None = None  # the last one, if a signal made the request
 
-    def set(self) -> None:
+    def set(self, signal_number: int | None = None) -> None:
         """Ask for the end."""
         self._is_set = True
+        self.signal = signal_number if signal_number is not None else self.signal
 
     def is_set(self) -> bool:
-        """Whether the end was asked for."""
+        """Return whether the end was asked for."""
         return self._is_set
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, or until the end is asked for. Gives whether it was."""
+        """Wait, but not longer than until the end is asked for. Return whether it was."""
         until = monotonic() + seconds
         while not self._is_set and (left := until - monotonic()) > 0:
             sleep(min(left, WAKE_SECONDS))
@@ -40,7 +42,7 @@ class Stop:
 
 @contextmanager
 def caught_signals(tell: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM are passed on to `tell` instead of ending the process."""
+    """Pass SIGINT and SIGTERM on to `tell` instead of ending the process."""
 
     def handler(number: int, _frame: FrameType | None) -> None:
         tell(number)

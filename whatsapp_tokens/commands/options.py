@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from whatsapp_tokens.reports.status_page import SUFFIXES
+from whatsapp_tokens.results import REPORT_SUFFIXES
+
+MANY: Final = 100  # more channels than this are not forced without a second confirmation
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Options:
     log_format: str
 
     def clash(self) -> str | None:
-        """Which options do not go together, in a sentence, or None."""
+        """Return a sentence that says which options do not go together, or None."""
         run = {
             "--dry-run": self.dry_run,
             "--force": self.force,
@@ -43,10 +46,12 @@ class Options:
         modes = [name for name, given in alone.items() if given]
         if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
             return f"{modes[0]} stands alone: leave out {', '.join(others)}."
+        if self.verbose and self.quiet:
+            return "--verbose and --quiet exclude each other."
         if self.set_token is not None and not self.set_token.strip():
             return "--set-token needs the id of a channel."
         if self.name is not None and self.set_token is None:
             return "--name goes with --set-token."
-        if strange := [str(path) for path in self.report if path.suffix.lower() not in SUFFIXES]:
-            return f"--report {strange[0]}: its name must end in {' or '.join(SUFFIXES)}."
+        if strange := [str(path) for path in self.report if path.suffix.lower() not in REPORT_SUFFIXES]:
+            return f"--report {strange[0]}: its name must end in {' or '.join(REPORT_SUFFIXES)}."
         return None

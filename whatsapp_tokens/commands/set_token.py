@@ -1,6 +1,6 @@
-"""One token that a person obtained by hand: checked with Meta, encrypted like the others, stored and audited.
+"""`--set-token`: check a token obtained by hand with Meta, encrypt it like the others, store and audit it.
 
-Nothing is stored that Meta does not call good, and nothing that would shorten a working connection.
+A token is not stored unless Meta calls it valid, nor where it would shorten a working connection.
 """
 
 from __future__ import annotations
@@ -14,25 +14,75 @@ from datetime import datetime
 from typing import Final
 
 from crypto import KeyRing, SealBroken, Undecryptable
+from meta_client import Interrupted
 from models import AuditEntry, Channel, Event, PendingUpdate, Status
 from whatsapp_tokens.ciphertext_formats import FERNET, JsonObject, Layout
+from whatsapp_tokens.commands.record import Record, recorded
+from whatsapp_tokens.commands.result import CommandResult
+from whatsapp_tokens.commands.wiring import (
+    Invocation,
+    NotPossible,
+    interruptible,
+    open_renewer,
+    policy_of,
+    require_permissions,
+)
 from whatsapp_tokens.database.connection import BadDatabase
 from whatsapp_tokens.database.database import Database, WriteResult
+from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.renewal.decision import NeverExpires, Renewer, StillValid, Unusable
 from whatsapp_tokens.renewal.outcomes import failed, renewed
 from whatsapp_tokens.renewal.start import WrongKeys
 from whatsapp_tokens.renewal.updates import with_recovery
-from whatsapp_tokens.results import ChannelId, Failed, Reason, Renewed
+from whatsapp_tokens.results import (
+    Aborted,
+    AbortReason,
+    ChannelId,
+    Failed,
+    Reason,
+    Renewed,
+    Tally,
+    facts,
+)
+from whatsapp_tokens.settings import Settings
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 TRIES: Final = 5
 MESSAGE: Final = "Token set by hand"
 
 
-class NotPossible(Exception):
-    """What was asked for cannot be done. One line: why, and what to do."""
+def set_token(invocation: Invocation) -> CommandResult:
+    """Store the one token that comes in. People are told only if the channel has recovered."""
+    result = recorded(invocation, _set_token)
+    return replace(result, alerts=result.recovered)
+
+
+def _set_token(
+    invocation: Invocation, settings: Settings, database: Database, record: Record
+) -> Aborted | None:
+    """Store the token. Return why Meta could not be asked about it, or None."""
+    options = invocation.options
+    require_permissions(database)
+    slot = find_slot(database, options.set_token or "", options.name)
+    policy = policy_of(settings, options)
+    try:
+        with interruptible(invocation.stop):
+            token = read_token()
+        renewer = open_renewer(invocation, settings, policy)
+        tally = Tally(candidates=1, due=1)
+        record.begin(tally)
+        store = Store(database, renewer, settings.keys, policy, invocation.clock, anyway=options.yes)
+        outcome = store.store(slot, token)
+    except (AppRejected, RateLimited) as error:
+        reason = AbortReason.RATE_LIMITED if isinstance(error, RateLimited) else AbortReason.APP_REJECTED
+        return Aborted(reason, f"{error}; nothing was stored")
+    except Interrupted:  # the exit code says it
+        return None
+    tally.add(outcome)
+    record.outcome(outcome)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +94,7 @@ class Slot:
 
 
 def read_token() -> Secret:
-    """The token from stdin, or from a prompt that does not show it. Raises `NotPossible`."""
+    """Read the token from stdin, or from a prompt that does not show it. Raise `NotPossible`."""
     if sys.stdin is None:
         raise NotPossible("there is no stdin to read the token from")
     if sys.stdin.isatty():
@@ -60,7 +110,7 @@ def read_token() -> Secret:
 
 
 def find_slot(database: Database, id_: str, name: str | None) -> Slot:
-    """The channel with the id that a user wrote, or the one to create. Raises `NotPossible`."""
+    """Return the channel with the id that a user wrote, or the one to create. Raise `NotPossible`."""
     found = database.queries.find_id(id_)
     if found is None:
         if name is None:
@@ -77,7 +127,7 @@ def find_slot(database: Database, id_: str, name: str | None) -> Slot:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What is needed to store a token. `anyway`: also one that ends sooner than the stored one."""
+    """What is needed to store a token. `anyway`: also one that expires sooner than the stored one."""
 
     database: Database
     renewer: Renewer
@@ -89,7 +139,7 @@ class Store:
     def store(self, slot: Slot, token: Secret) -> Renewed | Failed:
         """Check a token with Meta and store it. A refused token is a `Failed`, and nothing has changed.
 
-        Raises `NotPossible`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted`, `BadDatabase` and
+        Raise `NotPossible`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted`, `BadDatabase` or
         `DatabaseLost`.
         """
         channel = slot.channel
@@ -98,7 +148,7 @@ class Store:
         if not isinstance(verdict, Unusable) and not self.anyway:
             verdict = self._worth_it(verdict, channel)
         if isinstance(verdict, Unusable):
-            detail = f"{verdict.detail}; nothing was stored"
+            detail = facts(verdict.detail, "nothing was stored")
             return failed(channel, verdict.reason, detail, channel.expires_at)
         try:
             ciphertext = self.keys.seal(token, layout)
@@ -114,18 +164,21 @@ class Store:
     def _worth_it(
         self, verdict: StillValid | NeverExpires, channel: Channel
     ) -> StillValid | NeverExpires | Unusable:
-        """The verdict, unless the token ends at once and a better one is there: then it was a mistake."""
+        """Return the verdict; refuse a token that expires soon while the row holds one that lives longer."""
         end = verdict.end if isinstance(verdict, StillValid) else None
         known = channel.expires_at if channel.status == Status.OK and not channel.replaced else None
         soon = self.clock() + self.policy.refresh_before_expiry
         if end is None or known is None or not end < soon <= known:
             return verdict
-        days = f"it ends on {end:%Y-%m-%d}, but the stored one is good until {known:%Y-%m-%d}"
-        detail = f"{days} (--yes stores it all the same)"
+        detail = facts(
+            f"expires: {end:%Y-%m-%d}",
+            f"the stored token expires: {known:%Y-%m-%d}",
+            "--yes stores it all the same",
+        )
         return Unusable(Reason.NOT_EXTENDED, detail, end)
 
     def _layout(self, channel: Channel) -> Layout:
-        """The layout of the row itself, else the usual one of the table. Raises `WrongKeys`."""
+        """Return the layout of the row itself, else the usual one of the table. Raise `WrongKeys`."""
         if channel.ciphertext:
             try:
                 return self.keys.open(channel.ciphertext).layout
@@ -142,23 +195,24 @@ class Store:
             ) from None
 
     def _overwrite(self, change: PendingUpdate, verdict: StillValid | NeverExpires) -> str | None:
-        """Write over whatever token the row holds: a person chose this one. Gives why it did not work."""
+        """Write over the token that the row holds: a person chose this one. Return why it failed, or None."""
         channel = change.channel
         for _ in range(TRIES):
             ((written, words),) = self.database.writer.write([change])
             if written is not WriteResult.REPLACED:
-                return f"{words}; the stored token is as it was" if written is WriteResult.REFUSED else None
+                refused = facts(words, "the stored token is as it was")
+                return refused if written is WriteResult.REFUSED else None
             if (now_there := self.database.queries.get(channel.id)) is None:
                 return "the channel is gone"
             change = _change(verdict, now_there, change.ciphertext, self.clock())
-        return "the row changes all the time"
+        return "the row keeps changing"
 
 
 def usual_layout(database: Database, keys: KeyRing, own: ChannelId) -> Layout:
-    """How most of the table's other tokens are written down; Fernet where there are none.
+    """Return the layout of most of the table's other tokens; Fernet if there are none.
 
-    First of those that runs renew, then of inactive ones, then of other types: it is one application that
-    writes them all. Raises `WrongKeys` if there are other tokens of our type and none opens.
+    Active channels are looked at first, then inactive ones, then those of other types: one application writes
+    them all. Raise `WrongKeys` if there are other tokens of our type and none can be decrypted.
     """
     found: Counter[Layout] = Counter()
     examples: dict[Layout, Layout] = {}
@@ -182,7 +236,7 @@ def usual_layout(database: Database, keys: KeyRing, own: ChannelId) -> Layout:
 
 
 def _style(layout: Layout) -> Layout:
-    """A layout without what differs from row to row: further members of a JSON object."""
+    """Return a layout without what differs from row to row: further members of a JSON object."""
     return replace(layout, template="") if isinstance(layout, JsonObject) else layout
 
 

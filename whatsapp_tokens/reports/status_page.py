@@ -31,7 +31,6 @@ from whatsapp_tokens.reports.translations import EN, Words
 from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
 
 VERSION: Final = 1  # of the JSON document
-SUFFIXES: Final = (".html", ".json")
 CLEANED_AT_ONCE: Final = 1000
 LEAST_SCALE: Final = 4  # tokens on a day, for the full height of the timeline: one alone is no peak
 _TEMPLATES: Final = Path(__file__).resolve().parent / "templates"

@@ -1,0 +1,40 @@
+"""Choose the command that the options ask for, and finish it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+
+from whatsapp_tokens.commands.check import check
+from whatsapp_tokens.commands.dry_run import dry_run
+from whatsapp_tokens.commands.finish import finish
+from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.commands.run import run
+from whatsapp_tokens.commands.set_token import set_token
+from whatsapp_tokens.commands.wiring import Invocation
+from whatsapp_tokens.reports.console import Console
+from whatsapp_tokens.signals import Stop, caught_signals
+
+
+def execute(options: Options, version: str, clock: Callable[[], datetime]) -> int:
+    """Do what the options ask for, and return the exit code. Never raises."""
+    started_at = clock()
+    with ExitStack() as resources:
+        console = Console(
+            as_json=options.as_json, quiet=options.quiet, dry_run=options.dry_run, now=started_at
+        )
+        resources.callback(console.close)
+        stop = Stop()
+        resources.enter_context(caught_signals(stop.set))
+        invocation = Invocation(options, clock, started_at, stop, console, resources)
+        command = (
+            check
+            if options.check
+            else set_token
+            if options.set_token
+            else dry_run
+            if options.dry_run
+            else run
+        )
+        return finish(invocation, command(invocation), version)

@@ -1,0 +1,66 @@
+"""Commands that work on channels: what they report is shown as it comes, and recorded for the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from whatsapp_tokens.commands.result import CommandResult
+from whatsapp_tokens.commands.wiring import Invocation, attempt, open_database, read_settings
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.monitoring.monitors import Monitors
+from whatsapp_tokens.reports.console import Console
+from whatsapp_tokens.reports.text import First
+from whatsapp_tokens.results import Aborted, Failed, Outcome, Reason, Renewed, Skipped, Tally
+from whatsapp_tokens.settings import Settings
+
+
+class Record:
+    """What a command has reported so far. It shows each outcome, and keeps what the end needs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.tally: Tally | None = None
+        self.unwritten: First[Failed] = First()
+        self.recovered = False
+
+    def begin(self, tally: Tally) -> None:
+        """Note that work begins; `tally` goes on counting."""
+        self.tally = tally
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Show what came of one channel."""
+        match outcome:
+            case Failed(reason=Reason.WRITE_FAILED):
+                self.unwritten.add(outcome)
+            case Renewed(recovered=True) | Skipped(recovered=True):
+                self.recovered = True
+            case _:
+                pass
+        self._console.outcome(outcome)
+
+
+def recorded(
+    invocation: Invocation,
+    work: Callable[[Invocation, Settings, Database, Record], Aborted | None],
+    monitors: Monitors | None = None,
+) -> CommandResult:
+    """Read the settings, open the database and do `work`, which returns why it stopped early, or None."""
+    settings = attempt(lambda: read_settings(invocation.options))
+    if isinstance(settings, Aborted):
+        return CommandResult(settings)
+    if monitors:
+        monitors.begin(settings, invocation.stop.wait, is_dry=invocation.options.dry_run)
+    database = attempt(lambda: open_database(invocation, settings))
+    if isinstance(database, Aborted):
+        return CommandResult(database, settings, monitors=monitors)
+    record = Record(invocation.console)
+    return CommandResult(
+        attempt(lambda: work(invocation, settings, database, record)),
+        settings,
+        database,
+        monitors,
+        record.tally,
+        tuple(invocation.console.failures),
+        record.unwritten,
+        recovered=record.recovered,
+    )

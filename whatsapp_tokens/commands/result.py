@@ -1,0 +1,33 @@
+"""What came of a command, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.monitoring.monitors import Monitors
+from whatsapp_tokens.reports.text import First
+from whatsapp_tokens.results import Aborted, Failed, Finding, Tally
+from whatsapp_tokens.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What came of a command, for `finish`.
+
+    `settings` and `database` are None if they could not be read or opened, `tally` is None if no channel was
+    looked at. `failures` are the first ones; `unwritten` are those that the table cannot tell of. `alerts`:
+    people are alerted. `monitors` have heard of the start. `summary` is printed at the end.
+    """
+
+    aborted: Aborted | None = None
+    settings: Settings | None = None
+    database: Database | None = None
+    monitors: Monitors | None = None
+    tally: Tally | None = None
+    failures: tuple[Failed, ...] = ()
+    unwritten: First[Failed] = field(default_factory=First)
+    recovered: bool = False
+    findings: tuple[Finding, ...] = ()
+    alerts: bool = False
+    summary: tuple[str, ...] = ()

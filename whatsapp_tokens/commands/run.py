@@ -1,0 +1,87 @@
+"""A real run: renew what is due."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+import click
+
+from meta_client import Interrupted
+from whatsapp_tokens.commands.options import MANY
+from whatsapp_tokens.commands.record import Record, recorded
+from whatsapp_tokens.commands.result import CommandResult
+from whatsapp_tokens.commands.selection import scope_of, warn_of_missing
+from whatsapp_tokens.commands.wiring import (
+    Invocation,
+    NotPossible,
+    interruptible,
+    misconfigured,
+    open_renewer,
+    policy_of,
+    require_permissions,
+)
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.monitoring.monitors import Monitors
+from whatsapp_tokens.renewal.run import Run
+from whatsapp_tokens.renewal.start import RunCallbacks
+from whatsapp_tokens.reports.text import summary
+from whatsapp_tokens.results import Aborted, Tally
+from whatsapp_tokens.settings import Settings
+
+
+class _AnswerWasNo(Exception):
+    """The person at the terminal does not want the run."""
+
+
+class Declined(Aborted):
+    """A run that a person at the terminal did not want: alerting people would tell them nothing new."""
+
+
+def run(invocation: Invocation) -> CommandResult:
+    """Renew the due channels."""
+    result = recorded(invocation, _renew, Monitors(os.environ))
+    lines = (
+        summary(result.tally, result.failures, result.aborted, invocation.started_at) if result.tally else ()
+    )
+    return replace(
+        result, alerts=not isinstance(result.aborted, Declined), summary=("", *lines) if lines else ()
+    )
+
+
+def _renew(invocation: Invocation, settings: Settings, database: Database, record: Record) -> Aborted | None:
+    """Run. Return why it stopped early, or None."""
+    options = invocation.options
+    require_permissions(database)
+    scope = scope_of(invocation, settings, database)
+
+    def begin(tally: Tally) -> None:
+        warn_of_missing(options, tally)
+        if options.force and not options.yes and tally.candidates > MANY:
+            _confirm(f"--force renews all {tally.candidates} channels", invocation)
+        record.begin(tally)
+        invocation.console.begin(tally.due)
+
+    renewer = open_renewer(invocation, settings, policy_of(settings, options))
+    try:
+        run_ = Run(database, renewer, settings.keys, invocation.clock, invocation.stop)
+        return run_.execute(scope, RunCallbacks(begin, record.outcome))
+    except _AnswerWasNo as no:
+        declined = misconfigured(str(no))
+        return Declined(declined.reason, declined.detail)
+    except Interrupted:  # the exit code says it
+        return None
+
+
+def _confirm(question: str, invocation: Invocation) -> None:
+    """Ask the person at the terminal, and raise unless the answer is yes. No answer is a no."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise NotPossible(f"{question}; add --yes if that is meant")
+    try:
+        with interruptible(invocation.stop):
+            meant = click.confirm(f"{question}. Go on?", err=True)
+    except click.Abort:
+        meant = False
+    if not meant:
+        raise _AnswerWasNo(f"{question}; the answer was no")

@@ -1,0 +1,150 @@
+"""What the commands share: reading the settings, opening the database and the client, errors as results."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from meta_client import Interrupted, MetaClient
+from notify import Slack, Target
+from whatsapp_tokens.apprise_target import open_targets
+from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.renewal.decision import Renewer
+from whatsapp_tokens.renewal.start import WrongKeys
+from whatsapp_tokens.reports.console import Console
+from whatsapp_tokens.results import Aborted, AbortReason
+from whatsapp_tokens.settings import ENV_FILE, BadSettings, Settings, read_environment
+from whatsapp_tokens.signals import Stop, caught_signals
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class NotPossible(Exception):
+    """What was asked for cannot be done. One line: why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What every command is given. What it opens is closed with `resources`, after `finish`."""
+
+    options: Options
+    clock: Callable[[], datetime]
+    started_at: datetime
+    stop: Stop
+    console: Console
+    resources: ExitStack
+
+
+def attempt(work: Callable[[], T]) -> T | Aborted:
+    """Return what `work` returns, or its error as the reason why the command stops, logged."""
+    try:
+        return work()
+    except BadSettings as error:
+        return misconfigured(*error.problems)
+    except BadDatabase as error:
+        return misconfigured(explained(error))
+    except (WrongKeys, NotPossible) as error:
+        return misconfigured(str(error))
+    except DatabaseLost as error:
+        return Aborted(AbortReason.DATABASE_LOST, str(error))
+    except Exception as error:
+        name = type(error).__name__
+        logger.error("unexpected error (%s)", name, exc_info=logger.isEnabledFor(logging.DEBUG))  # noqa: TRY400 - a traceback only with --verbose
+        return Aborted(AbortReason.INTERNAL_ERROR, name)
+
+
+def explained(error: BadDatabase | DatabaseLost) -> str:
+    """Return what the database said, and what to do."""
+    return str(error) if UPGRADE in str(error) else f"{error}; check DATABASE_URL"
+
+
+def read_settings(options: Options) -> Settings:
+    """Read the environment and the env file; log warnings. Raise `BadSettings`."""
+    environment, warnings = read_environment(os.environ, options.env_file or ENV_FILE)
+    if options.workers is not None:
+        environment["WORKERS"] = str(options.workers)
+    for warning in warnings:
+        logger.warning(warning)
+    settings = Settings.from_env(environment)
+    if ignored := warning_of(settings.database):
+        logger.warning(ignored)
+    return settings
+
+
+def open_database(invocation: Invocation, settings: Settings) -> Database:
+    """Open the database. Raise `BadDatabase` or `DatabaseLost`."""
+    database = Database(settings.database, settings.table, lease=settings.lease)
+    invocation.resources.callback(database.close)
+    return database
+
+
+def require_permissions(database: Database) -> None:
+    """Raise `NotPossible` if our role may not do what a run needs: what cannot be stored is not fetched."""
+    if missing := database.queries.missing_permissions():
+        raise NotPossible(f"the database role may not {'; nor '.join(missing)}; grant it")
+
+
+def open_renewer(invocation: Invocation, settings: Settings, policy: Policy) -> Renewer:
+    """Open the client for Meta, and what decides about its answers."""
+    sleep = sleep_or_interrupt(invocation.stop)
+    meta = MetaClient(settings.meta, sleep=sleep)
+    invocation.resources.callback(meta.close)
+    return Renewer(meta, policy, invocation.clock, sleep)
+
+
+def policy_of(settings: Settings, options: Options) -> Policy:
+    """Return the rules that settings and options give."""
+    return Policy(
+        refresh_after=settings.refresh_after,
+        refresh_before_expiry=settings.refresh_before_expiry,
+        token_lifetime=settings.token_lifetime,
+        required_scopes=settings.required_scopes,
+        force=options.force,
+        audit=options.audit,
+    )
+
+
+def open_targets_of(settings: Settings, stop: Stop) -> list[Target]:
+    """Return where alerts go."""
+    url = settings.slack_webhook_url
+    slack: list[Target] = [] if url is None else [Slack(url, sleep=stop.wait)]
+    return [*slack, *open_targets(settings.notify_urls, stop.is_set)]
+
+
+def sleep_or_interrupt(stop: Stop) -> Callable[[float], None]:
+    """Return a sleep, in seconds, that raises `Interrupted` as soon as the command was told to stop."""
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Interrupted
+
+    return sleep
+
+
+@contextmanager
+def interruptible(stop: Stop) -> Iterator[None]:
+    """Let a signal raise `Interrupted` at once: while a person is asked, there is nothing to finish first."""
+
+    def interrupt(number: int) -> None:
+        stop.set(number)
+        raise Interrupted
+
+    with caught_signals(interrupt):
+        yield
+
+
+def misconfigured(*problems: str) -> Aborted:
+    """Log what is wrong and return it. No traceback: it would not help the person who mistyped a setting."""
+    for problem in problems:
+        logger.error(problem)
+    return Aborted(AbortReason.CONFIGURATION, "; ".join(problems))
