@@ -18,7 +18,7 @@ import requests
 import urllib3
 
 from whatsapp_tokens.http_session import TooSlow, open_session
-from whatsapp_tokens.redaction import Secret, quote_foreign, redact
+from whatsapp_tokens.redaction import Secret, quote_foreign, redact, truncate
 
 # Waits so many seconds. Gives whether the run was told to stop: then nothing is tried again.
 Sleep: TypeAlias = Callable[[float], bool]
@@ -183,7 +183,7 @@ def _wait(failure: DeliveryError, attempt: int) -> float:
 def blocks(message: Message) -> list[dict[str, Any]]:
     """A message as Slack's Block Kit, within its limits."""
     rendered: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": _cut(message.title, MAX_HEADER)}},
+        {"type": "header", "text": {"type": "plain_text", "text": truncate(message.title, MAX_HEADER)}},
         _section(escape(message.summary)),
     ]
     cards: list[dict[str, Any]] = []
@@ -216,14 +216,10 @@ def _section(text: str) -> dict[str, Any]:
 
 def _mrkdwn(text: str) -> dict[str, Any]:
     """Escaped text. Verbatim: else a channel called @here, or like a web address, would become one."""
-    cut = _cut(text, MAX_SECTION)
+    cut = truncate(text, MAX_SECTION)
     if cut != text:
         cut = re.sub(r"&[a-z]*…$", "…", cut)  # no half of an escaped character
     return {"type": "mrkdwn", "text": cut, "verbatim": True}
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _redacted(message: Message) -> Message:

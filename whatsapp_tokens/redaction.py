@@ -96,7 +96,12 @@ def quote_foreign(text: str, limit: int = 200) -> str:
     every long run of mixed characters goes, not only what is known to be secret.
     """
     cleaned = _LONG_RUN.sub(_mask_if_mixed, redact(_fold(text)))
-    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+    return truncate(cleaned, limit)
+
+
+def truncate(text: str, length: int) -> str:
+    """Return `text` if it has at most `length` characters, else its beginning and an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final, assert_never
 
 from crypto import KeyRing, Opened, SealBroken
 from models import ERROR_LENGTH, AuditEntry, Channel, Event, PendingUpdate, Status
+from whatsapp_tokens.redaction import truncate
 from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Unusable, Verdict
 from whatsapp_tokens.renewal.outcomes import failed, has_recovered, renewed, skipped
 from whatsapp_tokens.results import Outcome, Reason
@@ -159,8 +160,7 @@ def _settle_bad(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: 
 
 def error_text(reason: Reason, detail: str) -> str:
     """What `token_error` holds: `reason: detail`, cut to what the column promises."""
-    text = f"{reason}: {detail}"
-    return text if len(text) <= ERROR_LENGTH else text[: ERROR_LENGTH - 1] + "…"
+    return truncate(f"{reason}: {detail}", ERROR_LENGTH)
 
 
 def with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, ...]:

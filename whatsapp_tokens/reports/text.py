@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from models import Channel
 from notify import Card, Message
-from whatsapp_tokens.redaction import one_line, redact
+from whatsapp_tokens.redaction import one_line, redact, truncate
 from whatsapp_tokens.reports.translations import (
     AND_MORE,
     AND_OTHERS,
@@ -123,7 +123,7 @@ def _short(text: str) -> str:
     """A text from the table on one line; a column may hold a megabyte."""
     text = one_line(text)
     # Redacted before it is cut: half a secret is not recognised.
-    return text if len(text) <= LONGEST_TEXT else redact(text)[: LONGEST_TEXT - 1] + "…"
+    return text if len(text) <= LONGEST_TEXT else truncate(redact(text), LONGEST_TEXT)
 
 
 def outcome_line(outcome: Outcome, now: datetime) -> str:
@@ -157,7 +157,7 @@ TABLE_HEAD: Final = f"{'CHANNEL':<{NAME_WIDTH}}  {'EXPIRES':<10}  {'DAYS LEFT':<
 def table_row(outcome: Outcome, now: datetime) -> str:
     """A row of the dry run's table: channel, expires, days left, why due."""
     name = redact(label(outcome))  # before it is cut: half a secret is not recognised
-    name = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+    name = truncate(name, NAME_WIDTH)
     day = outcome.expires_at.date().isoformat() if outcome.expires_at else "-"
     match outcome:
         case Due():
