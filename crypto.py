@@ -1,14 +1,16 @@
-"""Keys: the only room that sees one.
+"""Decrypt, encrypt and verify tokens. This is the only module that sees a key.
 
-A `KeyRing` is what `TOKEN_ENCRYPTION_KEY` says: its first key encrypts, all of them decrypt. How a
-ciphertext is written down is a `Layout` of `layouts`; a row is written back in the layout that it was read
-in, so that the application which shares the table goes on understanding it.
+A `KeyRing` holds the keys of `TOKEN_ENCRYPTION_KEY`: the first encrypts, all of them decrypt. A ciphertext is
+written back in the `CiphertextFormat` that it was read in, so that the application which shares the table can
+still read it. Only authenticated encryption is read and written: AES-256-GCM and Fernet.
 
 Errors::
 
-    BadKey          the setting does not describe usable keys (a configuration error)
-    Undecryptable   this ciphertext cannot be opened; the text says why, never with its content
-    SealBroken      what was sealed does not open again: nothing may be written
+    BadKey             the setting does not describe usable keys (a configuration error)
+    Undecryptable      no key decrypts this ciphertext, or what it holds is no token
+    EncryptionFailed   a new ciphertext does not decrypt to its token: it must not be written
+
+Their texts contain no part of a key, a token or a ciphertext.
 """
 
 from __future__ import annotations
@@ -31,42 +33,43 @@ from whatsapp_tokens.ciphertext_formats import (
     CBC,
     FERNET,
     TAG_BYTES,
+    CiphertextFormat,
+    Encrypted,
     FernetText,
     GcmParts,
-    Layout,
-    Sealed,
     looks_like,
     may_be_cbc,
-    readings,
+    parse,
 )
 from whatsapp_tokens.redaction import Secret
 
 KEY_BYTES: Final = 32
+_KEY_FORMS: Final = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
 
 
 class BadKey(ValueError):
-    """The key setting is unusable. The message never contains the key."""
+    """The key setting is unusable."""
 
 
 class Undecryptable(Exception):
-    """No key of the ring opens this ciphertext, or (`is_layout`) it is written in no way that we know."""
+    """No key decrypts this ciphertext; `is_unknown_format` if it is not in a format that we know."""
 
-    def __init__(self, message: str, *, is_layout: bool = False) -> None:
-        super().__init__(message)
-        self.is_layout = is_layout
+    def __init__(self, detail: str, *, is_unknown_format: bool = False) -> None:
+        super().__init__(detail)
+        self.is_unknown_format = is_unknown_format
 
 
-class SealBroken(Exception):
-    """A freshly sealed token did not open to itself again."""
+class EncryptionFailed(Exception):
+    """A new ciphertext does not decrypt to the token that went in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A decrypted token, the layout to write its successor in, and the place of its key in the ring."""
+class Decrypted:
+    """A token, the format of its ciphertext, and the index of its key in the ring."""
 
     token: Secret
-    layout: Layout
-    key: int = 0
+    format: CiphertextFormat
+    key_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,10 @@ class KeyRing:
 
     @classmethod
     def parse(cls, text: str) -> KeyRing:
-        """Read a comma-separated list of keys.
+        """Parse a comma-separated list of keys.
 
-        A key is 64 hex digits, base64 or base64url of 32 bytes, or `sha256:` and any passphrase.
-        Raises `BadKey`, which names the entry by its number.
+        A key is 64 hex digits, base64 or base64url of 32 bytes, or `sha256:` and a passphrase.
+        Raises `BadKey`, which names the key by its number.
         """
         entries = text.split(",")
         keys: list[bytes] = []
@@ -96,45 +99,43 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def open(self, ciphertext: str) -> Opened:
-        """Decrypt a stored ciphertext with whichever key fits.
-
-        Raises `Undecryptable`, in words that a person can act on.
-        """
+    def decrypt(self, ciphertext: str) -> Decrypted:
+        """Decrypt a stored ciphertext with the key that fits. Raises `Undecryptable`."""
         ciphertext = ciphertext.strip()  # CHAR columns pad, and rows written by hand end in a newline
-        tried: list[Layout] = []
-        for reading in readings(ciphertext):
-            tried.append(reading.layout)
-            for place, key in enumerate(self._keys):
-                plaintext = _decrypt(reading.sealed, key)
+        tried: list[CiphertextFormat] = []
+        for parsed in parse(ciphertext):
+            tried.append(parsed.format)
+            for index, key in enumerate(self._keys):
+                plaintext = _decrypt(parsed.encrypted, key)
                 if plaintext is not None:
-                    return Opened(_as_token(plaintext), reading.layout, place)
+                    return Decrypted(_as_token(plaintext), parsed.format, index)
         raise Undecryptable(
-            _why_not(ciphertext, tried), is_layout=not tried or looks_like(ciphertext) is not None
+            _explain(ciphertext, tried), is_unknown_format=not tried or looks_like(ciphertext) is not None
         )
 
-    def seal(self, token: Secret, layout: Layout = FERNET) -> str:
-        """Encrypt with the first key, and prove that it opens to the same token again.
-
-        Raises `SealBroken` if it does not.
-        """
+    def encrypt(self, token: Secret, ciphertext_format: CiphertextFormat = FERNET) -> str:
+        """Encrypt with the first key, and verify the result. Raises `EncryptionFailed`."""
         try:
             plaintext = token.reveal().encode()
         except UnicodeEncodeError:
-            raise SealBroken("the token is not text that can be encrypted") from None
-        ciphertext = layout.render(_encrypt(plaintext, self._keys[0], layout.iv_bytes))
-        try:
-            again = self.open(ciphertext).token
-        except Undecryptable:
-            raise SealBroken("the encrypted token does not decrypt again") from None
-        if not hmac.compare_digest(again.reveal().encode(), plaintext):
-            raise SealBroken("the encrypted token decrypts to something else")
+            raise EncryptionFailed("the token is not text that can be encrypted") from None
+        ciphertext = ciphertext_format.render(_encrypt(plaintext, self._keys[0], ciphertext_format.iv_bytes))
+        self._verify(ciphertext, plaintext)
         return ciphertext
 
+    def _verify(self, ciphertext: str, plaintext: bytes) -> None:
+        """Check that the ciphertext decrypts to the plaintext. Raises `EncryptionFailed` if not."""
+        try:
+            found = self.decrypt(ciphertext).token
+        except Undecryptable:
+            raise EncryptionFailed("the encrypted token does not decrypt again") from None
+        if not hmac.compare_digest(found.reveal().encode(), plaintext):
+            raise EncryptionFailed("the encrypted token decrypts to something else")
 
-def _decrypt(sealed: Sealed, key: bytes) -> bytes | None:
-    """The plaintext, or None if this key does not authenticate it. A Fernet token's own age is ignored."""
-    match sealed:
+
+def _decrypt(encrypted: Encrypted, key: bytes) -> bytes | None:
+    """Return the plaintext, or None if this is not the key. The age of a Fernet token does not matter."""
+    match encrypted:
         case FernetText(text):
             try:
                 return Fernet(base64.urlsafe_b64encode(key)).decrypt(text)
@@ -146,11 +147,11 @@ def _decrypt(sealed: Sealed, key: bytes) -> bytes | None:
             except InvalidTag:
                 return None
         case _:
-            assert_never(sealed)
+            assert_never(encrypted)
 
 
-def _encrypt(plaintext: bytes, key: bytes, iv_bytes: int | None) -> Sealed:
-    """AES-256-GCM with a fresh random IV of that length, or a Fernet token."""
+def _encrypt(plaintext: bytes, key: bytes, iv_bytes: int | None) -> Encrypted:
+    """Encrypt with AES-256-GCM and a fresh random IV of `iv_bytes`, or with Fernet if it is None."""
     if iv_bytes is None:
         return FernetText(Fernet(base64.urlsafe_b64encode(key)).encrypt(plaintext).decode("ascii"))
     iv = os.urandom(iv_bytes)
@@ -159,7 +160,7 @@ def _encrypt(plaintext: bytes, key: bytes, iv_bytes: int | None) -> Sealed:
 
 
 def _parse_key(entry: str) -> bytes:
-    """One key of the ring, or `BadKey`."""
+    """Return one key of the ring. Raises `BadKey`."""
     entry = entry.lstrip()
     if entry.startswith("sha256:"):
         passphrase = entry.removeprefix("sha256:")
@@ -177,21 +178,14 @@ def _parse_key(entry: str) -> bytes:
     except (binascii.Error, ValueError):
         raise BadKey(f"its {len(entry)} characters are neither hex nor base64; {_KEY_FORMS}") from None
     if len(key) != KEY_BYTES:
-        raise BadKey(f"it holds {_key_length(entry, key)} bytes, not {KEY_BYTES}; {_KEY_FORMS}")
+        is_hex = re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", entry)  # hex digits are valid base64, too
+        length = len(entry) // 2 if is_hex else len(key)
+        raise BadKey(f"it holds {length} bytes, not {KEY_BYTES}; {_KEY_FORMS}")
     return key
 
 
-_KEY_FORMS: Final = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
-
-
-def _key_length(entry: str, decoded: bytes) -> int:
-    """How long the writer of the key would say that it is: hex digits are valid base64, too."""
-    looks_hex = re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", entry)
-    return len(entry) // 2 if looks_hex else len(decoded)
-
-
 def _as_token(plaintext: bytes) -> Secret:
-    """The plaintext as a token, if it can be one."""
+    """Return the plaintext as a token. Raises `Undecryptable` if it cannot be one."""
     try:
         text = plaintext.decode()
     except UnicodeDecodeError:
@@ -201,19 +195,17 @@ def _as_token(plaintext: bytes) -> Secret:
     return Secret(text)
 
 
-def _why_not(text: str, tried: Sequence[Layout]) -> str:
-    """Why no key opened a text, without repeating any of it."""
-    if words := looks_like(text):
-        # By its lengths alone, AES-CBC may also be a layout in which the tag follows the data.
-        other = f"; or another key encrypted it ({tried[0].name})" if words == CBC and tried else ""
-        return f"the stored text is {words}, not a known ciphertext layout{other}"
+def _explain(text: str, tried: Sequence[CiphertextFormat]) -> str:
+    """Say why no key decrypts a text, as facts: `phrase; phrase: value; …`."""
+    # A text with the version and length of a Fernet token is one, although its letters are valid base64, too.
+    formats = [FERNET] if FERNET in tried else tried
+    names = ", ".join(dict.fromkeys(one.name for one in formats))
+    if kind := looks_like(text):
+        # By its lengths, AES-CBC may also be a format in which the tag follows the data.
+        return f"{kind}; or another key encrypted it: {tried[0].name}" if kind == CBC and tried else kind
     if not tried:
-        return f"the stored text is {len(text)} characters of something else, not a known ciphertext layout"
-    # What has a Fernet token's version and length is hardly anything else, though its letters are base64.
-    layouts = [FERNET] if FERNET in tried else tried
-    names = " or ".join(dict.fromkeys(layout.name for layout in layouts))
-    cbc = "; or it is AES-CBC, which nothing authenticates" if may_be_cbc(text) else ""
-    return (
-        f"no key of TOKEN_ENCRYPTION_KEY opens it ({names}): "
-        f"another key encrypted it, or the text was altered{cbc}"
+        return f"the stored text is in no known ciphertext format; characters: {len(text)}"
+    detail = (
+        f"no key of TOKEN_ENCRYPTION_KEY decrypts it: {names}; another key encrypted it, or it was altered"
     )
+    return f"{detail}; or it is AES-CBC, which is not supported" if may_be_cbc(text) else detail

@@ -7,22 +7,20 @@ its exceptions hold the URL and the URL holds the secrets. What can go wrong is 
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 import requests
-import urllib3
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from whatsapp_tokens.http_session import Address, TooSlow, open_session
+from whatsapp_tokens.http_session import ERRORS, Address, open_session
 from whatsapp_tokens.meta.errors import (
     Endpoint,
     GraphError,
@@ -38,10 +36,9 @@ from whatsapp_tokens.meta.errors import (
 )
 from whatsapp_tokens.meta.rate_limiter import RateLimiter, Usage
 from whatsapp_tokens.redaction import Secret, quote_foreign
+from whatsapp_tokens.signals import Sleep
 
 logger = logging.getLogger(__name__)
-
-Sleep: TypeAlias = Callable[[float], None]
 
 PATHS: Final[Mapping[Endpoint, str]] = {"debug_token": "debug_token", "exchange": "oauth/access_token"}
 MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -51,10 +48,6 @@ _NOT_JSON: Final = object()
 CONNECT_SECONDS: Final = 10.0
 SYSTEM_USER: Final = "SYSTEM_USER"
 _SYSTEM_USER_FLAG: Final = {"set_token_expires_in_60_days": "true"}
-
-
-class Interrupted(Exception):
-    """The run was told to stop while this channel was waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +202,8 @@ class MetaClient:
             )
             with response:
                 body = _read_body(response)
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            failure = f"no answer from Meta ({type(error).__name__})"
-        except TooSlow as error:
-            failure = str(error)
+        except ERRORS as error:
+            failure = f"no answer from Meta: {type(error).__name__}"
         if failure is not None:
             # Only the name: the text of these errors holds the URL, and so the secrets. And only here: raised
             # in the handler, ours would keep theirs as its context.

@@ -1,45 +1,41 @@
-"""Delivering messages to people: the only room that speaks to Slack. It composes nothing.
+"""Deliver messages to people. Slack's Block Kit and its webhook are known here only.
 
-A `Message` comes in, finished; a target delivers it or raises `DeliveryError`, and `broadcast` says who
-did not get it. One failing target never keeps a message from another.
+`broadcast` gives a finished `Message` to every target and returns the errors of those that did not take it.
+A target that fails does not keep the message from the others.
 """
 
 from __future__ import annotations
 
-import http.client
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
-import requests
-import urllib3
+from tenacity import Future, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from whatsapp_tokens.http_session import TooSlow, open_session
+from whatsapp_tokens.http_session import NoAnswer, post
 from whatsapp_tokens.redaction import Secret, quote_foreign, redact, truncate
-
-# Waits so many seconds. Gives whether the run was told to stop: then nothing is tried again.
-Sleep: TypeAlias = Callable[[float], bool]
+from whatsapp_tokens.signals import Interrupted, Sleep
 
 TIMEOUT_SECONDS: Final = 10
 TRIES: Final = 3
 LONGEST_WAIT_SECONDS: Final = 30
-LONGEST_ASKED_SECONDS: Final = 300  # whatever Slack says
-MAX_ANSWER_BYTES: Final = 4096  # Slack says one word; what comes after this is not even read
+LONGEST_ASKED_SECONDS: Final = 300  # in Slack's Retry-After
+MAX_ANSWER_BYTES: Final = 4096  # Slack answers with one word; anything longer is not read
 
 # https://docs.slack.dev/reference/block-kit/blocks
 MAX_BLOCKS: Final = 50
 MAX_SECTION: Final = 3000
 MAX_HEADER: Final = 150
 MAX_BUTTON_URL: Final = 3000
-# Of all cards together. Slack names no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
+# All cards together. Slack documents no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
 MAX_CARDS_TEXT: Final = 9000
 
 
 class DeliveryError(Exception):
-    """A target did not take a message. One line, without its address; `permanent`: nor will it later."""
+    """A target did not take a message. One line without the address; `permanent`: a retry would not help."""
 
     def __init__(self, message: str, *, permanent: bool = False, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -59,7 +55,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What people are told, in plain text. `more` counts the cards that were left out, `and_more` says it."""
+    """Plain text for people. `more` is the number of cards left out, and `and_more` the text that says so."""
 
     title: str
     summary: str
@@ -69,13 +65,12 @@ class Message:
     and_more: str = "… and {} more"
 
     def shown(self, count: int) -> Message:
-        """The message with its first `count` cards only; the others are counted."""
-        left = len(self.cards[count:])
-        return replace(self, cards=self.cards[:count], more=self.more + left)
+        """Return the message with its first `count` cards; the others are counted in `more`."""
+        return replace(self, cards=self.cards[:count], more=self.more + len(self.cards[count:]))
 
     @property
     def rest(self) -> str:
-        """What is said of the cards that were left out; nothing if there are none."""
+        """The line about the cards that were left out; empty if there are none."""
         return self.and_more.format(self.more) if self.more else ""
 
 
@@ -91,7 +86,7 @@ class Target(Protocol):
 
 
 def broadcast(targets: Sequence[Target], message: Message) -> list[DeliveryError]:
-    """Deliver to every target, redacted once more. Gives the errors of those that did not take it."""
+    """Redact the message and deliver it to every target. Return the errors of those that failed."""
     message = _redacted(message)
     errors = []
     for target in targets:
@@ -112,83 +107,79 @@ class Slack:
         self._sleep = sleep
 
     def deliver(self, message: Message) -> None:
-        """Post it. A 429 is waited for as long as Slack says, a 5xx is tried again."""
+        """Post the message. Waits as long as Slack asks after a 429, and tries again after a 5xx."""
         payload = {"text": escape(message.title), "blocks": blocks(message)}
-        failure = self._post(payload)
-        for attempt in range(1, TRIES):
-            if failure is None or failure.permanent or self._sleep(_wait(failure, attempt)):
-                break
-            failure = self._post(payload)
-        if failure:
-            raise failure
+        deliver_with_retries(lambda: self._post(payload), self._sleep)
 
-    def _post(self, payload: dict[str, Any]) -> DeliveryError | None:
-        """One try. Gives why it did not succeed."""
-        try:
-            with (
-                open_session(self._url.reveal(), connections=1) as session,
-                session.post(
-                    self._url.reveal(),
-                    json=payload,
-                    timeout=TIMEOUT_SECONDS,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
-                status, said = response.status_code, quote_foreign(_read_answer(response))
-                headers = response.headers
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            # Only the name: the text of these errors holds the webhook's address.
-            return DeliveryError(f"Slack did not answer ({type(error).__name__})")
-        except TooSlow as error:
-            return DeliveryError(f"Slack did not answer ({error})")
-        if status == 200 and said == "ok":
-            return None
-        return DeliveryError(
-            f"Slack refused the alert: {said or 'no explanation'} (HTTP {status})",
-            permanent=status != 429 and status < 500,
-            retry_after=retry_after(headers.get("Retry-After", ""), headers.get("Date", "")),
-        )
+    def _post(self, payload: dict[str, Any]) -> None:
+        answer = post(self._url, timeout=TIMEOUT_SECONDS, read_bytes=MAX_ANSWER_BYTES, json=payload)
+        if isinstance(answer, NoAnswer):
+            raise DeliveryError(f"Slack did not answer ({answer.why})")
+        said = quote_foreign(answer.body.decode(errors="replace"))
+        if answer.status != 200 or said != "ok":
+            raise DeliveryError(
+                f"Slack refused the alert: {said or 'no explanation'} (HTTP {answer.status})",
+                permanent=answer.status != 429 and answer.status < 500,
+                retry_after=retry_after(
+                    answer.headers.get("Retry-After", ""), answer.headers.get("Date", "")
+                ),
+            )
+
+
+def deliver_with_retries(deliver: Callable[[], None], sleep: Sleep) -> None:
+    """Call `deliver`, and again after a `DeliveryError` that is not permanent.
+
+    Raises the last one after `TRIES` calls, or once the run was told to stop.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, DeliveryError) and not error.permanent),
+        stop=stop_after_attempt(TRIES),
+        wait=_wait,
+        sleep=sleep,
+        reraise=True,
+    )
+    last: Future | None = None
+    with suppress(Interrupted):
+        for attempt in retrying:
+            with attempt:
+                deliver()
+            last = attempt.retry_state.outcome
+        return
+    if last is not None:
+        last.result()  # raises
+
+
+def _wait(state: RetryCallState) -> float:
+    """Return the seconds that Slack asks for, up to a maximum, else 1, 2, 4 … seconds."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, DeliveryError) and error.retry_after is not None:
+        return min(error.retry_after, LONGEST_ASKED_SECONDS)
+    return min(2.0 ** (state.attempt_number - 1), LONGEST_WAIT_SECONDS)
 
 
 def retry_after(asked: str, date: str) -> float | None:
-    """The seconds that a server asks for in `Retry-After`, or None if it does not, or not intelligibly.
+    """Return the seconds that a server asks for in `Retry-After`, or None if there are none to be read.
 
-    It may name a moment: that is compared with the answer's own `Date`, so no clocks need to agree.
+    A time is compared with the answer's own `Date`, so our clock does not matter.
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
     if re.fullmatch(r"\d+(\.\d+)?", asked.strip(), re.ASCII):
         return float(asked)
-    with suppress(ValueError, TypeError, OverflowError):  # no dates, or one has a zone and the other has none
+    with suppress(ValueError, TypeError, OverflowError):  # not two dates, or only one of them has a zone
         seconds = (parsedate_to_datetime(asked) - parsedate_to_datetime(date)).total_seconds()
         return max(seconds, 0.0)
     return None
 
 
-def _read_answer(response: requests.Response) -> str:
-    """The beginning of what Slack says."""
-    body = b""
-    while len(body) < MAX_ANSWER_BYTES and (chunk := response.raw.read1(MAX_ANSWER_BYTES)):
-        body += chunk
-    return body.decode(errors="replace")
-
-
-def _wait(failure: DeliveryError, attempt: int) -> float:
-    """As long as Slack says, within reason, else 1, 2, 4 … seconds."""
-    if failure.retry_after is not None:
-        return min(failure.retry_after, LONGEST_ASKED_SECONDS)
-    return min(2.0 ** (attempt - 1), LONGEST_WAIT_SECONDS)
-
-
 def blocks(message: Message) -> list[dict[str, Any]]:
-    """A message as Slack's Block Kit, within its limits."""
+    """Return a message as Slack's Block Kit, within its limits."""
     rendered: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": truncate(message.title, MAX_HEADER)}},
         _section(escape(message.summary)),
     ]
     cards: list[dict[str, Any]] = []
-    room, size = MAX_BLOCKS - len(rendered) - 2, 0  # two are for "and … more" and the footer
-    for card in message.cards[:room]:
+    size = 0
+    for card in message.cards[: MAX_BLOCKS - len(rendered) - 2]:  # two are for "and … more" and the footer
         section = _section("\n".join([f"*{escape(card.title)}*", *map(escape, card.lines)]))
         size += len(section["text"]["text"])
         if size > MAX_CARDS_TEXT:
@@ -206,7 +197,7 @@ def blocks(message: Message) -> list[dict[str, Any]]:
 
 
 def escape(text: str) -> str:
-    """Plain text for Slack's mrkdwn: https://docs.slack.dev/messaging/formatting-message-text."""
+    """Escape plain text for Slack's mrkdwn: https://docs.slack.dev/messaging/formatting-message-text."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -215,15 +206,15 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _mrkdwn(text: str) -> dict[str, Any]:
-    """Escaped text. Verbatim: else a channel called @here, or like a web address, would become one."""
+    """Return escaped text as a text object; verbatim, so that a name such as @here mentions nobody."""
     cut = truncate(text, MAX_SECTION)
     if cut != text:
-        cut = re.sub(r"&[a-z]*…$", "…", cut)  # no half of an escaped character
+        cut = re.sub(r"&[a-z]*…$", "…", cut)  # drop half of an escaped character
     return {"type": "mrkdwn", "text": cut, "verbatim": True}
 
 
 def _redacted(message: Message) -> Message:
-    """A message without secrets, whatever the names and errors held that it was composed from."""
+    """Return the message without the secrets that its names and details may contain."""
     cards = tuple(
         replace(card, title=redact(card.title), lines=tuple(map(redact, card.lines)))
         for card in message.cards

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from world import KEY, OTHER_KEY, ROOT
 
 from crypto import KeyRing, Undecryptable
-from whatsapp_tokens.ciphertext_formats import ENCODINGS, IV_BYTES, LAYOUTS, GcmParts, Joined, readings
+from whatsapp_tokens.ciphertext_formats import ENCODINGS, FORMATS, IV_BYTES, GcmParts, Joined, parse
 from whatsapp_tokens.redaction import Secret
 
 FOLDER = ROOT / "tests" / "node"
@@ -33,7 +33,7 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is no
 
 
 def name_of(shape: dict[str, Any]) -> str:
-    """What the layout of a shape is called."""
+    """What the format of a shape is called."""
     match shape:
         case {"kind": "fernet"}:
             return "Fernet"
@@ -45,7 +45,7 @@ def name_of(shape: dict[str, Any]) -> str:
 
 
 def details_of(shape: dict[str, Any]) -> tuple[Any, ...]:
-    """What a layout has to keep of a shape: label, encoding and length of the IV."""
+    """What a format has to keep of a shape: label, encoding and length of the IV."""
     return shape.get("label"), shape.get("encoding"), shape.get("ivBytes")
 
 
@@ -63,12 +63,12 @@ def ask_node(command: str, given: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("vector", MADE["vectors"], ids=lambda vector: shown(vector["shape"]))
-def test_what_node_encrypted_opens_and_its_layout_is_recognised(vector):
-    opened = KEYS.open(vector["text"])
-    shape, layout = vector["shape"], opened.layout
-    encoding = getattr(layout, "encoding", None)
-    found = (getattr(layout, "label", None), encoding and encoding.name, layout.iv_bytes)
-    assert (opened.token.reveal(), layout.name, found) == (
+def test_what_node_encrypted_opens_and_its_format_is_recognised(vector):
+    decrypted = KEYS.decrypt(vector["text"])
+    shape, found_format = vector["shape"], decrypted.format
+    encoding = getattr(found_format, "encoding", None)
+    found = (getattr(found_format, "label", None), encoding and encoding.name, found_format.iv_bytes)
+    assert (decrypted.token.reveal(), found_format.name, found) == (
         vector["token"],
         name_of(shape),
         details_of(shape),
@@ -76,21 +76,21 @@ def test_what_node_encrypted_opens_and_its_layout_is_recognised(vector):
 
 
 @pytest.mark.parametrize("vector", MADE["vectors"], ids=lambda vector: shown(vector["shape"]))
-def test_what_is_written_back_is_read_in_the_very_same_layout(vector):
-    layout = KEYS.open(vector["text"]).layout
-    again = KEYS.open(KEYS.seal(Secret(NEW_TOKEN), layout))
-    assert (again.token.reveal(), again.layout) == (NEW_TOKEN, layout)
+def test_what_is_written_back_is_read_in_the_very_same_format(vector):
+    found_format = KEYS.decrypt(vector["text"]).format
+    again = KEYS.decrypt(KEYS.encrypt(Secret(NEW_TOKEN), found_format))
+    assert (again.token.reveal(), again.format) == (NEW_TOKEN, found_format)
 
 
 @needs_node
-def test_node_reads_what_is_written_back_in_every_layout():
+def test_node_reads_what_is_written_back_in_every_format():
     shapes = [vector["shape"] for vector in MADE["vectors"]]
-    layouts = [KEYS.open(vector["text"]).layout for vector in MADE["vectors"]]
-    sealed = [
-        {"shape": shape, "text": KEYS.seal(Secret(NEW_TOKEN), layout)}
-        for shape, layout in zip(shapes, layouts, strict=True)
+    formats = [KEYS.decrypt(vector["text"]).format for vector in MADE["vectors"]]
+    encrypted = [
+        {"shape": shape, "text": KEYS.encrypt(Secret(NEW_TOKEN), found_format)}
+        for shape, found_format in zip(shapes, formats, strict=True)
     ]
-    assert ask_node("open", sealed) == [NEW_TOKEN] * len(sealed)
+    assert ask_node("open", encrypted) == [NEW_TOKEN] * len(encrypted)
 
 
 @needs_node
@@ -98,25 +98,25 @@ def test_the_vectors_are_those_that_the_script_makes():
     assert ask_node("make") == MADE
 
 
-def test_there_is_a_vector_for_every_layout_of_the_table():
-    proved = {type(KEYS.open(vector["text"]).layout) for vector in MADE["vectors"]}
+def test_there_is_a_vector_for_every_format_of_the_table():
+    proved = {type(KEYS.decrypt(vector["text"]).format) for vector in MADE["vectors"]}
     orders = {vector["shape"].get("order") for vector in MADE["vectors"]} - {None}
     assert (proved, orders) == (
-        {type(layout) for layout in LAYOUTS},
-        {layout.order for layout in LAYOUTS if hasattr(layout, "order")},
+        {type(one) for one in FORMATS},
+        {one.order for one in FORMATS if hasattr(one, "order")},
     )
 
 
 @pytest.mark.parametrize("refused", MADE["refused"], ids=lambda refused: refused["name"])
 def test_what_no_tag_proves_is_refused_in_words_that_name_it(refused):
     with pytest.raises(Undecryptable) as raised:
-        KEYS.open(refused["text"])
+        KEYS.decrypt(refused["text"])
     said = str(raised.value)
     assert (refused["looks"] in said, refused["text"] in said) == (True, False)
 
 
 @pytest.mark.parametrize("vector", MADE["vectors"][1::7], ids=lambda vector: shown(vector["shape"]))
-def test_a_turned_bit_anywhere_opens_in_no_layout(vector):
+def test_a_turned_bit_anywhere_opens_in_no_format(vector):
     text = vector["text"]
     places = range(len(vector["shape"].get("label") or ""), len(text), 5)
     other = {
@@ -127,7 +127,7 @@ def test_a_turned_bit_anywhere_opens_in_no_layout(vector):
 
 def opens(text: str) -> bool:
     try:
-        KEYS.open(text)
+        KEYS.decrypt(text)
     except Undecryptable:
         return False
     return True
@@ -136,15 +136,15 @@ def opens(text: str) -> bool:
 @pytest.mark.parametrize("vector", MADE["vectors"][::5], ids=lambda vector: shown(vector["shape"]))
 def test_with_a_new_key_in_front_the_old_text_opens_and_the_new_one_is_of_the_new_key(vector):
     ring = KeyRing.parse(f"{OTHER_KEY.hex()},{MADE['key']}")
-    opened = ring.open(vector["text"])
-    again = KeyRing.parse(OTHER_KEY.hex()).open(ring.seal(Secret(NEW_TOKEN), opened.layout))
-    assert (opened.key, again.token, again.layout) == (1, Secret(NEW_TOKEN), opened.layout)
+    decrypted = ring.decrypt(vector["text"])
+    again = KeyRing.parse(OTHER_KEY.hex()).decrypt(ring.encrypt(Secret(NEW_TOKEN), decrypted.format))
+    assert (decrypted.key_index, again.token, again.format) == (1, Secret(NEW_TOKEN), decrypted.format)
 
 
-def test_a_text_may_fit_several_layouts_and_the_tag_decides():
+def test_a_text_may_fit_several_formats_and_the_tag_decides():
     orders = ("iv+tag+data", "iv+data+tag")
     packed = [vector for vector in MADE["vectors"] if vector["shape"].get("order") in orders]
-    ways = [len(list(readings(vector["text"]))) for vector in packed]
+    ways = [len(list(parse(vector["text"]))) for vector in packed]
     assert min(ways) >= len(orders) * 2  # and with an IV of 12 or of 16 bytes
 
 
@@ -163,7 +163,7 @@ def gcm(plaintext: bytes, iv_bytes: int = 12) -> GcmParts:
 
 def refusal(text: str) -> str:
     with pytest.raises(Undecryptable) as raised:
-        RING.open(text)
+        RING.decrypt(text)
     return str(raised.value)
 
 
@@ -175,15 +175,15 @@ def outline(text: str) -> str:
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
 @pytest.mark.parametrize("iv_bytes", IV_BYTES)
 @pytest.mark.parametrize("label", ["", "enc:v1:", "aes-256-gcm.", "a.b:c_1:"])
-@pytest.mark.parametrize("order", [layout.order for layout in LAYOUTS if isinstance(layout, Joined)])
+@pytest.mark.parametrize("order", [one.order for one in FORMATS if isinstance(one, Joined)])
 def test_every_order_is_read_and_kept_in_every_encoding_and_after_any_label(order, label, iv_bytes, encoding):
-    layout = Joined(order, label, encoding, iv_bytes)
-    text = layout.render(gcm(b"EAA-made-up-token1", iv_bytes))
-    opened = RING.open(text)
-    again = RING.seal(Secret("EAA-made-up-token2"), opened.layout)
-    assert (opened.token.reveal(), opened.layout, outline(again)) == (
+    found_format = Joined(order, label, encoding, iv_bytes)
+    text = found_format.render(gcm(b"EAA-made-up-token1", iv_bytes))
+    decrypted = RING.decrypt(text)
+    again = RING.encrypt(Secret("EAA-made-up-token2"), decrypted.format)
+    assert (decrypted.token.reveal(), decrypted.format, outline(again)) == (
         "EAA-made-up-token1",
-        layout,
+        found_format,
         outline(text),
     )
 
@@ -191,8 +191,8 @@ def test_every_order_is_read_and_kept_in_every_encoding_and_after_any_label(orde
 def test_where_two_orders_fit_in_every_length_the_tag_decides():
     parts = gcm(b"EAA-16-letters!!")  # as long as a tag
     texts = {order: Joined(order).render(parts) for order in ("iv:tag:data", "iv:data:tag")}
-    assert {len(list(readings(text))) for text in texts.values()} == {2}
-    assert {order: RING.open(text).layout.order for order, text in texts.items()} == {
+    assert {len(list(parse(text))) for text in texts.values()} == {2}
+    assert {order: RING.decrypt(text).format.order for order, text in texts.items()} == {
         order: order for order in texts
     }
 
@@ -209,7 +209,7 @@ def test_where_two_orders_fit_in_every_length_the_tag_decides():
 def test_an_object_keeps_its_other_members_their_order_and_its_spacing(template):
     parts = gcm(b"EAA-made-up-token1")
     text = template.format(iv=parts.iv.hex(), tag=parts.tag.hex(), data=parts.data.hex())
-    again = RING.seal(Secret("EAA-made-up-token2"), RING.open(text).layout)
+    again = RING.encrypt(Secret("EAA-made-up-token2"), RING.decrypt(text).format)
     assert (outline(again), again == text) == (outline(text), False)
 
 
@@ -227,7 +227,7 @@ def test_an_object_keeps_its_other_members_their_order_and_its_spacing(template)
     ids=lambda text: text[:60],
 )
 def test_an_object_of_another_kind_is_no_ciphertext(text):
-    assert (list(readings(text)), "not a known ciphertext layout" in refusal(text)) == ([], True)
+    assert (list(parse(text)), "in no known ciphertext format" in refusal(text)) == ([], True)
 
 
 @pytest.mark.parametrize(
@@ -244,24 +244,24 @@ def test_an_object_of_another_kind_is_no_ciphertext(text):
     ],
 )
 def test_parts_of_other_lengths_are_no_ciphertext(parts):
-    assert list(readings(":".join(parts))) == []
+    assert list(parse(":".join(parts))) == []
 
 
 @pytest.mark.parametrize("vector", MADE["vectors"][::7], ids=lambda vector: shown(vector["shape"]))
-def test_a_text_that_was_cut_opens_in_no_layout(vector):
+def test_a_text_that_was_cut_opens_in_no_format(vector):
     assert [cut for cut in range(0, len(vector["text"]), 11) if opens(vector["text"][:cut])] == []
 
 
 def test_what_may_be_two_things_by_its_lengths_is_called_both():
-    text = KeyRing.parse(OTHER_KEY.hex()).seal(Secret("E" * 32), Joined("iv:data+tag", iv_bytes=16))
+    text = KeyRing.parse(OTHER_KEY.hex()).encrypt(Secret("E" * 32), Joined("iv:data+tag", iv_bytes=16))
     assert refusal(text) == (
-        "the stored text is AES-CBC or the like, without an authentication tag, "
-        "not a known ciphertext layout; or another key encrypted it (AES-256-GCM as iv:data+tag)"
+        "the stored text is AES-CBC or similar, without an authentication tag; "
+        "or another key encrypted it: AES-256-GCM as iv:data+tag"
     )
 
 
 @settings(deadline=None)
 @given(text=st.text(st.sampled_from('0aF:.+/-_={}",v1 é'), max_size=120))
 def test_whatever_can_be_read_is_written_down_as_it_was(text):
-    found = list(readings(text))
-    assert [one.layout.render(one.sealed) for one in found] == [text] * len(found)
+    found = list(parse(text))
+    assert [one.format.render(one.encrypted) for one in found] == [text] * len(found)

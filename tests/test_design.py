@@ -40,9 +40,10 @@ TOP_LEVEL = {
         "whatsapp_tokens.meta.errors",
         "whatsapp_tokens.meta.rate_limiter",
         "whatsapp_tokens.redaction",
+        "whatsapp_tokens.signals",
     },
     "models": {"whatsapp_tokens.results"},
-    "notify": {"whatsapp_tokens.http_session", "whatsapp_tokens.redaction"},
+    "notify": {"whatsapp_tokens.http_session", "whatsapp_tokens.redaction", "whatsapp_tokens.signals"},
     "refresh_tokens": {
         "whatsapp_tokens.commands.execute",
         "whatsapp_tokens.commands.options",
@@ -61,7 +62,7 @@ def test_the_five_modules_import_only_what_is_below_them(module):
 @pytest.mark.parametrize(
     ("library", "modules"),
     [
-        ("requests", {"meta_client", "notify", "whatsapp_tokens.http_session"}),
+        ("requests", {"meta_client", "whatsapp_tokens.http_session"}),
         ("cryptography", {"crypto"}),
         ("dotenv", {"whatsapp_tokens.settings"}),
         ("babel", {"whatsapp_tokens.reports.translations"}),

@@ -18,6 +18,7 @@ from models import Channel
 from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, retry_after
 from whatsapp_tokens.redaction import RedactingFormatter, Secret
 from whatsapp_tokens.reports.text import label
+from whatsapp_tokens.signals import Stop
 
 MESSAGE = Message("1 WhatsApp line needs attention", "Its token could not be renewed.", (Card("Bakery (1)"),))
 
@@ -312,7 +313,9 @@ def test_a_moment_that_slack_names_is_waited_for(server, slack, slept):
 @pytest.mark.parametrize("trouble", [Reply(503), Reply(429, "", {"Retry-After": "7"}), Cut()])
 def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, trouble):
     server.script = [trouble] * 3
-    slack = Slack(server.url, sleep=lambda _seconds: True)
+    stop = Stop()
+    stop.set()
+    slack = Slack(server.url, sleep=stop.sleep)
     assert (refusal(slack).permanent, len(server.paths)) == (False, 1)
 
 
@@ -363,8 +366,8 @@ def impatient(monkeypatch):
     [
         (Hang, "ReadTimeout"),
         (Cut, "ProtocolError"),
-        (Drip, "the answer came too slowly"),
-        (DripHead, "the answer came too slowly"),
+        (Drip, "TooSlow"),
+        (DripHead, "TooSlow"),
     ],
 )
 def test_an_answer_that_does_not_come_is_tried_for_again_and_then_an_error(

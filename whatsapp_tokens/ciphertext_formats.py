@@ -1,12 +1,11 @@
-"""How ciphertexts are written down: texts in, their parts out, and the other way round. No key comes here.
+"""The formats in which ciphertexts are stored: text to IV, tag and data, and back. No key is used here.
 
-The table is shared with an application that encrypts in its own way and must go on reading what this
-program writes. So a stored text is taken apart into an IV, a tag and encrypted data, and what is found on
-the way (order, separator, encoding, label, member names) makes a `Layout` in which the next ciphertext is
-written. One text may fit several layouts; which of them is right is shown by the authentication tag when
-it is decrypted, and never guessed here.
+The application that shares the table encrypts in its own way and must be able to read what this program
+writes. So parsing a stored text also yields its `CiphertextFormat`: order, separator, encoding, label, member
+names. The next ciphertext is rendered in the same one. A text may fit several formats; which one is right is
+decided by the authentication tag when the text is decrypted, never guessed here.
 
-A further layout is one more value in `LAYOUTS`.
+To support another format, add a value to `FORMATS`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from functools import cache
 from typing import Any, Final, Protocol, TypeAlias
 
 TAG_BYTES: Final = 16
-IV_BYTES: Final = (12, 16)  # the length that GCM is made for, and the one that much code for Node uses
+IV_BYTES: Final = (12, 16)  # the length that GCM recommends, and the one that much Node code uses
 
 
 @dataclass(frozen=True, slots=True)
 class GcmParts:
-    """What AES-256-GCM made. `data` is as long as its plaintext."""
+    """The parts of an AES-256-GCM ciphertext. `data` is as long as the plaintext."""
 
     iv: bytes
     tag: bytes
@@ -34,24 +33,24 @@ class GcmParts:
 
 @dataclass(frozen=True, slots=True)
 class FernetText:
-    """A whole Fernet token, which its library takes apart itself."""
+    """A Fernet token, which the cryptography library parses itself."""
 
     text: str
 
 
-Sealed: TypeAlias = GcmParts | FernetText
+Encrypted: TypeAlias = GcmParts | FernetText
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One way to understand a stored text: the layout, down to its details, and what it holds then."""
+class Parsed:
+    """One way to read a stored text: its format in every detail, and the parts found."""
 
-    layout: Layout
-    sealed: Sealed
+    format: CiphertextFormat
+    encrypted: Encrypted
 
 
-class Layout(Protocol):
-    """One way to write a ciphertext down. Equal ones write the same way, to the last detail."""
+class CiphertextFormat(Protocol):
+    """One way to write a ciphertext as text. Equal formats render alike in every detail."""
 
     @property
     def name(self) -> str:
@@ -59,13 +58,13 @@ class Layout(Protocol):
 
     @property
     def iv_bytes(self) -> int | None:
-        """How long the IV is in its ciphertexts; None if the cipher itself decides."""
+        """The length of the IV; None for Fernet, whose library makes its own."""
 
-    def parse(self, text: str) -> Iterator[Reading]:
-        """Every way in which `text` can be read in this layout."""
+    def parse(self, text: str) -> Iterator[Parsed]:
+        """Yield every way to read `text` in this format."""
 
-    def render(self, sealed: Any) -> str:
-        """`sealed` written down in this layout."""
+    def render(self, encrypted: Any) -> str:
+        """Return `encrypted` as text."""
 
 
 # -- Encodings
@@ -73,14 +72,14 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Bytes as text. `decode` takes nothing but what `encode` would have written."""
+    """Bytes as text. `decode` accepts only what `encode` would have written."""
 
     name: str
     is_upper: bool = False  # of hex digits
     is_padded: bool = False  # of base64
 
     def encode(self, raw: bytes) -> str:
-        """The bytes as text."""
+        """Return the bytes as text."""
         match self.name:
             case "hex":
                 return raw.hex().upper() if self.is_upper else raw.hex()
@@ -91,7 +90,7 @@ class Encoding:
         return text if self.is_padded else text.rstrip("=")
 
     def decode(self, text: str) -> bytes | None:
-        """The text as bytes, or None if it is not in this encoding."""
+        """Return the text as bytes, or None if it is not in this encoding."""
         try:
             if self.name == "hex":
                 raw = bytes.fromhex(text)
@@ -103,8 +102,8 @@ class Encoding:
         return raw if self.encode(raw) == text else None
 
 
-# Where several fit, the first is taken: without + / - _ and where no padding is needed, base64 and base64url
-# look the same. The first of each kind is what Node writes.
+# The first that fits is used: without + / - _ and padding, base64 and base64url look the same. The first of
+# each kind is what Node writes.
 ENCODINGS: Final = (
     Encoding("hex"),
     Encoding("hex", is_upper=True),
@@ -116,7 +115,7 @@ ENCODINGS: Final = (
 
 
 def _decoded(texts: Sequence[str]) -> Iterator[tuple[Encoding, list[bytes]]]:
-    """The texts as bytes, in each encoding that fits all of them; the same bytes only once."""
+    """Yield the texts as bytes for each encoding that fits all of them; the same bytes only once."""
     seen: list[list[bytes]] = []
     for encoding in ENCODINGS:
         found = [raw for text in texts if (raw := encoding.decode(text))]
@@ -125,7 +124,7 @@ def _decoded(texts: Sequence[str]) -> Iterator[tuple[Encoding, list[bytes]]]:
             yield encoding, found
 
 
-# -- Layouts
+# -- Formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +134,19 @@ class Fernet:
     name: str = "Fernet"
     iv_bytes: None = None
 
-    def parse(self, text: str) -> Iterator[Reading]:
-        """At most one: base64url of version 0x80, 8 bytes of time, 16 of IV, whole blocks, 32 of HMAC."""
+    def parse(self, text: str) -> Iterator[Parsed]:
+        """Yield base64url of version 0x80, 8 bytes of time, 16 of IV, whole blocks and 32 of HMAC."""
         raw = Encoding("base64url", is_padded=True).decode(text)
         overhead = 1 + 8 + 16 + 32
         if raw and raw[0] == 0x80 and len(raw) > overhead and (len(raw) - overhead) % 16 == 0:
-            yield Reading(self, FernetText(text))
+            yield Parsed(self, FernetText(text))
 
-    def render(self, sealed: FernetText) -> str:
-        """As it is."""
-        return sealed.text
+    def render(self, encrypted: FernetText) -> str:
+        """Return the token, which is text already."""
+        return encrypted.text
 
 
-# A version or the like in front: `v1:`, `enc:v1:`, `aes-256-gcm.`. Shorter than any IV that is written down.
+# A label in front, such as `v1:`, `enc:v1:` or `aes-256-gcm.`: its parts are shorter than any encoded IV.
 _LABEL: Final = r"((?:[A-Za-z0-9_-]{1,15}[:.]){0,3})"
 _TEXT: Final = r"([A-Za-z0-9+/=_-]+)"
 
@@ -156,8 +155,8 @@ _TEXT: Final = r"([A-Za-z0-9+/=_-]+)"
 class Joined:
     """AES-256-GCM in one line, perhaps after a label.
 
-    `order` says how: `iv:tag:data` is three texts with colons between them, `iv+tag+data` is one text of all
-    three in a row, and in `iv:data+tag` the tag follows the data at once, as WebCrypto puts it.
+    `order` says how: `iv:tag:data` is three encoded texts with colons between them, `iv+tag+data` is one
+    encoded text of all three, and in `iv:data+tag` the tag follows the data, as WebCrypto writes it.
     """
 
     order: str
@@ -167,11 +166,11 @@ class Joined:
 
     @property
     def name(self) -> str:
-        """Such as `AES-256-GCM as iv:tag:data`."""
+        """For example `AES-256-GCM as iv:tag:data`."""
         return f"AES-256-GCM as {self.order}"
 
-    def parse(self, text: str) -> Iterator[Reading]:
-        """A reading for each encoding, and each length of the IV, that fits."""
+    def parse(self, text: str) -> Iterator[Parsed]:
+        """Yield one for each encoding and each length of the IV that fits."""
         shape, separator = _shape(self.order)
         found = re.fullmatch(_LABEL + re.escape(separator).join([_TEXT] * len(shape)), text)
         if found is None:
@@ -179,26 +178,26 @@ class Joined:
         label, *texts = found.groups()
         for encoding, chunks in _decoded(texts):
             for iv_bytes in IV_BYTES:
-                if parts := _take_apart(chunks, shape, iv_bytes):
-                    yield Reading(Joined(self.order, label, encoding, iv_bytes), parts)
+                if parts := _split(chunks, shape, iv_bytes):
+                    yield Parsed(Joined(self.order, label, encoding, iv_bytes), parts)
 
-    def render(self, sealed: GcmParts) -> str:
-        """With the label in front."""
+    def render(self, encrypted: GcmParts) -> str:
+        """Return the parts in this order, with the label in front."""
         shape, separator = _shape(self.order)
-        chunks = (b"".join(getattr(sealed, part) for part in parts) for parts in shape)
+        chunks = (b"".join(getattr(encrypted, part) for part in parts) for parts in shape)
         return self.label + separator.join(self.encoding.encode(chunk) for chunk in chunks)
 
 
 @cache
 def _shape(order: str) -> tuple[tuple[tuple[str, ...], ...], str]:
-    """An order as the parts of each text, and what stands between the texts."""
+    """Return the parts of each text, and the separator between the texts."""
     separator = next((mark for mark in ":." if mark in order), "")
     texts = order.split(separator) if separator else [order]
     return tuple(tuple(text.split("+")) for text in texts), separator
 
 
-def _take_apart(chunks: Sequence[bytes], shape: Sequence[Sequence[str]], iv_bytes: int) -> GcmParts | None:
-    """The parts in the chunks, or None if their lengths do not fit. There is always some data."""
+def _split(chunks: Sequence[bytes], shape: Sequence[Sequence[str]], iv_bytes: int) -> GcmParts | None:
+    """Return the parts in the chunks, or None if a length does not fit or there is no data."""
     sizes = {"iv": iv_bytes, "tag": TAG_BYTES}
     found: dict[str, bytes] = {}
     for chunk, parts in zip(chunks, shape, strict=True):
@@ -228,11 +227,11 @@ class JsonObject:
 
     @property
     def name(self) -> str:
-        """Such as `AES-256-GCM as JSON {iv, authTag, content}`."""
+        """For example `AES-256-GCM as JSON {iv, authTag, content}`."""
         return f"AES-256-GCM as JSON {{{', '.join(self.names)}}}"
 
-    def parse(self, text: str) -> Iterator[Reading]:
-        """At most one: an object with an IV, one tag and one ciphertext."""
+    def parse(self, text: str) -> Iterator[Parsed]:
+        """Yield an object with an IV, one tag and one ciphertext."""
         members = _json_object(text)
         tags = [name for name in TAG_NAMES if name in members]
         data = [name for name in DATA_NAMES if name in members]
@@ -245,20 +244,20 @@ class JsonObject:
         template = json.dumps(members | dict.fromkeys(names, ""))
         for encoding, chunks in _decoded(texts):
             for iv_bytes in IV_BYTES:
-                if parts := _take_apart(chunks, (("iv",), ("tag",), ("data",)), iv_bytes):
+                if parts := _split(chunks, (("iv",), ("tag",), ("data",)), iv_bytes):
                     is_compact = f'"iv":"{texts[0]}"' in text
-                    yield Reading(JsonObject(names, template, is_compact, encoding, iv_bytes), parts)
+                    yield Parsed(JsonObject(names, template, is_compact, encoding, iv_bytes), parts)
 
-    def render(self, sealed: GcmParts) -> str:
-        """With new values for the three members, and the others as they were."""
-        texts = (self.encoding.encode(raw) for raw in (sealed.iv, sealed.tag, sealed.data))
+    def render(self, encrypted: GcmParts) -> str:
+        """Return the object with new values for the three members, and the others unchanged."""
+        texts = (self.encoding.encode(raw) for raw in (encrypted.iv, encrypted.tag, encrypted.data))
         members = json.loads(self.template) | dict(zip(self.names, texts, strict=True))
         separators = (",", ":") if self.is_compact else (", ", ": ")
         return json.dumps(members, ensure_ascii=False, separators=separators)
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    """The members of a JSON object; none if the text is no such object, or names a member twice."""
+    """Return the members of a JSON object; none if the text is no object, or has a member twice."""
     if not text.startswith("{"):
         return {}
     try:
@@ -277,7 +276,7 @@ def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 FERNET: Final = Fernet()
 
-LAYOUTS: Final[tuple[Layout, ...]] = (
+FORMATS: Final[tuple[CiphertextFormat, ...]] = (
     FERNET,
     Joined("iv:tag:data"),
     Joined("iv:data:tag"),
@@ -291,45 +290,48 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
 )
 
 
-def readings(text: str) -> Iterator[Reading]:
-    """Every way in which a stored text can be understood, in the order of the table."""
-    for layout in LAYOUTS:
-        yield from layout.parse(text)
+def parse(text: str) -> Iterator[Parsed]:
+    """Yield every way to read a stored text, in the order of `FORMATS`."""
+    for one in FORMATS:
+        yield from one.parse(text)
 
 
 # -- What is refused
 
-CBC: Final = "AES-CBC or the like, without an authentication tag"
+CBC: Final = "the stored text is AES-CBC or similar, without an authentication tag"
 
-# The first that fits. Formats without authentication are named and never opened: nothing would show that the
-# key is wrong or that the text was altered.
+# The first that fits. A format without authentication is named and never decrypted: nothing would show that
+# the key is wrong or the text was altered.
 _LOOKS: Final = (
-    (r"\s*$", "blank"),
-    (r"EAA", "an unencrypted token (plaintext)"),
-    (r'U2FsdGVk|53616c7465645f5f|Salted__|\{"ct":', "a passphrase ciphertext of CryptoJS or OpenSSL"),
-    (r"eyJpdiI6", "a ciphertext of Laravel"),
-    (r"eyJ", "a JSON Web Token"),
-    (r"vault:v\d", "a ciphertext of HashiCorp Vault"),
-    (r"-----BEGIN ", "a PEM or PGP block"),
-    (r"\\x", "binary data"),
+    (r"\s*$", "the stored text is blank"),
+    (r"EAA", "the stored text is an unencrypted token (plaintext)"),
+    (
+        r'U2FsdGVk|53616c7465645f5f|Salted__|\{"ct":',
+        "the stored text was encrypted with a passphrase, by CryptoJS or OpenSSL",
+    ),
+    (r"eyJpdiI6", "the stored text was encrypted by Laravel"),
+    (r"eyJ", "the stored text is a JSON Web Token"),
+    (r"vault:v\d", "the stored text was encrypted by HashiCorp Vault"),
+    (r"-----BEGIN ", "the stored text is a PEM or PGP block"),
+    (r"\\x", "the stored text is binary data"),
 )
 
 
 def looks_like(text: str) -> str | None:
-    """What a text that no key opens seems to be, without repeating any of it; None if that is not known."""
-    words = next((words for pattern, words in _LOOKS if re.match(pattern, text)), None)
-    return words or (CBC if _is_cbc(text) else None)
+    """Return a sentence that says what the text is, without repeating any of it; None if that is unknown."""
+    known = next((sentence for pattern, sentence in _LOOKS if re.match(pattern, text)), None)
+    return known or (CBC if _is_cbc(text) else None)
 
 
 def may_be_cbc(text: str) -> bool:
-    """Whether a text of one part might be a 16-byte IV and whole blocks in a row."""
+    """Return whether a text of one part may be a 16-byte IV followed by whole blocks."""
     return re.fullmatch(_LABEL + _TEXT, text) is not None and any(
         len(raw) > 16 and len(raw) % 16 == 0 for _, (raw,) in _decoded([re.split("[:.]", text)[-1]])
     )
 
 
 def _is_cbc(text: str) -> bool:
-    """Whether a text is a 16-byte IV and whole blocks, with nothing else that could prove them."""
+    """Return whether a text is a 16-byte IV and whole blocks, and nothing that authenticates them."""
     if found := re.fullmatch(f"{_LABEL}{_TEXT}[:.]{_TEXT}", text):
         texts = list(found.groups()[1:])
     else:

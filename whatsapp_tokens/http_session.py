@@ -10,6 +10,7 @@ import http.client
 import io
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from math import inf
 from time import monotonic
@@ -21,12 +22,11 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 from requests.utils import check_header_validity
 
+from whatsapp_tokens.redaction import Secret
+
 
 class TooSlow(Exception):
-    """An answer had begun, and was not complete in time. Says nothing of the address."""
-
-    def __str__(self) -> str:
-        return "the answer came too slowly"
+    """An answer had begun, and was not complete in time."""
 
 
 class _Session(requests.Session):
@@ -54,6 +54,46 @@ def open_session(url: str, *, connections: int) -> requests.Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered; `body` is cut to what was to be read."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """No complete answer came. `why` is the kind of error, without the address."""
+
+    why: str
+
+
+def post(url: Secret, *, timeout: float, read_bytes: int, **content: Any) -> Answer | NoAnswer:
+    """Post to a secret address and read the first `read_bytes` of the answer.
+
+    `content` is what `requests` takes: `json`, or `data` and `headers`.
+    """
+    try:
+        with (
+            open_session(url.reveal(), connections=1) as session,
+            session.post(
+                url.reveal(), timeout=timeout, allow_redirects=False, stream=True, **content
+            ) as response,
+        ):
+            body = b""
+            while len(body) < read_bytes and (chunk := response.raw.read1(read_bytes)):
+                body += chunk
+            return Answer(response.status_code, response.headers, body)
+    except ERRORS as error:
+        return NoAnswer(type(error).__name__)
+
+
+# What may be raised while an answer is awaited or read. Their texts hold the URL, and so the secrets.
+ERRORS: Final = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, TooSlow)
 
 
 class Address:

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 from types import FrameType
-from typing import Final
+from typing import Final, TypeAlias
 
 WAKE_SECONDS: Final = 0.2  # how long a request to stop may go unnoticed
+
+# Waits for a number of seconds. Raises `Interrupted` once the run was told to stop.
+Sleep: TypeAlias = Callable[[float], None]
+
+
+class Interrupted(Exception):
+    """The run was told to stop."""
 
 
 class Stop:
@@ -38,6 +45,11 @@ class Stop:
         while not self._is_set and (left := until - monotonic()) > 0:
             sleep(min(left, WAKE_SECONDS))
         return self._is_set
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long. Raises `Interrupted` if the end was asked for, before or meanwhile."""
+        if self.wait(seconds):
+            raise Interrupted
 
 
 @contextmanager

@@ -9,8 +9,9 @@ import pytest
 from listener import Drip, Hang, Ping, listening
 
 from whatsapp_tokens.monitoring import heartbeat
-from whatsapp_tokens.monitoring.heartbeat import MAX_BODY_BYTES, WAITS_SECONDS, Heartbeat, ping_url
+from whatsapp_tokens.monitoring.heartbeat import MAX_BODY_BYTES, Heartbeat, ping_url
 from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.signals import Interrupted
 
 PATH = "/3f0c8a52-uuid-of-the-check"
 
@@ -29,6 +30,10 @@ def waits():
 @pytest.fixture
 def pulse(server, waits):
     return Heartbeat(Secret(server.url + PATH), sleep=waits.append)
+
+
+def interrupted(_seconds):
+    raise Interrupted
 
 
 def test_a_run_pings_at_its_beginning_and_with_its_exit_code_at_its_end(server, pulse):
@@ -70,12 +75,12 @@ def test_what_is_pinged_goes_behind_the_path(url, pinged):
 def test_what_may_pass_is_tried_again(server, pulse, waits, caplog, bad):
     server.script = [bad, bad]
     pulse.start()
-    assert (len(server.pings), waits, caplog.records) == (3, list(WAITS_SECONDS), [])
+    assert (len(server.pings), waits, caplog.records) == (3, [1.0, 2.0], [])
 
 
 def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, caplog):
     server.script = [503] * 3
-    Heartbeat(Secret(server.url + PATH), sleep=lambda _seconds: True).end(143, "")
+    Heartbeat(Secret(server.url + PATH), sleep=interrupted).end(143, "")
     assert (len(server.pings), caplog.messages) == (
         1,
         ["the heartbeat /143 was not delivered (HTTP 503)"],
@@ -100,7 +105,7 @@ def test_a_server_that_stays_broken_costs_a_few_tries_and_an_error(server, pulse
     )
 
 
-@pytest.mark.parametrize(("trouble", "named"), [(Hang, "ReadTimeout"), (Drip, "the answer came too slowly")])
+@pytest.mark.parametrize(("trouble", "named"), [(Hang, "ReadTimeout"), (Drip, "TooSlow")])
 def test_a_server_that_hangs_or_drips_is_not_waited_for(server, pulse, caplog, monkeypatch, trouble, named):
     monkeypatch.setattr(heartbeat, "TIMEOUT_SECONDS", 0.1)
     server.script = [trouble()] * 10

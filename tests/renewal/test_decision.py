@@ -8,7 +8,6 @@ import pytest
 from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
 
 from crypto import KeyRing
-from meta_client import Interrupted
 from whatsapp_tokens.meta.errors import (
     AppRejected,
     RateLimited,
@@ -33,6 +32,7 @@ from whatsapp_tokens.renewal.decision import (
     validate_exchange,
 )
 from whatsapp_tokens.results import Reason
+from whatsapp_tokens.signals import Interrupted
 
 POLICY = Policy(days(45), days(15), days(60), SCOPES)
 FORCED = replace(POLICY, force=True)

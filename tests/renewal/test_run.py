@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from rows import Rows
 from world import KEY, days, fernet
 
-from crypto import KeyRing, SealBroken
-from meta_client import Interrupted
+from crypto import EncryptionFailed, KeyRing
 from models import fingerprint
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
 from whatsapp_tokens.database.database import Database
@@ -28,7 +27,7 @@ from whatsapp_tokens.renewal.decision import Renewer
 from whatsapp_tokens.renewal.run import Run
 from whatsapp_tokens.renewal.start import RunCallbacks, Scope, WrongKeys, preview
 from whatsapp_tokens.results import AbortReason, DueReason, Reason
-from whatsapp_tokens.signals import Stop
+from whatsapp_tokens.signals import Interrupted, Stop
 
 POLICY = Policy(days(45), days(15), days(60), frozenset())
 KEYS = KeyRing.parse(KEY.hex())
@@ -506,9 +505,9 @@ def test_a_token_that_cannot_be_sealed_is_given_back_as_it_was(fleet, monkeypatc
     before = fleet.rows.get(channel)
 
     def broken(*_):
-        raise SealBroken("the encrypted token does not decrypt again")
+        raise EncryptionFailed("the encrypted token does not decrypt again")
 
-    monkeypatch.setattr(KeyRing, "seal", broken)
+    monkeypatch.setattr(KeyRing, "encrypt", broken)
     assert fleet.run() is None
     assert (fleet.told, fleet.rows.get(channel)) == ({"a1": Reason.WRITE_FAILED}, before)
 

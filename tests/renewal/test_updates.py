@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import NOW, channel, days
 
-from crypto import KeyRing, Opened, SealBroken
+from crypto import Decrypted, EncryptionFailed, KeyRing
 from models import ERROR_LENGTH, PendingUpdate, Status, fingerprint
 from whatsapp_tokens.ciphertext_formats import FERNET
 from whatsapp_tokens.redaction import Secret
@@ -15,7 +15,7 @@ from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 KEYS = KeyRing.parse("00" * 32)
 TOKEN = Secret("new-token")
-OPENED = Opened(Secret("old-token"), FERNET)
+OPENED = Decrypted(Secret("old-token"), FERNET)
 MARK = fingerprint("cipher")
 
 
@@ -37,7 +37,7 @@ def written(change: PendingUpdate):
 def test_a_renewal_is_written_encrypted_with_new_clocks():
     one = settled(NewToken(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
     assert written(one.change) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
-    assert KEYS.open(one.change.ciphertext).token == TOKEN
+    assert KEYS.decrypt(one.change.ciphertext).token == TOKEN
     assert one.outcome == Renewed(
         id=1, name="Bakery North", expires_at=NOW + days(60), expires_at_before=NOW + days(9)
     )
@@ -67,14 +67,14 @@ def test_a_renewal_that_lacks_something_is_written_and_marked():
         [("refreshed", None), ("failed", "missing_permission")],
     )
     assert isinstance(one.outcome, Failed)
-    assert KEYS.open(one.change.ciphertext).token == TOKEN
+    assert KEYS.decrypt(one.change.ciphertext).token == TOKEN
 
 
 def test_a_token_that_cannot_be_sealed_changes_nothing(monkeypatch):
     def broken(*_):
-        raise SealBroken("no")
+        raise EncryptionFailed("no")
 
-    monkeypatch.setattr(KeyRing, "seal", broken)
+    monkeypatch.setattr(KeyRing, "encrypt", broken)
     one = settled(NewToken(TOKEN, NOW + days(60)))
     assert (one.change, one.outcome.reason) == (None, Reason.WRITE_FAILED)
 

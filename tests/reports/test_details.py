@@ -20,7 +20,7 @@ RAISED = (
     "UnexpectedAnswer",
     "ReconnectRequired",
     "Undecryptable",
-    "SealBroken",
+    "EncryptionFailed",
     "RateLimited",
 )
 

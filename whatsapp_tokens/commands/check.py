@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meta_client import Interrupted
 from whatsapp_tokens.commands.preflight import bad_settings, preflight
 from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.wiring import (
@@ -12,11 +11,11 @@ from whatsapp_tokens.commands.wiring import (
     attempt,
     open_targets_of,
     read_settings,
-    sleep_or_interrupt,
 )
 from whatsapp_tokens.reports.text import finding_line
 from whatsapp_tokens.results import Aborted, Finding
 from whatsapp_tokens.settings import BadSettings
+from whatsapp_tokens.signals import Interrupted
 
 
 def check(invocation: Invocation) -> CommandResult:
@@ -42,4 +41,4 @@ def _findings(invocation: Invocation) -> Iterable[Finding]:
     except BadSettings as error:
         return bad_settings(error.problems)
     targets = open_targets_of(settings, invocation.stop)
-    return preflight(settings, targets, sleep_or_interrupt(invocation.stop))
+    return preflight(settings, targets, invocation.stop.sleep)

@@ -12,13 +12,14 @@ from contextlib import closing, suppress
 from dataclasses import replace
 
 from crypto import KeyRing, Undecryptable
-from meta_client import MetaClient, Sleep
+from meta_client import MetaClient
 from notify import Target
 from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost
 from whatsapp_tokens.database.database import Database, pages_by_id
 from whatsapp_tokens.meta.errors import MetaError
 from whatsapp_tokens.results import Finding
 from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.signals import Sleep
 
 MOST_NAMED = 3  # channels whose token does not open
 
@@ -64,10 +65,10 @@ def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
     asleep: Counter[int] = Counter()
     for channel in pages_by_id(database.queries.inactive):
         with suppress(Undecryptable):
-            asleep[keys.open(channel.ciphertext).key] += 1
+            asleep[keys.decrypt(channel.ciphertext).key_index] += 1
     for channel in pages_by_id(database.queries.candidates):
         try:
-            opened[keys.open(channel.ciphertext).key] += 1
+            opened[keys.decrypt(channel.ciphertext).key_index] += 1
         except Undecryptable as error:
             closed += 1
             if len(named) < MOST_NAMED:

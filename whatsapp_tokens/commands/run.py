@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import click
 
-from meta_client import Interrupted
 from whatsapp_tokens.commands.options import MANY
 from whatsapp_tokens.commands.record import Record, recorded
 from whatsapp_tokens.commands.result import CommandResult
@@ -29,6 +28,7 @@ from whatsapp_tokens.renewal.start import RunCallbacks
 from whatsapp_tokens.reports.text import summary
 from whatsapp_tokens.results import Aborted, Tally
 from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.signals import Interrupted
 
 
 class _AnswerWasNo(Exception):

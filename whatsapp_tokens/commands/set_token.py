@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from crypto import KeyRing, SealBroken, Undecryptable
-from meta_client import Interrupted
+from crypto import EncryptionFailed, KeyRing, Undecryptable
 from models import AuditEntry, Channel, Event, PendingUpdate, Status
-from whatsapp_tokens.ciphertext_formats import FERNET, JsonObject, Layout
+from whatsapp_tokens.ciphertext_formats import FERNET, CiphertextFormat, JsonObject
 from whatsapp_tokens.commands.record import Record, recorded
 from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.wiring import (
@@ -47,6 +46,7 @@ from whatsapp_tokens.results import (
     facts,
 )
 from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.signals import Interrupted
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 TRIES: Final = 5
@@ -143,7 +143,7 @@ class Store:
         `DatabaseLost`.
         """
         channel = slot.channel
-        layout = self._layout(channel)
+        ciphertext_format = self._format(channel)
         verdict = self.renewer.examine(token)
         if not isinstance(verdict, Unusable) and not self.anyway:
             verdict = self._worth_it(verdict, channel)
@@ -151,8 +151,8 @@ class Store:
             detail = facts(verdict.detail, "nothing was stored")
             return failed(channel, verdict.reason, detail, channel.expires_at)
         try:
-            ciphertext = self.keys.seal(token, layout)
-        except SealBroken as error:
+            ciphertext = self.keys.encrypt(token, ciphertext_format)
+        except EncryptionFailed as error:
             return failed(channel, Reason.WRITE_FAILED, str(error), channel.expires_at)
         change = _change(verdict, channel, ciphertext, self.clock())
         if slot.is_new:
@@ -177,14 +177,14 @@ class Store:
         )
         return Unusable(Reason.NOT_EXTENDED, detail, end)
 
-    def _layout(self, channel: Channel) -> Layout:
-        """Return the layout of the row itself, else the usual one of the table. Raise `WrongKeys`."""
+    def _format(self, channel: Channel) -> CiphertextFormat:
+        """Return the format of the row itself, else the usual one of the table. Raise `WrongKeys`."""
         if channel.ciphertext:
             try:
-                return self.keys.open(channel.ciphertext).layout
+                return self.keys.decrypt(channel.ciphertext).format
             except Undecryptable:
                 pass
-        return usual_layout(self.database, self.keys, channel.id)
+        return usual_format(self.database, self.keys, channel.id)
 
     def _create(self, change: PendingUpdate) -> None:
         try:
@@ -208,26 +208,26 @@ class Store:
         return "the row keeps changing"
 
 
-def usual_layout(database: Database, keys: KeyRing, own: ChannelId) -> Layout:
-    """Return the layout of most of the table's other tokens; Fernet if there are none.
+def usual_format(database: Database, keys: KeyRing, own: ChannelId) -> CiphertextFormat:
+    """Return the format of most of the table's other tokens; Fernet if there are none.
 
     Active channels are looked at first, then inactive ones, then those of other types: one application writes
     them all. Raise `WrongKeys` if there are other tokens of our type and none can be decrypted.
     """
-    found: Counter[Layout] = Counter()
-    examples: dict[Layout, Layout] = {}
+    found: Counter[CiphertextFormat] = Counter()
+    examples: dict[CiphertextFormat, CiphertextFormat] = {}
     failures: list[Undecryptable] = []
     for look_up in (database.queries.candidates, database.queries.inactive, database.queries.of_other_types):
         for channel in look_up():
             try:
-                layout = keys.open(channel.ciphertext).layout
+                ciphertext_format = keys.decrypt(channel.ciphertext).format
             except Undecryptable as error:
                 failures += (
                     [error] if channel.id != own and look_up != database.queries.of_other_types else []
                 )
             else:
-                found[_style(layout)] += 1
-                examples.setdefault(_style(layout), layout)
+                found[_style(ciphertext_format)] += 1
+                examples.setdefault(_style(ciphertext_format), ciphertext_format)
         if found:
             return examples[found.most_common(1)[0][0]]
     if failures:
@@ -235,9 +235,13 @@ def usual_layout(database: Database, keys: KeyRing, own: ChannelId) -> Layout:
     return FERNET
 
 
-def _style(layout: Layout) -> Layout:
-    """Return a layout without what differs from row to row: further members of a JSON object."""
-    return replace(layout, template="") if isinstance(layout, JsonObject) else layout
+def _style(ciphertext_format: CiphertextFormat) -> CiphertextFormat:
+    """Return a format without what differs from row to row: further members of a JSON object."""
+    return (
+        replace(ciphertext_format, template="")
+        if isinstance(ciphertext_format, JsonObject)
+        else ciphertext_format
+    )
 
 
 def _change(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from meta_client import Interrupted, MetaClient
+from meta_client import MetaClient
 from notify import Slack, Target
 from whatsapp_tokens.apprise_target import open_targets
 from whatsapp_tokens.commands.options import Options
@@ -22,7 +22,7 @@ from whatsapp_tokens.renewal.start import WrongKeys
 from whatsapp_tokens.reports.console import Console
 from whatsapp_tokens.results import Aborted, AbortReason
 from whatsapp_tokens.settings import ENV_FILE, BadSettings, Settings, read_environment
-from whatsapp_tokens.signals import Stop, caught_signals
+from whatsapp_tokens.signals import Interrupted, Stop, caught_signals
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def require_permissions(database: Database) -> None:
 
 def open_renewer(invocation: Invocation, settings: Settings, policy: Policy) -> Renewer:
     """Open the client for Meta, and what decides about its answers."""
-    sleep = sleep_or_interrupt(invocation.stop)
+    sleep = invocation.stop.sleep
     meta = MetaClient(settings.meta, sleep=sleep)
     invocation.resources.callback(meta.close)
     return Renewer(meta, policy, invocation.clock, sleep)
@@ -117,18 +117,8 @@ def policy_of(settings: Settings, options: Options) -> Policy:
 def open_targets_of(settings: Settings, stop: Stop) -> list[Target]:
     """Return where alerts go."""
     url = settings.slack_webhook_url
-    slack: list[Target] = [] if url is None else [Slack(url, sleep=stop.wait)]
+    slack: list[Target] = [] if url is None else [Slack(url, sleep=stop.sleep)]
     return [*slack, *open_targets(settings.notify_urls, stop.is_set)]
-
-
-def sleep_or_interrupt(stop: Stop) -> Callable[[float], None]:
-    """Return a sleep, in seconds, that raises `Interrupted` as soon as the command was told to stop."""
-
-    def sleep(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise Interrupted
-
-    return sleep
 
 
 @contextmanager

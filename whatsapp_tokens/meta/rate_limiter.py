@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
 from whatsapp_tokens.meta.errors import RateLimited, as_int
+from whatsapp_tokens.signals import Sleep
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def pause_after(percent: int) -> float:
 class RateLimiter:
     """One pause for all workers when the app as a whole nears or meets its limit; `budget` seconds in all."""
 
-    def __init__(self, budget: float, sleep: Callable[[float], None]) -> None:
+    def __init__(self, budget: float, sleep: Sleep) -> None:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._left = budget

@@ -1,46 +1,31 @@
-"""The heartbeat: a ping when a run begins and one when it ends, so that somebody notices a job that stopped.
+"""The heartbeat: one ping when a run begins and one when it ends, so that a job that stopped is noticed.
 
-The address is that of a check at healthchecks.io or a server of one's own; any server does that takes POST
-requests for `<address>/start` and `<address>/<exit code>`: https://healthchecks.io/docs/http_api/.
-A ping that does not arrive is an error in the log and nothing else: the run goes on as if it had.
+`HEALTHCHECK_URL` is a check at healthchecks.io, or any server that accepts POST requests at
+`<address>/start` and `<address>/<exit code>`: https://healthchecks.io/docs/http_api/.
+A ping that is not delivered is logged as an error and does not change the run.
 """
 
 from __future__ import annotations
 
-import http.client
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-import urllib3
-
-from whatsapp_tokens.http_session import TooSlow, open_session
+from notify import DeliveryError, deliver_with_retries
+from whatsapp_tokens.http_session import NoAnswer, post
 from whatsapp_tokens.redaction import Secret, redact
+from whatsapp_tokens.signals import Sleep
 
 TIMEOUT_SECONDS: Final = 5
-WAITS_SECONDS: Final = (1.0, 2.0)  # before each further try
-MAX_BODY_BYTES: Final = 100_000  # of what is sent beyond, healthchecks.io keeps nothing
+MAX_BODY_BYTES: Final = 100_000  # healthchecks.io keeps no more
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    """Why a ping was not taken, without its address, and whether another try may help."""
-
-    text: str
-    may_pass: bool
-
-
 class Heartbeat:
-    """Pings one address. Nothing here raises for what the other side does.
+    """Pings one address. Never raises when a ping fails."""
 
-    `sleep` gives whether the run was told to stop: then no ping is tried again.
-    """
-
-    def __init__(self, url: Secret, *, sleep: Callable[[float], bool]) -> None:
+    def __init__(self, url: Secret, *, sleep: Sleep) -> None:
         self._url = url
         self._sleep = sleep
 
@@ -49,45 +34,28 @@ class Heartbeat:
         self._ping("start", "")
 
     def end(self, code: int, summary: str) -> None:
-        """Say how it ended: 0 is success, up to 255 a failure. `summary` goes with it, redacted."""
+        """Say how the run ended: 0 is success, up to 255 a failure. `summary` is redacted and sent along."""
         self._ping(str(code), redact(summary))
 
     def _ping(self, what: str, text: str) -> None:
+        url = Secret(ping_url(self._url.reveal(), what))
         body = text.encode(errors="replace")[:MAX_BODY_BYTES]
-        trouble = self._post(what, body)
-        for wait in WAITS_SECONDS:
-            if trouble is None or not trouble.may_pass or self._sleep(wait):
-                break
-            trouble = self._post(what, body)
-        if trouble:
-            logger.error("the heartbeat /%s was not delivered (%s)", what, trouble.text)
-
-    def _post(self, what: str, body: bytes) -> _Trouble | None:
-        """One try. Of the answer only its status is looked at: the rest is not even read."""
-        url = ping_url(self._url.reveal(), what)
         try:
-            with (
-                open_session(url, connections=1) as session,
-                session.post(
-                    url,
-                    data=body,
-                    headers={"Content-Type": "text/plain; charset=utf-8"},
-                    timeout=TIMEOUT_SECONDS,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
-                status = response.status_code
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            return _Trouble(type(error).__name__, may_pass=True)  # its text holds the address
-        except TooSlow as error:
-            return _Trouble(str(error), may_pass=True)
-        if 200 <= status < 300:
-            return None
-        return _Trouble(f"HTTP {status}", may_pass=status == 429 or status >= 500)
+            deliver_with_retries(lambda: _post(url, body), self._sleep)
+        except DeliveryError as error:
+            logger.error("the heartbeat /%s was not delivered (%s)", what, error)  # noqa: TRY400 - a traceback adds nothing
+
+
+def _post(url: Secret, body: bytes) -> None:
+    headers = {"Content-Type": "text/plain; charset=utf-8"}
+    answer = post(url, timeout=TIMEOUT_SECONDS, read_bytes=0, data=body, headers=headers)
+    if isinstance(answer, NoAnswer):
+        raise DeliveryError(answer.why)
+    if not 200 <= answer.status < 300:
+        raise DeliveryError(f"HTTP {answer.status}", permanent=answer.status != 429 and answer.status < 500)
 
 
 def ping_url(url: str, what: str) -> str:
-    """The address of one kind of ping: a query stays behind the path, a slash at its end is not doubled."""
+    """Return the address of one kind of ping: `what` becomes the end of the path, before any query."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{what}", fragment=""))

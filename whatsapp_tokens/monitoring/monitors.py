@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from whatsapp_tokens.reports.console import is_github
 from whatsapp_tokens.reports.text import summary
 from whatsapp_tokens.results import AbortReason, ChannelTotals, Reason, RunResult, Tally
 from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.signals import Sleep
 
 FAILURES: Final = tuple(reason for reason in Reason if reason.is_failure)
 SKIPS: Final = tuple(reason for reason in Reason if not reason.is_failure)
@@ -45,7 +46,7 @@ class Monitors:
         self._metrics_file: Path | None = None
         self._window = timedelta()
 
-    def begin(self, settings: Settings, sleep: Callable[[float], bool], *, is_dry: bool) -> None:
+    def begin(self, settings: Settings, sleep: Sleep, *, is_dry: bool) -> None:
         """The settings could be read, and nothing was done yet."""
         if is_github(self._environment):
             with _undisturbed("GITHUB_ACTIONS"):

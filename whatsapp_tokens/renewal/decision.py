@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeAlias
 
-from meta_client import Exchanged, Inspection, MetaClient, Sleep
+from meta_client import Exchanged, Inspection, MetaClient
 from whatsapp_tokens.meta.errors import AppRejected, MetaError, RateLimited, ReconnectRequired, Unavailable
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.results import Reason
+from whatsapp_tokens.signals import Sleep
 
 # Two ways to compute one instant differ by the seconds that a call takes.
 TOLERANCE: Final = timedelta(hours=1)

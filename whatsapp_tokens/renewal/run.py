@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
-from meta_client import Interrupted
 from models import Channel, Cursor, PendingUpdate, fingerprint
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
 from whatsapp_tokens.database.database import PAGE_SIZE, UNMOVED, Database, WriteResult, in_parts
@@ -32,7 +31,7 @@ from whatsapp_tokens.renewal.outcomes import failed, skipped
 from whatsapp_tokens.renewal.start import RunCallbacks, Scope, open_run
 from whatsapp_tokens.renewal.updates import ClaimedChannel, Settled, settle
 from whatsapp_tokens.results import Aborted, AbortReason, ChannelId, Failed, Outcome, Reason, Tally
-from whatsapp_tokens.signals import WAKE_SECONDS, Stop
+from whatsapp_tokens.signals import WAKE_SECONDS, Interrupted, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +202,7 @@ class Run:
         unreadable = []
         for channel in claimed:
             try:
-                opened = self._keys.open(channel.ciphertext)
+                opened = self._keys.decrypt(channel.ciphertext)
             except Undecryptable as error:
                 bad = Unusable(Reason.UNDECRYPTABLE, str(error))
                 unreadable.append(settle(bad, ClaimedChannel(channel), self._keys, self._clock()))

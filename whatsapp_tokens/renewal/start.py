@@ -28,7 +28,7 @@ class WrongKeys(Exception):
     def of_all(cls, failures: Sequence[Undecryptable]) -> WrongKeys:
         """The error in its one wording; if the tokens are written in no way that we know, it is another."""
         why = f" ({failures[0]})" if failures else ""
-        if failures and all(failure.is_layout for failure in failures):
+        if failures and all(failure.is_unknown_format for failure in failures):
             return cls(f"none of the stored tokens can be read{why}. Nothing was changed")
         return cls(
             f"TOKEN_ENCRYPTION_KEY opens none of the stored tokens{why}, so the key is wrong and not the "
@@ -91,7 +91,7 @@ def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
 
     def opens(channel: Channel) -> bool:
         try:
-            keys.open(channel.ciphertext)
+            keys.decrypt(channel.ciphertext)
         except Undecryptable as error:
             if len(failures) < OTHERS_TRIED:
                 failures.append(error)
@@ -108,7 +108,7 @@ def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
 def _foresee(channel: Channel, keys: KeyRing, look: Selection) -> Outcome:
     """What a dry run says of a due channel."""
     try:
-        keys.open(channel.ciphertext)
+        keys.decrypt(channel.ciphertext)
     except Undecryptable as error:
         return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
     return Due(**about(channel, channel.expires_at), why=is_due(channel, look) or DueReason.ASKED_FOR)

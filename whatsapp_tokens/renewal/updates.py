@@ -1,6 +1,6 @@
 """What a verdict on a token means for a row that holds it: what to write over it, and what to say of it.
 
-Pure, but for the encryption: here a new token goes into the layout that its row had. A success leaves the
+Pure, but for the encryption: a new token is encrypted in the format that its row had. A success leaves the
 mark that people were told of a trouble: only when they were told of the recovery, too, is it taken away.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, assert_never
 
-from crypto import KeyRing, Opened, SealBroken
+from crypto import Decrypted, EncryptionFailed, KeyRing
 from models import ERROR_LENGTH, AuditEntry, Channel, Event, PendingUpdate, Status
 from whatsapp_tokens.redaction import truncate
 from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Unusable, Verdict
@@ -26,7 +26,7 @@ class ClaimedChannel:
     """A channel that this run has claimed, and its token as the key ring opened it; None if it did not."""
 
     channel: Channel
-    opened: Opened | None = None
+    opened: Decrypted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ def settle(verdict: Verdict, claimed: ClaimedChannel, keys: KeyRing, now: dateti
 def _kept(claimed: ClaimedChannel, keys: KeyRing) -> str:
     """The ciphertext of a token that stays: as it is, or under the first key if another one opened it."""
     opened = claimed.opened
-    if opened is not None and opened.key:
-        with suppress(SealBroken):
-            return keys.seal(opened.token, opened.layout)
+    if opened is not None and opened.key_index:
+        with suppress(EncryptionFailed):
+            return keys.encrypt(opened.token, opened.format)
     return claimed.channel.ciphertext
 
 
@@ -67,8 +67,8 @@ def _settle_extended(verdict: NewToken, claimed: ClaimedChannel, keys: KeyRing, 
     if claimed.opened is None:
         raise ValueError("a channel whose token was not decrypted cannot get a new one")
     try:
-        ciphertext = keys.seal(verdict.token, claimed.opened.layout)
-    except SealBroken as error:
+        ciphertext = keys.encrypt(verdict.token, claimed.opened.format)
+    except EncryptionFailed as error:
         return Settled(channel, failed(channel, Reason.WRITE_FAILED, str(error), channel.expires_at))
     refreshed = AuditEntry(Event.REFRESHED, REFRESHED, None, channel.expires_at, verdict.end)
     if verdict.lacking:
