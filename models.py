@@ -88,14 +88,6 @@ class PendingUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
-    """A place in the order of urgency: unknown expiry first, then soonest, then by id."""
-
-    expires_at: datetime | None
-    id: ChannelId
-
-
-@dataclass(frozen=True, slots=True)
 class Counts:
     """How many rows of a `Selection` are candidates, due, and waiting for a reconnect."""
 

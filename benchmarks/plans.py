@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,10 +33,9 @@ def statements(table: Table) -> dict[str, tuple[str, Any]]:
     database = Database(parse_url(table.url), TableMap(), lease=timedelta(minutes=5))
     sa.event.listen(sa.Engine, "before_cursor_execute", catch)
     try:
-        database.count(look)
-        places = database.due_ids(look)
-        database.claim(look, [place.id for place in places[:128]])
-        database.release_all()
+        database.queries.count(look)
+        database.claims.claim(look, list(islice(database.queries.due_ids(look), 128)))
+        database.claims.release_all()
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", catch)
         database.close()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import product
 
 import pytest
 from world import days
 
 from models import Channel, fingerprint
-from whatsapp_tokens.database.database import pages
 from whatsapp_tokens.policy import state_of
 from whatsapp_tokens.results import ChannelTotals, State
 
@@ -65,8 +63,8 @@ def test_the_database_counts_the_same_states_as_are_said_of_each_line(rows, data
             token_status=status,
             token_fingerprint=mark,
         )
-    found = [state_of(one, NOW, SOON) for one in database.candidates()]
-    assert database.fleet(NOW, SOON).states == {state: found.count(state) for state in State}
+    found = [state_of(one, NOW, SOON) for one in database.queries.candidates()]
+    assert database.queries.totals(NOW, SOON).states == {state: found.count(state) for state in State}
 
 
 def test_a_line_needs_attention_when_its_token_has_ended_and_no_run_has_dealt_with_it():
@@ -80,9 +78,9 @@ def test_each_line_that_needs_attention_is_in_trouble_and_no_line_is_in_both_sec
         rows.insert(
             wa_token_encrypted=TEXT, token_expires_at=end, token_status=status, token_fingerprint=mark
         )
-    every = list(database.candidates())
-    in_trouble = [one.id for one in pages(partial(database.in_trouble, NOW))]
-    others = [one.id for one in database.not_in_trouble(NOW, 100)]
+    every = list(database.queries.candidates())
+    in_trouble = [one.id for one in database.queries.needing_attention(NOW)]
+    others = [one.id for one in database.queries.not_needing_attention(NOW, 100)]
     assert sorted(in_trouble + others) == [one.id for one in every]
     assert set(in_trouble) == {
         one.id for one in every if one.status == "warning" or state_of(one, NOW, SOON).needs_attention
@@ -90,14 +88,14 @@ def test_each_line_that_needs_attention_is_in_trouble_and_no_line_is_in_both_sec
 
 
 def test_without_channels_there_is_nothing_to_count(database):
-    assert database.fleet(NOW, SOON) == ChannelTotals()
+    assert database.queries.totals(NOW, SOON) == ChannelTotals()
 
 
 def test_only_candidates_count(rows, database):
     rows.insert(wa_token_encrypted=None, token_expires_at=NOW)
     rows.insert(wa_token_encrypted="", token_expires_at=NOW)
     rows.insert(type="email", wa_token_encrypted=TEXT, token_expires_at=NOW)
-    assert database.fleet(NOW, SOON) == ChannelTotals()
+    assert database.queries.totals(NOW, SOON) == ChannelTotals()
 
 
 def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):
@@ -110,7 +108,7 @@ def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):
     )
     for lives in (9, -2, 40):
         rows.insert(wa_token_encrypted=TEXT, token_status="ok", token_expires_at=NOW + days(lives))
-    fleet = database.fleet(NOW, SOON)
+    fleet = database.queries.totals(NOW, SOON)
     assert (fleet.soonest, fleet.total, fleet.attention) == (NOW - days(2), 4, 2)
 
 
@@ -121,7 +119,7 @@ def test_the_ends_of_today_and_sixty_days_are_counted_by_day_in_utc(rows, databa
     ends += [midnight + days(61) - moment, midnight + days(61)]
     for end in ends:
         rows.insert(wa_token_encrypted=TEXT, token_expires_at=end)
-    assert {str(day): count for day, count in database.fleet(NOW, SOON).ends.items()} == {
+    assert {str(day): count for day, count in database.queries.totals(NOW, SOON).ends.items()} == {
         "2026-12-01": 2,
         "2026-12-02": 1,
         "2027-01-30": 1,
@@ -133,7 +131,7 @@ def test_times_in_columns_without_zone_are_counted_the_same(rows, open_database)
         rows.run('ALTER TABLE "Channel" DROP token_expires_at, ADD token_expires_at timestamp(3)')
     id_ = rows.insert(wa_token_encrypted=TEXT)
     rows.run("UPDATE \"Channel\" SET token_expires_at = '2026-12-01 23:59:59' WHERE id = :id", id=id_)
-    fleet = open_database().fleet(NOW, SOON)
+    fleet = open_database().queries.totals(NOW, SOON)
     assert ([str(day) for day in fleet.ends], fleet.soonest) == (
         ["2026-12-01"],
         datetime(2026, 12, 1, 23, 59, 59, tzinfo=UTC),

@@ -7,19 +7,20 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain, product
+from itertools import chain, islice, product
 
 import psycopg2
 import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 
-from models import AuditEntry, Channel, Counts, Cursor, Event, PendingUpdate, Status, fingerprint
+from models import AuditEntry, Channel, Counts, Event, PendingUpdate, Status, fingerprint
 from whatsapp_tokens.database import connection as connection_module
-from whatsapp_tokens.database import database as database_module
+from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
-from whatsapp_tokens.database.database import Database, WriteResult, pages
+from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.policy import Selection, is_due, is_waiting
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -54,7 +55,7 @@ def look(*, everything=False, ids=None):
 
 
 def ids_of(found):
-    return [each.id for each in found]
+    return [each.id if isinstance(each, Channel) else each for each in found]
 
 
 def text_ids(rows):
@@ -93,12 +94,12 @@ def set_zone(rows, zone):
 )
 def test_a_candidate_is_of_our_type_and_has_a_token(rows, database, changes, is_candidate):
     rows.insert(**WELL | changes)
-    assert database.count(look()).candidates == is_candidate
+    assert database.queries.count(look()).candidates == is_candidate
 
 
 def test_another_type_may_be_looked_for(rows, open_database):
     rows.insert(**WELL, type="wa_cloud")
-    assert open_database(type="wa_cloud").count(look()).candidates == 1
+    assert open_database(type="wa_cloud").queries.count(look()).candidates == 1
 
 
 @pytest.mark.parametrize(("active", "is_candidate"), [(True, True), (None, True), (False, False)])
@@ -107,7 +108,9 @@ def test_an_inactive_channel_is_no_candidate_if_the_column_is_mapped(
 ):
     rows.run('ALTER TABLE "Channel" ADD is_active BOOLEAN')
     rows.insert(**WELL, is_active=active)
-    counts = [open_database(columns=columns).count(look()) for columns in ({"active": "is_active"}, {})]
+    counts = [
+        open_database(columns=columns).queries.count(look()) for columns in ({"active": "is_active"}, {})
+    ]
     assert [count.candidates for count in counts] == [is_candidate, 1]
 
 
@@ -119,7 +122,7 @@ def test_the_type_may_be_an_enum(rows, open_database):
         + "".join(f", {name} timestamptz" for name in TIMES)
     )
     rows.insert(id="a", **WELL | ENDS_SOON)
-    assert ids_of(open_database().claim(look(), ["a"])) == ["a"]
+    assert ids_of(open_database().claims.claim(look(), ["a"])) == ["a"]
 
 
 # Due, waiting, or neither
@@ -127,8 +130,8 @@ def test_the_type_may_be_an_enum(rows, open_database):
 
 def standing(database, about):
     """What the database calls its one channel; all the ways to ask must agree."""
-    due, waiting = ids_of(database.due(about)), ids_of(database.waiting(about))
-    assert (ids_of(database.due_ids(about)), database.count(about)) == (
+    due, waiting = ids_of(database.queries.due(about)), ids_of(database.queries.waiting(about))
+    assert (ids_of(database.queries.due_ids(about)), database.queries.count(about)) == (
         due,
         Counts(1, len(due), len(waiting)),
     )
@@ -216,8 +219,11 @@ def test_sql_and_python_agree_on_what_is_due_and_what_waits(rows, database):
         }
         for status, error, end, mark, age in product(statuses, errors, ends, marks, [None, 20, 46])
     )
-    everything = database.due(look(everything=True), limit=10_000)
-    assert (ids_of(database.due(look(), limit=10_000)), ids_of(database.waiting(look(), limit=10_000))) == (
+    everything = list(database.queries.due(look(everything=True)))
+    assert (
+        ids_of(database.queries.due(look())),
+        ids_of(database.queries.waiting(look())),
+    ) == (
         [channel.id for channel in everything if is_due(channel, look())],
         [channel.id for channel in everything if is_waiting(channel, NOW)],
     )
@@ -258,7 +264,11 @@ def test_the_zone_of_the_session_changes_nothing(rows, open_database, zone, kind
 def test_a_look_may_be_at_some_ids_only(rows, database):
     ids = [rows.insert(**WELL | changes) for changes in (ENDS_SOON, ENDS_SOON, WAITS, WAITS, {}, {})]
     about = look(ids=(*ids[1::2], 999))
-    assert (ids_of(database.due(about)), ids_of(database.waiting(about)), database.count(about)) == (
+    assert (
+        ids_of(database.queries.due(about)),
+        ids_of(database.queries.waiting(about)),
+        database.queries.count(about),
+    ) == (
         [ids[1]],
         [ids[3]],
         Counts(3, 1, 1),
@@ -267,11 +277,16 @@ def test_a_look_may_be_at_some_ids_only(rows, database):
 
 def test_a_look_at_no_ids_sees_nothing(rows, database):
     rows.insert(**WELL | ENDS_SOON)
-    assert (database.due(look(ids=())), database.count(look(ids=()))) == ([], Counts(0, 0, 0))
+    due = list(database.queries.due(look(ids=())))
+    assert (due, database.queries.count(look(ids=()))) == ([], Counts(0, 0, 0))
 
 
 def test_an_empty_table_has_nothing(database):
-    assert (database.due(look()), database.waiting(look()), database.count(look())) == (
+    assert (
+        list(database.queries.due(look())),
+        list(database.queries.waiting(look())),
+        database.queries.count(look()),
+    ) == (
         [],
         [],
         Counts(0, 0, 0),
@@ -289,7 +304,7 @@ def test_a_row_comes_as_it_stands(rows, database):
         token_fingerprint="f",
         token_alerted_at=NOW,
     )
-    assert database.due(look()) == [
+    assert list(database.queries.due(look())) == [
         Channel(id_, "Línea Ñ", "stored", NOW + DAY, NOW - DAY, "warning", "unavailable: x", "f", NOW)
     ]
 
@@ -298,21 +313,23 @@ def test_a_table_without_names_shows_ids(rows, open_database):
     rows.run('ALTER TABLE "Channel" DROP COLUMN name')
     id_ = rows.insert(**WELL | ENDS_SOON)
     database = open_database()
-    assert [channel.name for channel in database.due(look()) + database.claim(look(), [id_])] == [
-        str(id_)
-    ] * 2
+    assert [
+        channel.name for channel in [*database.queries.due(look()), *database.claims.claim(look(), [id_])]
+    ] == [str(id_)] * 2
 
 
 # The order of urgency, and pages
 
 
-def walk(page, about, limit):
-    """All that the pages have, as a caller goes through them."""
-    found, after = [], None
-    while (more := page(about, after, limit)) and len(found) < 1000:
-        found += more
-        after = Cursor(more[-1].expires_at, more[-1].id)
-    return found
+@pytest.fixture
+def page_size(monkeypatch):
+    """Sets how many rows a page holds."""
+    return lambda size: monkeypatch.setattr(queries_module, "PAGE_SIZE", size)
+
+
+def first(rows, most=1000):
+    """What an iterator yields, if it does not end either."""
+    return list(islice(rows, most))
 
 
 ENDS = [None, NOW, None, NOW - DAY, NOW, NOW + DAY, None, NOW + DAY, NOW, NOW - 9 * DAY, NOW + 9 * DAY]
@@ -320,50 +337,55 @@ ENDS = [None, NOW, None, NOW - DAY, NOW, NOW + DAY, None, NOW + DAY, NOW, NOW - 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
 @pytest.mark.parametrize("pages", ["due", "due_ids", "waiting"])
-def test_pages_show_every_channel_once_in_the_order_of_urgency(rows, database, pages, limit):
+def test_pages_show_every_channel_once_in_the_order_of_urgency(rows, database, page_size, pages, limit):
+    page_size(limit)
     state = WAITS if pages == "waiting" else {}
     ends = [end for end in ENDS if pages != "waiting" or (end is not None and end <= NOW)]
     ids = {rows.insert(**WELL | state | {"token_expires_at": end}): end for end in ends}
     expected = sorted(ids, key=lambda id_: (ids[id_] is not None, ids[id_] or NOW, id_))
-    assert ids_of(walk(getattr(database, pages), look(), limit)) == expected
+    assert ids_of(first(getattr(database.queries, pages)(look()))) == expected
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
 @pytest.mark.parametrize("pages", ["due", "due_ids"])
-def test_pages_work_with_ids_that_are_texts(rows, open_database, pages, limit):
+def test_pages_work_with_ids_that_are_texts(rows, open_database, page_size, pages, limit):
+    page_size(limit)
     text_ids(rows)
     ids = {f"c{n * 7 % 11:02}": end for n, end in enumerate(ENDS)}
     for id_, end in ids.items():
         rows.insert(id=id_, **WELL | {"token_expires_at": end})
     expected = sorted(ids, key=lambda id_: (ids[id_] is not None, ids[id_] or NOW, id_))
-    assert ids_of(walk(getattr(open_database(), pages), look(), limit)) == expected
+    assert ids_of(first(getattr(open_database().queries, pages)(look()))) == expected
 
 
 @only_sqlite
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-def test_pages_end_although_dates_are_odd(rows, database, limit):
+def test_pages_end_although_dates_are_odd(rows, database, page_size, limit):
+    page_size(limit)
     odd = ["soon", None, "", "2026-06-15 12:00:00", "2026-06-15T12:00:00Z", NOW, 1781524800000, "2026-06-15"]
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in odd]
     expected = [ids[n] for n in (0, 1, 2, 6, 7, 3, 4, 5)]
-    assert ids_of(walk(database.due_ids, look(), limit)) == expected
+    assert first(database.queries.due_ids(look())) == expected
 
 
 @only_postgresql
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-def test_pages_end_although_dates_are_infinite(rows, open_database, kind, limit):
+def test_pages_end_although_dates_are_infinite(rows, open_database, page_size, kind, limit):
+    page_size(limit)
     retype(rows, "token_expires_at", kind)
     odd = ["infinity", NOW, "-infinity", None, "infinity", "-infinity"]
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in odd]
     expected = [ids[n] for n in (3, 2, 5, 1, 0, 4)]
-    assert ids_of(walk(open_database().due_ids, look(everything=True), limit)) == expected
+    assert first(open_database().queries.due_ids(look(everything=True))) == expected
 
 
 @only_postgresql
 @pytest.mark.parametrize("limit", [1, 2, 100])
-def test_one_year_that_is_out_of_reach_stops_nobody(rows, database, limit):
+def test_one_year_that_is_out_of_reach_stops_nobody(rows, database, page_size, limit):
+    page_size(limit)
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in ("58421-01-01", NOW, NOW - DAY)]
-    found = walk(database.due, look(everything=True), limit)
+    found = first(database.queries.due(look(everything=True)))
     assert [(channel.id, channel.expires_at.year) for channel in found] == [
         (ids[2], 2026),
         (ids[1], 2026),
@@ -394,7 +416,7 @@ def test_one_year_that_is_out_of_reach_stops_nobody(rows, database, limit):
 )
 def test_an_id_that_is_a_number_is_found_by_its_digits(rows, database, text, found):
     rows.insert(id=7)
-    assert database.find_id(text) == found
+    assert database.queries.find_id(text) == found
 
 
 @pytest.mark.parametrize(
@@ -413,7 +435,7 @@ def test_an_id_that_is_a_text_is_found_as_it_is(rows, open_database, text, found
     text_ids(rows)
     for id_ in ("cm3x", "7"):
         rows.insert(id=id_)
-    assert open_database().find_id(text) == found
+    assert open_database().queries.find_id(text) == found
 
 
 UUID = "5eb63bbb-e01e-4ed0-93cb-22bb8f5acdc3"
@@ -427,7 +449,7 @@ UUID = "5eb63bbb-e01e-4ed0-93cb-22bb8f5acdc3"
 def test_an_id_that_is_a_uuid_is_found_in_any_case(rows, open_database, text, found):
     rows.recreate(COLUMNS.format(id="UUID") + "".join(f", {name} timestamptz" for name in TIMES))
     rows.insert(id=UUID)
-    assert open_database().find_id(text) == found
+    assert open_database().queries.find_id(text) == found
 
 
 @only_postgresql
@@ -435,9 +457,9 @@ def test_a_channel_whose_id_is_a_uuid_goes_all_the_way(rows, open_database):
     rows.recreate(COLUMNS.format(id="UUID") + "".join(f", {name} timestamptz" for name in TIMES))
     rows.insert(id=UUID, **WELL | ENDS_SOON)
     database = open_database()
-    places = database.due_ids(look())
-    claimed = database.claim(look(), ids_of(places))
-    written = database.write([renewal_of(channel) for channel in claimed])
+    places = database.queries.due_ids(look())
+    claimed = database.claims.claim(look(), ids_of(places))
+    written = database.writer.write([renewal_of(channel) for channel in claimed])
     assert (
         written,
         [entry["channel_id"] for entry in rows.audit()],
@@ -464,7 +486,7 @@ def leases(rows, ids):
 
 def test_a_claim_lasts_for_the_lease_by_the_database_s_clock_in_whole_milliseconds(rows, database, due_ids):
     before = rows.clock()
-    database.claim(look(), due_ids)
+    database.claims.claim(look(), due_ids)
     after = rows.clock()
     (until,) = set(leases(rows, due_ids))
     assert (before <= until - timedelta(minutes=5) <= after, until.microsecond % 1000) == (True, 0)
@@ -478,11 +500,11 @@ def test_a_claim_is_known_again_in_whatever_kind_of_column(rows, open_database, 
     set_zone(rows, zone)
     database, other = open_database(), open_database()
     before = rows.clock()
-    database.claim(look(), due_ids)
+    database.claims.claim(look(), due_ids)
     (until,) = set(leases(rows, due_ids))
-    database.extend()
-    taken = other.claim(look(), due_ids)
-    database.release(due_ids)
+    database.claims.extend()
+    taken = other.claims.claim(look(), due_ids)
+    database.claims.release(due_ids)
     assert (
         abs(until - before - timedelta(minutes=5)) < timedelta(minutes=1),
         taken,
@@ -497,14 +519,14 @@ def test_a_claim_is_known_again_in_whatever_kind_of_column(rows, open_database, 
 def test_claimed_channels_come_in_the_order_of_urgency(rows, database, due_ids):
     unknown = [rows.insert(**WELL | {"token_expires_at": None}) for _ in range(2)]
     same = rows.insert(**WELL | {"token_expires_at": NOW + 3 * DAY})
-    claimed = database.claim(look(), [*due_ids, same, *reversed(unknown)])
+    claimed = database.claims.claim(look(), [*due_ids, same, *reversed(unknown)])
     assert ids_of(claimed) == [*unknown, due_ids[2], due_ids[1], due_ids[0], same]
 
 
 def test_a_claimed_channel_comes_as_it_is_now_and_not_as_it_was_seen(rows, database, due_ids):
-    database.due_ids(look())
+    list(database.queries.due_ids(look()))
     rows.update(due_ids[0], wa_token_encrypted="new", name="Renamed")
-    (channel,) = database.claim(look(), due_ids[:1])
+    (channel,) = database.claims.claim(look(), due_ids[:1])
     assert (channel.ciphertext, channel.name, channel.expires_at) == ("new", "Renamed", NOW + 3 * DAY)
 
 
@@ -513,43 +535,43 @@ def test_a_claimed_channel_comes_as_it_is_now_and_not_as_it_was_seen(rows, datab
 )
 def test_what_is_no_longer_due_is_not_claimed(rows, database, due_ids, changes):
     rows.update(due_ids[1], **changes)
-    assert (ids_of(database.claim(look(), due_ids)), leases(rows, due_ids)[1]) == (
+    assert (ids_of(database.claims.claim(look(), due_ids)), leases(rows, due_ids)[1]) == (
         [due_ids[2], due_ids[0]],
         None,
     )
 
 
 def test_an_id_that_is_gone_or_outside_the_look_is_not_claimed(rows, database, due_ids):
-    assert ids_of(database.claim(look(ids=(due_ids[0], 999)), [*due_ids, 999])) == [due_ids[0]]
+    assert ids_of(database.claims.claim(look(ids=(due_ids[0], 999)), [*due_ids, 999])) == [due_ids[0]]
 
 
 def test_claiming_nothing_is_nothing(database):
-    assert database.claim(look(), []) == []
+    assert database.claims.claim(look(), []) == []
 
 
 def test_what_one_run_has_claimed_another_does_not_get(due_ids, open_database):
     one, other = open_database(), open_database()
-    assert (ids_of(one.claim(look(), due_ids[:2])), ids_of(other.claim(look(), due_ids))) == (
+    assert (ids_of(one.claims.claim(look(), due_ids[:2])), ids_of(other.claims.claim(look(), due_ids))) == (
         [due_ids[1], due_ids[0]],
         [due_ids[2]],
     )
 
 
 def test_a_run_does_not_get_twice_what_it_has(database, due_ids):
-    database.claim(look(), due_ids)
-    assert database.claim(look(), due_ids) == []
+    database.claims.claim(look(), due_ids)
+    assert database.claims.claim(look(), due_ids) == []
 
 
 def test_the_claims_of_a_run_that_was_killed_end_by_themselves(rows, open_database, due_ids):
     killed, next_one = open_database(lease=timedelta(seconds=-1)), open_database()
-    killed.claim(look(), due_ids)
-    assert ids_of(next_one.claim(look(), due_ids)) == due_ids[::-1]
+    killed.claims.claim(look(), due_ids)
+    assert ids_of(next_one.claims.claim(look(), due_ids)) == due_ids[::-1]
 
 
 @only_sqlite
 def test_a_lease_that_is_no_date_holds_nobody_up(rows, database, due_ids):
     rows.run("UPDATE \"Channel\" SET token_lease_until = 'soon'")
-    assert ids_of(database.claim(look(), due_ids)) == due_ids[::-1]
+    assert ids_of(database.claims.claim(look(), due_ids)) == due_ids[::-1]
 
 
 @only_postgresql
@@ -558,17 +580,17 @@ def test_a_row_that_the_application_has_locked_is_passed_over(rows, open_databas
     database = open_database()
     with rows.connect() as application:
         application.exec_driver_sql(f"UPDATE \"Channel\" SET name = 'Renamed' WHERE id = {due_ids[1]}")
-        claimed = database.claim(look(), due_ids)
+        claimed = database.claims.claim(look(), due_ids)
     assert ids_of(claimed) == [due_ids[2], due_ids[0]]
 
 
 def test_what_others_hold_is_told_apart(due_ids, open_database):
     one, other = open_database(), open_database()
-    one.claim(look(), due_ids[:1])
-    other.claim(look(), due_ids[1:2])
+    one.claims.claim(look(), due_ids[:1])
+    other.claims.claim(look(), due_ids[1:2])
     expired = open_database(lease=timedelta(seconds=-1))
-    expired.claim(look(), due_ids[2:])
-    assert [ids_of(run.claimed_elsewhere(due_ids)) for run in (one, other, expired)] == [
+    expired.claims.claim(look(), due_ids[2:])
+    assert [ids_of(run.claims.claimed_elsewhere(due_ids)) for run in (one, other, expired)] == [
         [due_ids[1]],
         [due_ids[0]],
         due_ids[:2],
@@ -576,7 +598,7 @@ def test_what_others_hold_is_told_apart(due_ids, open_database):
 
 
 def test_nothing_is_held_elsewhere_if_nothing_is_asked(database):
-    assert database.claimed_elsewhere([]) == []
+    assert database.claims.claimed_elsewhere([]) == []
 
 
 def test_runs_that_claim_at_the_same_time_get_every_channel_once(rows, database_url):
@@ -588,7 +610,7 @@ def test_runs_that_claim_at_the_same_time_get_every_channel_once(rows, database_
             with closing(Database(parse_url(database_url), TableMap(), lease=5 * DAY)) as database:
                 start.wait()
                 for first in range(0, len(order), 7):
-                    mine.extend(ids_of(database.claim(look(), order[first : first + 7])))
+                    mine.extend(ids_of(database.claims.claim(look(), order[first : first + 7])))
         except BaseException as error:  # noqa: BLE001 - a thread has nobody else to tell
             troubles.append(error)
 
@@ -605,62 +627,62 @@ def test_runs_that_claim_at_the_same_time_get_every_channel_once(rows, database_
 def overtaken(rows, open_database, due_ids):
     """A run of which the first claim ran out and was taken by another run; and that run."""
     slow, quick = open_database(lease=timedelta(seconds=-1)), open_database(lease=timedelta(hours=1))
-    slow.claim(look(), due_ids)
-    quick.claim(look(), due_ids[:1])
+    slow.claims.claim(look(), due_ids)
+    quick.claims.claim(look(), due_ids[:1])
     return slow, quick
 
 
 def test_extending_prolongs_what_is_ours_and_takes_nothing_back(rows, overtaken, due_ids):
     slow, quick = overtaken
     theirs = leases(rows, due_ids)[0]
-    slow._lease = timedelta(minutes=5)
-    slow.extend()
-    assert (leases(rows, due_ids)[0], quick.claim(look(), due_ids)) == (theirs, [])
+    slow.claims._duration = timedelta(minutes=5)
+    slow.claims.extend()
+    assert (leases(rows, due_ids)[0], quick.claims.claim(look(), due_ids)) == (theirs, [])
 
 
 def test_extending_goes_on_from_the_last_extension(rows, database, due_ids):
-    database.claim(look(), due_ids[:1])
-    database.claim(look(), due_ids[1:])
+    database.claims.claim(look(), due_ids[:1])
+    database.claims.claim(look(), due_ids[1:])
     for minutes in (10, 20):
-        database._lease = timedelta(minutes=minutes)
-        database.extend()
+        database.claims._duration = timedelta(minutes=minutes)
+        database.claims.extend()
     beginning = rows.clock() + timedelta(minutes=19)
     assert [until > beginning for until in leases(rows, due_ids)] == [True] * 3
 
 
 def test_an_extended_claim_can_be_given_back(rows, database, due_ids):
-    database.claim(look(), due_ids)
-    database.extend()
-    database.release_all()
+    database.claims.claim(look(), due_ids)
+    database.claims.extend()
+    database.claims.release_all()
     assert leases(rows, due_ids) == [None] * 3
 
 
 def test_extending_nothing_is_nothing(rows, database, due_ids):
-    database.extend()
+    database.claims.extend()
     assert leases(rows, due_ids) == [None] * 3
 
 
 def test_releasing_gives_back_what_was_named_and_not_the_rest(rows, database, due_ids):
-    database.claim(look(), due_ids)
-    database.release(due_ids[:1])
+    database.claims.claim(look(), due_ids)
+    database.claims.release(due_ids[:1])
     assert [until is None for until in leases(rows, due_ids)] == [True, False, False]
 
 
 def test_what_was_given_back_can_be_claimed_by_anybody(due_ids, open_database):
     one, other = open_database(), open_database()
-    one.claim(look(), due_ids)
-    one.release_all()
-    assert ids_of(other.claim(look(), due_ids)) == due_ids[::-1]
+    one.claims.claim(look(), due_ids)
+    one.claims.release_all()
+    assert ids_of(other.claims.claim(look(), due_ids)) == due_ids[::-1]
 
 
 @pytest.mark.parametrize("is_done", [True, False])
 def test_a_late_mark_does_not_overwrite_what_another_run_finds_out(rows, overtaken, due_ids, is_done):
     slow, quick = overtaken
-    mark = warning_of(slow.get(due_ids[0]))
+    mark = warning_of(slow.queries.get(due_ids[0]))
     if is_done:
-        quick.release_all()
+        quick.claims.release_all()
     before = rows.get(due_ids[0])
-    assert (slow.write([mark]), rows.get(due_ids[0])) == ([(WriteResult.TAKEN, "")], before)
+    assert (slow.writer.write([mark]), rows.get(due_ids[0])) == ([(WriteResult.TAKEN, "")], before)
 
 
 @only_postgresql
@@ -672,35 +694,35 @@ def test_a_table_that_is_locked_as_a_whole_is_not_waited_for_row_by_row(rows, da
     )
     with rows.connect() as theirs:
         theirs.execute(sa.text('LOCK TABLE "Channel" IN EXCLUSIVE MODE'))
-        found = {written for written, _ in database.write(changes)}
+        found = {written for written, _ in database.writer.write(changes)}
     assert (found, len(waits)) == ({WriteResult.LOCKED}, 4)
 
 
 def test_a_late_renewal_is_saved_all_the_same(rows, overtaken, due_ids):
     slow, _ = overtaken
-    renewal = renewal_of(slow.get(due_ids[0]))
-    assert slow.write([renewal]) == [(WriteResult.WRITTEN, "")]
+    renewal = renewal_of(slow.queries.get(due_ids[0]))
+    assert slow.writer.write([renewal]) == [(WriteResult.WRITTEN, "")]
     assert rows.get(due_ids[0])["wa_token_encrypted"] == "renewed"
 
 
 def test_releasing_leaves_what_another_run_has_taken(rows, overtaken, due_ids):
     slow, _ = overtaken
     theirs = leases(rows, due_ids)[0]
-    slow.release_all()
+    slow.claims.release_all()
     assert leases(rows, due_ids) == [theirs, None, None]
 
 
 def test_releasing_what_was_never_claimed_changes_nothing(rows, open_database, due_ids):
     one, other = open_database(), open_database()
-    one.claim(look(), due_ids)
+    one.claims.claim(look(), due_ids)
     held = leases(rows, due_ids)
-    other.release([*due_ids, 999])
-    other.release_all()
+    other.claims.release([*due_ids, 999])
+    other.claims.release_all()
     assert leases(rows, due_ids) == held
 
 
 def test_a_run_knows_how_long_its_claims_hold(open_database):
-    assert open_database(lease=timedelta(minutes=2)).lease == 120
+    assert open_database(lease=timedelta(minutes=2)).claims.lease == 120
 
 
 # Writing
@@ -738,7 +760,7 @@ CHANGES = pytest.mark.parametrize("change_of", [renewal_of, warning_of], ids=["a
 @pytest.fixture
 def claimed(database, due_ids):
     """The three due channels, claimed, the most urgent first."""
-    return database.claim(look(), due_ids)
+    return database.claims.claim(look(), due_ids)
 
 
 def forbid(rows, change, when):
@@ -753,7 +775,7 @@ def forbid(rows, change, when):
 
 def test_a_renewal_is_written_with_its_audit_row_and_ends_the_claim(rows, database, claimed):
     rows.update(claimed[0].id, name="Shop", token_alerted_at=NOW - DAY)
-    written = database.write([renewal_of(claimed[0])])
+    written = database.writer.write([renewal_of(claimed[0])])
     assert (written, rows.get(claimed[0].id), rows.audit()) == (
         [(WriteResult.WRITTEN, "")],
         {
@@ -785,7 +807,7 @@ def test_a_renewal_is_written_with_its_audit_row_and_ends_the_claim(rows, databa
 
 
 def test_a_mark_leaves_the_token_as_it_is(rows, database, claimed):
-    database.write([warning_of(claimed[0])])
+    database.writer.write([warning_of(claimed[0])])
     row, (entry,) = rows.get(claimed[0].id), rows.audit(claimed[0].id)
     assert (row["wa_token_encrypted"], row["token_status"], row["token_error"], entry["reason"]) == (
         "stored",
@@ -798,13 +820,13 @@ def test_a_mark_leaves_the_token_as_it_is(rows, database, claimed):
 @pytest.mark.parametrize(("clear", "left"), [(True, None), (False, NOW)])
 def test_the_mark_of_an_alert_is_cleared_only_on_request(rows, database, claimed, clear, left):
     rows.update(claimed[0].id, token_alerted_at=NOW)
-    database.write([renewal_of(claimed[0], clear_alert=clear)])
+    database.writer.write([renewal_of(claimed[0], clear_alert=clear)])
     assert rows.get(claimed[0].id)["token_alerted_at"] == left
 
 
 def test_a_change_may_have_several_audit_rows_or_none(rows, database, claimed):
     two = (AuditEntry(Event.REFRESHED, "one"), AuditEntry(Event.RECOVERED, "two", "unavailable"))
-    database.write([renewal_of(claimed[0], audit=()), renewal_of(claimed[1], audit=two)])
+    database.writer.write([renewal_of(claimed[0], audit=()), renewal_of(claimed[1], audit=two)])
     assert [(entry["channel_id"], entry["event"]) for entry in rows.audit()] == [
         (str(claimed[1].id), "refreshed"),
         (str(claimed[1].id), "recovered"),
@@ -814,7 +836,7 @@ def test_a_change_may_have_several_audit_rows_or_none(rows, database, claimed):
 def test_many_changes_are_written_in_one_transaction(rows, database, claimed):
     commits = []
     sa.event.listen(database._connection._engine, "commit", commits.append)
-    written = database.write([renewal_of(channel, f"renewed {channel.id}") for channel in claimed])
+    written = database.writer.write([renewal_of(channel, f"renewed {channel.id}") for channel in claimed])
     assert (len(commits), written, [rows.get(c.id)["wa_token_encrypted"] for c in claimed]) == (
         1,
         [(WriteResult.WRITTEN, "")] * 3,
@@ -823,12 +845,12 @@ def test_many_changes_are_written_in_one_transaction(rows, database, claimed):
 
 
 def test_writing_nothing_is_nothing(database):
-    assert database.write([]) == []
+    assert database.writer.write([]) == []
 
 
 def test_a_channel_that_was_not_claimed_can_be_written_too(rows, database, due_ids):
-    (channel,) = database.due(look(ids=tuple(due_ids[:1])))
-    assert (database.write([renewal_of(channel)]), rows.get(due_ids[0])["wa_token_encrypted"]) == (
+    (channel,) = database.queries.due(look(ids=tuple(due_ids[:1])))
+    assert (database.writer.write([renewal_of(channel)]), rows.get(due_ids[0])["wa_token_encrypted"]) == (
         [(WriteResult.WRITTEN, "")],
         "renewed",
     )
@@ -838,7 +860,7 @@ def test_a_channel_that_was_not_claimed_can_be_written_too(rows, database, due_i
 def test_a_token_that_was_stored_meanwhile_stays(rows, database, claimed, change_of):
     rows.update(claimed[1].id, wa_token_encrypted="theirs")
     before = rows.get(claimed[1].id)
-    written = database.write([change_of(channel) for channel in claimed])
+    written = database.writer.write([change_of(channel) for channel in claimed])
     assert (written, rows.get(claimed[1].id), rows.audit(claimed[1].id)) == (
         [(WriteResult.WRITTEN, ""), (WriteResult.REPLACED, ""), (WriteResult.WRITTEN, "")],
         before | {"token_lease_until": None},
@@ -850,24 +872,24 @@ def test_a_token_that_was_stored_meanwhile_stays(rows, database, claimed, change
 @pytest.mark.parametrize("theirs", [None, ""])
 def test_a_token_that_was_taken_away_meanwhile_does_not_come_back(rows, database, claimed, change_of, theirs):
     rows.update(claimed[0].id, wa_token_encrypted=theirs)
-    written = database.write([change_of(claimed[0])])
+    written = database.writer.write([change_of(claimed[0])])
     assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == ([(WriteResult.REPLACED, "")], theirs)
 
 
 @CHANGES
 def test_a_channel_that_was_deleted_meanwhile_stays_away(rows, database, claimed, change_of):
     rows.run('DELETE FROM "Channel"')
-    written = database.write([change_of(channel) for channel in claimed])
+    written = database.writer.write([change_of(channel) for channel in claimed])
     assert (written, rows.audit()) == ([(WriteResult.REPLACED, "")] * 3, [])
 
 
 def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_database, due_ids):
     one, other = open_database(), open_database()
-    (channel,) = one.due(look(ids=tuple(due_ids[:1])))
-    other.claim(look(), due_ids)
+    (channel,) = one.queries.due(look(ids=tuple(due_ids[:1])))
+    other.claims.claim(look(), due_ids)
     rows.update(channel.id, wa_token_encrypted="theirs")
     held = leases(rows, due_ids)
-    written = one.write([renewal_of(channel)])
+    written = one.writer.write([renewal_of(channel)])
     assert (written, leases(rows, due_ids)) == ([(WriteResult.REPLACED, "")], held)
 
 
@@ -875,17 +897,17 @@ def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_
 @pytest.mark.parametrize("replaced", [True, False])
 def test_the_claim_of_a_run_that_was_quicker_is_left_to_it(rows, overtaken, due_ids, change_of, replaced):
     slow, _ = overtaken
-    (channel,) = slow.due(look(ids=tuple(due_ids[:1])))
+    (channel,) = slow.queries.due(look(ids=tuple(due_ids[:1])))
     if replaced:
         rows.update(channel.id, wa_token_encrypted="theirs")
     theirs = leases(rows, due_ids)[0]
-    slow.write([change_of(channel)])
+    slow.writer.write([change_of(channel)])
     assert leases(rows, due_ids)[0] == theirs
 
 
 def test_after_a_write_the_channel_is_no_longer_held(database, claimed, due_ids):
-    database.write([renewal_of(claimed[0]), renewal_of(claimed[1])])
-    assert list(database._leases) == [claimed[2].id]
+    database.writer.write([renewal_of(claimed[0]), renewal_of(claimed[1])])
+    assert list(database.claims._leases) == [claimed[2].id]
 
 
 # Writes that the database refuses
@@ -895,7 +917,7 @@ def test_after_a_write_the_channel_is_no_longer_held(database, claimed, due_ids)
 def test_an_audit_row_that_is_refused_takes_its_change_with_it(rows, database, claimed, change_of):
     forbid(rows, "INSERT ON token_audit_log", "1 = 1")
     before = rows.get(claimed[0].id)
-    written = database.write([change_of(claimed[0])])
+    written = database.writer.write([change_of(claimed[0])])
     assert (written, rows.get(claimed[0].id), rows.audit()) == (
         [(WriteResult.REFUSED, "the database refused: not this")],
         before | {"token_lease_until": None},
@@ -906,7 +928,7 @@ def test_an_audit_row_that_is_refused_takes_its_change_with_it(rows, database, c
 def test_one_row_that_is_refused_does_not_take_the_others_with_it(rows, database, claimed):
     forbid(rows, 'UPDATE ON "Channel"', "NEW.wa_token_encrypted = 'bad'")
     texts = ["good", "bad", "good"]
-    written = database.write([renewal_of(*each) for each in zip(claimed, texts, strict=True)])
+    written = database.writer.write([renewal_of(*each) for each in zip(claimed, texts, strict=True)])
     assert (written, [rows.get(channel.id)["wa_token_encrypted"] for channel in claimed]) == (
         [
             (WriteResult.WRITTEN, ""),
@@ -919,13 +941,13 @@ def test_one_row_that_is_refused_does_not_take_the_others_with_it(rows, database
 
 def test_a_row_that_was_refused_is_given_back_and_has_no_audit_row(rows, database, claimed):
     forbid(rows, 'UPDATE ON "Channel"', "NEW.wa_token_encrypted = 'bad'")
-    database.write([renewal_of(channel, "bad") for channel in claimed])
+    database.writer.write([renewal_of(channel, "bad") for channel in claimed])
     assert (leases(rows, ids_of(claimed)), rows.audit()) == ([None] * 3, [])
 
 
 def test_a_row_that_cannot_even_be_given_back_is_named_in_the_log(rows, database, claimed, caplog):
     forbid(rows, 'UPDATE ON "Channel"', f"NEW.id = {claimed[0].id}")
-    written = database.write([renewal_of(channel) for channel in claimed[:2]])
+    written = database.writer.write([renewal_of(channel) for channel in claimed[:2]])
     expected = f"channel {claimed[0].id} stays claimed until its lease ends: the database refused: not this"
     assert ([result for result, _ in written], caplog.messages) == (
         [WriteResult.REFUSED, WriteResult.WRITTEN],
@@ -936,7 +958,7 @@ def test_a_row_that_cannot_even_be_given_back_is_named_in_the_log(rows, database
 def test_a_value_that_the_database_cannot_hold_is_refused_alone(rows, database, claimed):
     if rows.is_sqlite:  # holds anything
         forbid(rows, 'UPDATE ON "Channel"', "NEW.wa_token_encrypted = char(0)")
-    written = database.write([renewal_of(claimed[0], "\0"), renewal_of(claimed[1])])
+    written = database.writer.write([renewal_of(claimed[0], "\0"), renewal_of(claimed[1])])
     assert [result for result, _ in written] == [WriteResult.REFUSED, WriteResult.WRITTEN]
 
 
@@ -970,7 +992,7 @@ def cut(database, monkeypatch):
 def test_a_write_whose_answer_was_lost_is_written_once(rows, database, claimed, cut, change_of, after):
     cut(after=after)
     changes = [change_of(channel) for channel in claimed]
-    written = database.write(changes)
+    written = database.writer.write(changes)
     assert (
         written,
         [rows.get(channel.id)["token_fingerprint"] for channel in claimed],
@@ -989,16 +1011,16 @@ def test_a_write_whose_answer_was_lost_is_written_once(rows, database, claimed, 
 @CHANGES
 def test_a_write_whose_answer_was_lost_twice_is_written_once(rows, database, claimed, cut, change_of):
     cut(after=True, times=2)
-    written = database.write([change_of(claimed[0])])
+    written = database.writer.write([change_of(claimed[0])])
     assert (written, len(rows.audit())) == ([(WriteResult.WRITTEN, "")], 1)
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["done", "undone"])
 def test_an_extension_whose_answer_was_lost_is_known_all_the_same(rows, database, claimed, cut, after):
-    database._lease = timedelta(minutes=9)
+    database.claims._duration = timedelta(minutes=9)
     cut(after=after)
-    database.extend()
-    database.release_all()
+    database.claims.extend()
+    database.claims.release_all()
     assert leases(rows, ids_of(claimed)) == [None] * 3
 
 
@@ -1011,8 +1033,8 @@ def test_an_extension_whose_answer_was_lost_takes_nothing_from_a_run_that_came_a
     monkeypatch.setattr(
         slow._connection, "run", lambda work, **how: run(lambda c, attempt: work(c, attempt + 1), **how)
     )
-    slow._lease = timedelta(hours=2)
-    slow.extend()
+    slow.claims._duration = timedelta(hours=2)
+    slow.claims.extend()
     assert leases(rows, due_ids)[0] == theirs
 
 
@@ -1020,7 +1042,7 @@ def test_a_mark_that_changes_nothing_but_a_date_is_not_mistaken_for_done(rows, d
     rows.update(claimed[0].id, token_status="ok")
     cut(after=False)
     later = warning_of(claimed[0], status=Status.OK, error=None, expires_at=NOW + 50 * DAY)
-    written = database.write([later])
+    written = database.writer.write([later])
     assert (written, rows.get(claimed[0].id)["token_expires_at"], len(rows.audit())) == (
         [(WriteResult.WRITTEN, "")],
         NOW + 50 * DAY,
@@ -1037,7 +1059,7 @@ def test_an_application_that_stores_a_token_before_the_second_try_wins(
         rows.update(claimed[0].id, wa_token_encrypted="theirs")
 
     monkeypatch.setattr(connection_module.time, "sleep", meanwhile)
-    written = database.write([renewal_of(claimed[0])])
+    written = database.writer.write([renewal_of(claimed[0])])
     assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == (
         [(WriteResult.REPLACED, "")],
         "theirs",
@@ -1048,13 +1070,16 @@ def test_an_application_that_stores_a_token_before_the_second_try_wins(
 def test_a_write_that_never_gets_an_answer_is_a_lost_database(rows, database, claimed, cut, change_of):
     cut(after=False, times=9)
     with pytest.raises(DatabaseLost):
-        database.write([change_of(claimed[0])])
+        database.writer.write([change_of(claimed[0])])
     assert (rows.get(claimed[0].id)["wa_token_encrypted"], rows.audit()) == ("stored", [])
 
 
 def test_a_claim_whose_answer_was_lost_is_nobody_s_until_it_ends(database, due_ids, cut):
     cut(after=True)
-    assert (database.claim(look(), due_ids), sorted(ids_of(database.claimed_elsewhere(due_ids)))) == (
+    assert (
+        database.claims.claim(look(), due_ids),
+        sorted(ids_of(database.claims.claimed_elsewhere(due_ids))),
+    ) == (
         [],
         due_ids,
     )
@@ -1062,7 +1087,7 @@ def test_a_claim_whose_answer_was_lost_is_nobody_s_until_it_ends(database, due_i
 
 def test_a_caller_that_writes_a_renewal_again_does_not_take_its_own_for_another_s(rows, database, claimed):
     change = renewal_of(claimed[0])
-    assert (database.write([change]), database.write([change]), len(rows.audit())) == (
+    assert (database.writer.write([change]), database.writer.write([change]), len(rows.audit())) == (
         [(WriteResult.WRITTEN, "")],
         [(WriteResult.WRITTEN, "")],
         1,
@@ -1073,7 +1098,7 @@ def test_a_caller_that_writes_a_renewal_again_does_not_take_its_own_for_another_
 def test_a_server_that_was_restarted_between_two_writes_is_no_matter(rows, database, claimed):
     rows.run("""SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
                 WHERE datname = current_database() AND pid <> pg_backend_pid()""")
-    assert database.write([renewal_of(claimed[0])]) == [(WriteResult.WRITTEN, "")]
+    assert database.writer.write([renewal_of(claimed[0])]) == [(WriteResult.WRITTEN, "")]
 
 
 # Whom to tell of
@@ -1099,33 +1124,28 @@ def test_a_server_that_was_restarted_between_two_writes_is_no_matter(rows, datab
 )
 def test_people_are_told_of_warnings_that_are_new_or_come_near_their_end(rows, database, changes, told_of):
     rows.insert(**WELL | {"token_status": "warning"} | changes)
-    assert len(database.to_tell_of(NOW + 7 * DAY)) == told_of
+    assert len(list(database.queries.to_tell_of(NOW + 7 * DAY))) == told_of
 
 
 def test_the_most_urgent_are_told_of_first(rows, database):
     ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
-    assert ids_of(database.to_tell_of(NOW)) == [ids[n] for n in (0, 2, 3, 1, 4)]
+    assert ids_of(database.queries.to_tell_of(NOW)) == [ids[n] for n in (0, 2, 3, 1, 4)]
 
 
-def test_those_to_be_told_of_come_a_page_at_a_time(rows, database):
+def test_those_to_be_told_of_come_a_page_at_a_time(rows, database, page_size):
+    page_size(2)
     ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
-    first = database.to_tell_of(NOW, None, 2)
-    second = database.to_tell_of(NOW, Cursor(first[-1].expires_at, first[-1].id), 2)
-    assert ids_of(first + second) == [ids[n] for n in (0, 2, 3, 1)]
+    assert ids_of(first(database.queries.to_tell_of(NOW))) == [ids[n] for n in (0, 2, 3, 1, 4)]
 
 
-def test_pages_end_with_the_first_that_is_not_full(monkeypatch):
-    monkeypatch.setattr(database_module, "PAGE_SIZE", 2)
-    rows = [Channel(id=number, name="", ciphertext="") for number in range(5)]
+def test_pages_end_with_the_first_that_is_not_full(rows, database, page_size):
+    page_size(2)
+    ids = [rows.insert(**WELL) for _ in range(5)]
     asked = []
-
-    def look_up(after):
-        asked.append(after and after.id)
-        begin = 0 if after is None else after.id + 1
-        return rows[begin : begin + 2]
-
-    assert list(pages(look_up)) == rows
-    assert asked == [None, 1, 3]
+    engine = database._connection._engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    assert ids_of(database.queries.candidates()) == ids
+    assert len([sql for sql in asked if sql.startswith("SELECT")]) == 3
 
 
 @pytest.fixture
@@ -1136,18 +1156,21 @@ def warned(rows):
 
 def test_one_run_alone_tells_of_a_warning(warned, open_database):
     one, other = open_database(), open_database()
-    assert (ids_of(one.claim_to_alert(warned)), ids_of(other.claim_to_alert(warned))) == (warned[:2], [])
+    assert (ids_of(one.claims.claim_to_alert(warned)), ids_of(other.claims.claim_to_alert(warned))) == (
+        warned[:2],
+        [],
+    )
 
 
 def test_a_warning_is_not_told_of_while_another_run_works_on_the_channel(warned, open_database):
     one, other = open_database(), open_database()
-    one.claim(look(everything=True), warned[:1])
-    assert ids_of(other.claim_to_alert(warned)) == warned[1:2]
+    one.claims.claim(look(everything=True), warned[:1])
+    assert ids_of(other.claims.claim_to_alert(warned)) == warned[1:2]
 
 
 def test_what_people_were_told_of_is_remembered_and_given_back(rows, warned, database):
-    database.claim_to_alert(warned)
-    database.mark_alerted(iter(warned[:1]), NOW)
+    database.claims.claim_to_alert(warned)
+    database.claims.mark_alerted(iter(warned[:1]), NOW)
     found = [rows.get(id_) for id_ in warned]
     assert [(row["token_alerted_at"], row["token_lease_until"] is None) for row in found] == [
         (NOW, True),
@@ -1162,7 +1185,7 @@ def test_what_people_were_told_of_is_remembered_and_given_back(rows, warned, dat
 def test_a_lease_that_no_run_can_have_taken_is_named(rows, database, due_ids, caplog):
     rows.update(due_ids[0], token_lease_until=datetime(2999, 1, 1, tzinfo=UTC))
     rows.update(due_ids[1], token_lease_until=datetime.now(UTC) + timedelta(hours=23))
-    assert sorted(ids_of(database.claimed_elsewhere(due_ids))) == sorted(due_ids[:2])
+    assert sorted(ids_of(database.claims.claimed_elsewhere(due_ids))) == sorted(due_ids[:2])
     named = f"channel {due_ids[0]} is claimed for longer than any run claims it"
     assert [record.getMessage() for record in caplog.records] == [
         f"{named}: set its token_lease_until to null"
@@ -1179,20 +1202,20 @@ def test_a_lease_that_no_run_can_have_taken_is_named(rows, database, due_ids, ca
 )
 def test_others_are_the_candidates_that_are_not_due(rows, database, about, expected):
     ids = [rows.insert(**WELL | changes) for changes in (ENDS_SOON, WAITS, {}, {"type": "email"})]
-    assert sorted(ids_of(database.others(about, 10))) == [ids[n] for n in expected]
+    assert sorted(ids_of(database.queries.others(about, 10))) == [ids[n] for n in expected]
 
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_others_are_looked_for_beyond_the_ids_that_a_run_is_about(rows, database, everything):
     ids = [rows.insert(**WELL | ENDS_SOON) for _ in range(3)]
     about = look(ids=(ids[1],), everything=everything)
-    assert sorted(ids_of(database.others(about, 10))) == [ids[0], ids[2]]
+    assert sorted(ids_of(database.queries.others(about, 10))) == [ids[0], ids[2]]
 
 
 def test_no_more_others_than_wanted_come(rows, database):
     for _ in range(5):
         rows.insert(**WELL)
-    assert len(database.others(look(), 3)) == 3
+    assert len(database.queries.others(look(), 3)) == 3
 
 
 # A column that says when a row was changed last
@@ -1212,21 +1235,21 @@ def test_every_write_says_when_it_was_in_whatever_kind_of_column(rows, open_data
         set_zone(rows, "America/New_York")
     id_ = rows.insert(**WELL | WAITS | {"token_expires_at": NOW + DAY})
     database = open_database(columns={"updated_at": "updated_at"})
-    (channel,) = database.due(look())
+    (channel,) = database.queries.due(look())
     if step in {"extend", "release", "write", "replaced"}:
-        database.claim(look(), [id_])
+        database.claims.claim(look(), [id_])
     if step == "replaced":
         rows.update(id_, wa_token_encrypted="theirs")
     rows.update(id_, updated_at=None)
     before = rows.clock()
     {
-        "claim": lambda: database.claim(look(), [id_]),
-        "extend": database.extend,
-        "release": database.release_all,
-        "write": lambda: database.write([renewal_of(channel)]),
-        "replaced": lambda: database.write([renewal_of(channel)]),
-        "claim_to_alert": lambda: database.claim_to_alert([id_]),
-        "mark": lambda: database.mark_alerted([id_], NOW),
+        "claim": lambda: database.claims.claim(look(), [id_]),
+        "extend": database.claims.extend,
+        "release": database.claims.release_all,
+        "write": lambda: database.writer.write([renewal_of(channel)]),
+        "replaced": lambda: database.writer.write([renewal_of(channel)]),
+        "claim_to_alert": lambda: database.claims.claim_to_alert([id_]),
+        "mark": lambda: database.claims.mark_alerted([id_], NOW),
     }[step]()
     after = rows.clock()
     assert before <= rows.get(id_)["updated_at"] <= after
@@ -1265,9 +1288,11 @@ def twenty_thousand(rows):
     rows.run("ANALYZE")
 
 
-@pytest.mark.parametrize("after", [None, Cursor(None, 5), Cursor(NOW + DAY, 500)])
-def test_the_most_urgent_are_found_by_the_index(database, twenty_thousand, after):
-    assert "ix_Channel_token_due" in plan(database, lambda: database.due_ids(look(), after, 20))
+@pytest.mark.parametrize("pages", [1, 2, 5])
+def test_the_most_urgent_are_found_by_the_index(database, twenty_thousand, page_size, pages):
+    page_size(20)
+    due_ids = database.queries.due_ids(look())
+    assert "ix_Channel_token_due" in plan(database, lambda: first(due_ids, 20 * (pages - 1) + 1))
 
 
 # Opening
@@ -1292,5 +1317,5 @@ def test_the_schema_of_the_url_is_where_the_tables_are(rows, database_url):
     rows.run("""INSERT INTO shop."Channel" (wa_token_encrypted) VALUES ('stored')""")
     url = f"{database_url}{'&' if '?' in database_url else '?'}schema=shop"
     with closing(Database(parse_url(url), TableMap(), lease=DAY)) as database:
-        (channel,) = database.claim(look(), ids_of(database.due_ids(look())))
-        assert database.write([renewal_of(channel)]) == [(WriteResult.WRITTEN, "")]
+        (channel,) = database.claims.claim(look(), ids_of(database.queries.due_ids(look())))
+        assert database.writer.write([renewal_of(channel)]) == [(WriteResult.WRITTEN, "")]

@@ -16,7 +16,7 @@ from world import KEY, OTHER_KEY, ROOT, days
 
 from sandbox.graph import Reply
 from whatsapp_tokens.database.connection import DatabaseLost
-from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.monitoring import heartbeat
 from whatsapp_tokens.monitoring.github_actions import MAX_SUMMARY_BYTES
 from whatsapp_tokens.monitoring.monitors import FAILURES, SKIPS, outcomes
@@ -58,7 +58,7 @@ def counted(monkeypatch):
         asked.append(soon - now)
         return ChannelTotals({State.OK: 2, State.WARNING: 1}, soonest=now + days(3))
 
-    monkeypatch.setattr(Database, "fleet", fleet, raising=False)
+    monkeypatch.setattr(Queries, "totals", fleet)
     return asked
 
 
@@ -269,7 +269,7 @@ def test_channels_that_cannot_be_counted_change_nothing(world, metrics_file, mon
     def fleet(*_):
         raise error
 
-    monkeypatch.setattr(Database, "fleet", fleet, raising=False)
+    monkeypatch.setattr(Queries, "totals", fleet)
     world.channel()
     result = world.run()
     assert (result.code, told in result.err, "zq7" in result.err) == (0, True, False)

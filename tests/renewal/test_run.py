@@ -17,6 +17,8 @@ from world import KEY, days, fernet
 
 from crypto import EncryptionFailed, KeyRing
 from models import fingerprint
+from whatsapp_tokens.database import queries as queries_module
+from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.schema import TableMap
@@ -130,11 +132,11 @@ def test_sql_and_python_agree_on_what_is_due_and_what_waits(fleet, rows, everyth
             token_error=row["error"],
             token_fingerprint={"same": fingerprint("cipher"), "other": "0" * 32, None: None}[row["mark"]],
         )
-    everyone = fleet.database.due(replace(POLICY, force=True).look(now))
+    everyone = list(fleet.database.queries.due(replace(POLICY, force=True).look(now)))
     look = replace(POLICY, audit=everything).look(now)
-    due = {one.id for one in fleet.database.due(look)}
-    waiting = {one.id for one in fleet.database.waiting(look)}
-    counts = fleet.database.count(look)
+    due = {one.id for one in fleet.database.queries.due(look)}
+    waiting = {one.id for one in fleet.database.queries.waiting(look)}
+    counts = fleet.database.queries.count(look)
     assert len(everyone) == len(rows)
     assert due == {one.id for one in everyone if is_due(one, look)}
     assert waiting == {one.id for one in everyone if not everything and is_waiting(one, now)}
@@ -337,14 +339,14 @@ def test_a_database_that_refuses_every_write_is_systemic(fleet):
 def test_a_database_that_is_lost_stops_the_run(fleet, monkeypatch):
     for number in range(9):
         fleet.channel(f"t{number:02}")
-    write = fleet.database.write
+    write = fleet.database.writer.write
 
     def lose(changes):
         if fleet.outcomes:
             raise DatabaseLost("the database cannot be reached")
         return write(changes)
 
-    monkeypatch.setattr(fleet.database, "write", lose)
+    monkeypatch.setattr(fleet.database.writer, "write", lose)
     stopped = fleet.run(workers=1)
     tally = fleet.started.tally
     assert (stopped.reason, tally.due, tally.renewed + tally.left) == (AbortReason.DATABASE_LOST, 9, 9)
@@ -357,7 +359,7 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
     def refuse_look(*_):
         raise BadDatabase("permission denied")
 
-    monkeypatch.setattr(fleet.database, "due_ids", refuse_look)
+    monkeypatch.setattr(fleet.database.queries, "due_ids", refuse_look)
     with pytest.raises(BadDatabase, match="permission denied"):
         fleet.run()
 
@@ -365,25 +367,25 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
 def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypatch):
     for number in range(9):
         fleet.channel(f"t{number:02}")
-    monkeypatch.setattr(Database.due_ids, "__defaults__", (None, 1))  # a page holds one
-    monkeypatch.setattr(runner, "PAGE_SIZE", 1)
-    due_ids = fleet.database.due_ids
+    monkeypatch.setattr(queries_module, "PAGE_SIZE", 1)
+    due_ids = fleet.database.queries.due_ids
 
-    def refuse_later(*given):
-        if fleet.outcomes:
-            raise BadDatabase("permission denied")
-        return due_ids(*given)
+    def refuse_later(look):
+        for id_ in due_ids(look):
+            if fleet.outcomes:
+                raise BadDatabase("permission denied")
+            yield id_
 
-    monkeypatch.setattr(fleet.database, "due_ids", refuse_later)
+    monkeypatch.setattr(fleet.database.queries, "due_ids", refuse_later)
     assert fleet.run(workers=1).reason == AbortReason.DATABASE_LOST
 
 
 def test_claims_are_extended_while_meta_is_slow(fleet, monkeypatch):
     fleet.channel("a1")
     extended = []
-    monkeypatch.setattr(Database, "lease", 0.03)
-    extend = fleet.database.extend
-    monkeypatch.setattr(fleet.database, "extend", lambda: (extended.append(1), extend()))
+    monkeypatch.setattr(Claims, "lease", 0.03)
+    extend = fleet.database.claims.extend
+    monkeypatch.setattr(fleet.database.claims, "extend", lambda: (extended.append(1), extend()))
     gate = threading.Event()
     inspect = fleet.meta.inspect
 
@@ -456,9 +458,11 @@ def test_remembered_renewals_do_not_grow_without_end(fleet, monkeypatch):
 def test_a_channel_that_another_run_has_renewed_meanwhile_is_nobodys_business(fleet):
     first, second = fleet.channel("a1"), fleet.channel("b1")
     look = POLICY.look(fleet.now)
-    places = fleet.database.due_ids(look)
+    places = list(fleet.database.queries.due_ids(look))
     fleet.rows.update(first, token_expires_at=fleet.now + days(60))
-    fleet.database.due_ids = lambda *_: places if not fleet.begun[1:] and not fleet.begun.append(1) else []
+    fleet.database.queries.due_ids = lambda *_: (
+        places if not fleet.begun[1:] and not fleet.begun.append(1) else []
+    )
     assert fleet.run() is None
     assert (fleet.told, fleet.started.tally.due, second) == ({"b1": "renewed"}, 1, second)
 
@@ -530,8 +534,10 @@ def test_channels_of_an_interrupted_run_are_given_back_and_counted_as_left(fleet
 def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
     monkeypatch.setattr(runner, "BATCH", 1)
     sizes = []
-    write = fleet.database.write
-    monkeypatch.setattr(fleet.database, "write", lambda changes: sizes.append(len(changes)) or write(changes))
+    write = fleet.database.writer.write
+    monkeypatch.setattr(
+        fleet.database.writer, "write", lambda changes: sizes.append(len(changes)) or write(changes)
+    )
     for number in range(6):
         fleet.channel(f"t{number:02}")
     assert (fleet.run(), sizes) == (None, [1] * 6)
@@ -541,8 +547,7 @@ def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
 
 
 def test_what_another_run_dealt_with_before_it_was_met_is_not_left(fleet, monkeypatch):
-    monkeypatch.setattr(Database.due_ids, "__defaults__", (None, 1))  # a page holds one
-    monkeypatch.setattr(runner, "PAGE_SIZE", 1)
+    monkeypatch.setattr(queries_module, "PAGE_SIZE", 1)
     *_, carl = (
         fleet.channel(name, token_expires_at=fleet.now + days(1 + number))
         for number, name in enumerate(("anna", "bert", "carl"))

@@ -305,7 +305,7 @@ def test_ids_may_be_text(insert, open_database, target, rows):
 def test_a_channel_that_another_run_is_telling_of_is_left_to_it(insert, open_database, target, rows):
     id_ = insert("North")
     other = open_database()
-    other.claim_to_alert([id_])
+    other.claims.claim_to_alert([id_])
     send_alerts(open_database(), [target], NOTHING, NOW, Style())
     assert target.messages == []
     assert rows.get(id_)["token_lease_until"] is not None
@@ -316,14 +316,14 @@ def test_a_channel_that_another_run_has_told_of_meanwhile_is_not_told_of_again(
 ):
     ids = [insert("North"), insert("South")]
     first, second = open_database(), open_database()
-    look = second.to_tell_of
+    look = second.queries.to_tell_of
 
     def look_slowly(*place):
-        found = look(*place)
+        found = list(look(*place))
         send_alerts(first, [target], NOTHING, NOW, Style())
         return found
 
-    monkeypatch.setattr(second, "to_tell_of", look_slowly)
+    monkeypatch.setattr(second.queries, "to_tell_of", look_slowly)
     send_alerts(second, [target], NOTHING, NOW, Style())
     assert target.told == [["North (1)", "South (2)"]]
     assert [rows.get(id_)["token_lease_until"] for id_ in ids] == [None, None]
@@ -443,7 +443,7 @@ class Failing:
             raise self.fails[1]
         return result
 
-    def to_tell_of(self, _soon, _after):
+    def to_tell_of(self, _soon):
         return self.call("to_tell_of", [channel(left=2)])
 
     def claim_to_alert(self, _ids):

@@ -48,7 +48,7 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
         for line in (*result.summary, *shortfalls(ended)):
             console.line(line)
     if result.monitors:
-        result.monitors.end(ended, result.database)
+        result.monitors.end(ended, result.database.queries if result.database else None)
     return ended.code
 
 

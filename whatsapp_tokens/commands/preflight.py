@@ -15,7 +15,7 @@ from crypto import KeyRing, Undecryptable
 from meta_client import MetaClient
 from notify import Target
 from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost
-from whatsapp_tokens.database.database import Database, pages_by_id
+from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.meta.errors import MetaError
 from whatsapp_tokens.results import Finding
 from whatsapp_tokens.settings import Settings
@@ -63,10 +63,10 @@ def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
     closed = 0
     named: list[str] = []
     asleep: Counter[int] = Counter()
-    for channel in pages_by_id(database.queries.inactive):
+    for channel in database.queries.inactive():
         with suppress(Undecryptable):
             asleep[keys.decrypt(channel.ciphertext).key_index] += 1
-    for channel in pages_by_id(database.queries.candidates):
+    for channel in database.queries.candidates():
         try:
             opened[keys.decrypt(channel.ciphertext).key_index] += 1
         except Undecryptable as error:

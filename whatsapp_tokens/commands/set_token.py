@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from crypto import EncryptionFailed, KeyRing, Undecryptable
@@ -27,7 +28,8 @@ from whatsapp_tokens.commands.wiring import (
     require_permissions,
 )
 from whatsapp_tokens.database.connection import BadDatabase
-from whatsapp_tokens.database.database import Database, WriteResult
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
@@ -50,6 +52,7 @@ from whatsapp_tokens.signals import Interrupted
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 TRIES: Final = 5
+EXAMPLES: Final = 2000  # rows of each kind that show how tokens are written
 MESSAGE: Final = "Token set by hand"
 
 
@@ -218,7 +221,7 @@ def usual_format(database: Database, keys: KeyRing, own: ChannelId) -> Ciphertex
     examples: dict[CiphertextFormat, CiphertextFormat] = {}
     failures: list[Undecryptable] = []
     for look_up in (database.queries.candidates, database.queries.inactive, database.queries.of_other_types):
-        for channel in look_up():
+        for channel in islice(look_up(), EXAMPLES):
             try:
                 ciphertext_format = keys.decrypt(channel.ciphertext).format
             except Undecryptable as error:

@@ -86,7 +86,7 @@ class Conditions:
             )
         )
 
-    def in_trouble(self, now: datetime) -> sa.ColumnElement[bool]:
+    def needs_attention(self, now: datetime) -> sa.ColumnElement[bool]:
         """Whether a line needs attention by its status or by the clock; never null."""
         return sa.or_(sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING, self.ended(now))
 

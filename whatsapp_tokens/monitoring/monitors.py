@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Source(Protocol):
     """Who knows the channels as a whole: the database."""
 
-    def fleet(self, now: datetime, soon: datetime) -> ChannelTotals:
+    def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
         """Their totals. Raises `DatabaseLost` or `BadDatabase`."""
 
 
@@ -92,7 +92,7 @@ class Monitors:
         if source is None or (ending.stopped and ending.stopped.reason == AbortReason.DATABASE_LOST):
             return None
         try:
-            return source.fleet(ending.finished_at, ending.finished_at + self._window)
+            return source.totals(ending.finished_at, ending.finished_at + self._window)
         except (BadDatabase, DatabaseLost) as error:
             logger.error("the channels could not be counted for METRICS_FILE: %s", error)  # noqa: TRY400 - a traceback adds nothing
             return None

@@ -19,9 +19,11 @@ from time import monotonic
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
-from models import Channel, Cursor, PendingUpdate, fingerprint
+from models import Channel, PendingUpdate, fingerprint
+from whatsapp_tokens.database.claims import in_parts
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
-from whatsapp_tokens.database.database import PAGE_SIZE, UNMOVED, Database, WriteResult, in_parts
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.writes import UNMOVED, WriteResult
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.policy import Selection, is_due
 from whatsapp_tokens.redaction import Secret
@@ -173,15 +175,9 @@ class Run:
     # -- claiming and submitting
 
     def _places(self) -> Iterator[ChannelId]:
-        """The ids of due channels in the order of urgency, looked up a page at a time."""
-        after: Cursor | None = None
-        while page := self._database.queries.due_ids(self._scope.look, after):
-            for place in page:
-                if place.id not in self._seen:
-                    yield place.id
-            after = page[-1]
-            if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
-                break
+        """Yield the ids of due channels in the order of urgency."""
+        due_ids = self._database.queries.due_ids(self._scope.look)
+        yield from (id_ for id_ in due_ids if id_ not in self._seen)
         self._has_seen_all = True
 
     def _refill(self, pool: ThreadPoolExecutor, places: Iterator[ChannelId]) -> None:

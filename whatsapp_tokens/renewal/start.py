@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from models import Channel
-from whatsapp_tokens.database.database import Database, pages
+from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Selection, is_due
 from whatsapp_tokens.renewal.outcomes import about, failed, skipped
 from whatsapp_tokens.results import Due, DueReason, Outcome, Reason, Tally
@@ -62,7 +61,7 @@ def preview(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallback
     Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
     """
     tally = open_run(database, keys, scope, ledger)
-    for channel in islice(pages(partial(database.queries.due, scope.look)), scope.limit):
+    for channel in islice(database.queries.due(scope.look), scope.limit):
         outcome = _foresee(channel, keys, scope.look)
         tally.add(outcome)
         ledger.outcome(outcome)
@@ -77,7 +76,7 @@ def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallbac
         _check_keys(database, keys, scope.look)
     tally = Tally(candidates=counts.candidates, due=counts.due)
     ledger.begin(tally)
-    for channel in pages(partial(database.queries.waiting, scope.look)) if counts.waiting else ():
+    for channel in database.queries.waiting(scope.look) if counts.waiting else ():
         detail = (channel.error or "").partition(": ")[2]
         outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)
@@ -98,7 +97,7 @@ def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
             return False
         return True
 
-    if any(map(opens, pages(partial(database.queries.due, look)))) or any(
+    if any(map(opens, database.queries.due(look))) or any(
         map(opens, database.queries.others(look, OTHERS_TRIED))
     ):
         return

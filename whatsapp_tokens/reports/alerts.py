@@ -9,14 +9,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from typing import Final
 
 from models import Channel
 from notify import DeliveryError, Target, broadcast
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
-from whatsapp_tokens.database.database import Database, pages
+from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import STEPS, is_news, is_well_again
 from whatsapp_tokens.reports.text import First, Situation, compose, label
 from whatsapp_tokens.reports.translations import EN, Words
@@ -88,7 +87,7 @@ def _claim_news(
     if database is None:
         return []
     try:
-        in_question = pages(partial(database.queries.to_tell_of, now + max(STEPS)))
+        in_question = database.queries.to_tell_of(now + max(STEPS))
         news = list(islice((one.id for one in in_question if which(one)), MOST_AT_ONCE))
         claimed = database.claims.claim_to_alert(news) if news else []
         # Since they were looked up, another run may have told of some and given them back.

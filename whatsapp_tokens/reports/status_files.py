@@ -6,13 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from models import Channel
 from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
-from whatsapp_tokens.database.database import Database, pages
+from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.reports.status_page import View, write
 
 OTHERS_SHOWN: Final = 1000
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 def write_reports(database: Database, paths: Iterable[Path], view: View) -> list[str]:
     """Write each report; `view` has no fleet yet. Gives a line for each that could not be written."""
     try:
-        view = replace(view, fleet=database.queries.fleet(view.now, view.now + view.window))
+        view = replace(view, fleet=database.queries.totals(view.now, view.now + view.window))
     except (BadDatabase, DatabaseLost) as error:
         return [_problem(path, str(error)) for path in paths]
     problems = []
@@ -43,8 +42,8 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
 
 def whole_fleet(database: Database, now: datetime) -> Iterator[Channel]:
     """All channels that need attention, and then some of the others; in both, the most urgent first."""
-    yield from pages(partial(database.queries.in_trouble, now))
-    yield from database.queries.not_in_trouble(now, OTHERS_SHOWN)
+    yield from database.queries.needing_attention(now)
+    yield from database.queries.not_needing_attention(now, OTHERS_SHOWN)
 
 
 def _problem(path: Path, words: str) -> str:

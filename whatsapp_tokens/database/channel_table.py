@@ -1,0 +1,63 @@
+"""The channel table of an open connection: what queries, claims and writes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from models import Channel, as_channel
+from whatsapp_tokens.database.connection import Connection
+from whatsapp_tokens.database.predicates import Conditions
+from whatsapp_tokens.database.schema import TableMap, Tables
+
+T = TypeVar("T")
+
+
+class ChannelTable:
+    """The tables as `reflect` found them, with the connection to them.
+
+    `c` are the columns of the channel table, `columns` those of which a `Channel` is made.
+    """
+
+    def __init__(self, connection: Connection, tables: Tables, mapping: TableMap) -> None:
+        self.mapping = mapping
+        self.channel, self.audit = tables
+        self.is_sqlite = connection.is_sqlite
+        self.where = Conditions(self.channel, mapping.type, is_sqlite=connection.is_sqlite)
+        self.c = c = self.channel.c
+        name, phone = (c[key] if key in c else sa.null().label(key) for key in ("name", "phone_number"))
+        self.columns = (
+            c.id, name, c.wa_token_encrypted, c.token_expires_at, c.last_token_refresh_at,
+            c.token_status, c.token_error, c.token_fingerprint, c.token_alerted_at, phone,
+        )  # fmt: skip
+        self.fit = connection.fit
+        self._connection = connection
+
+    def run(self, work: Callable[[sa.Connection, int], T], *, immediate: bool = False) -> T:
+        """Do `work` in a transaction of its own: see `Connection.run`."""
+        return self._connection.run(work, immediate=immediate)
+
+    def fetch(self, statement: sa.Executable, *, immediate: bool = False) -> Sequence[Any]:
+        """Return all rows of one statement."""
+        return self.run(lambda connection, _: connection.execute(statement).all(), immediate=immediate)
+
+    def execute(self, statement: sa.Executable) -> None:
+        """Run one statement that changes something."""
+        self.run(lambda connection, _: connection.execute(statement), immediate=True)
+
+    def select(self, *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        """Return a query of the channels for which all of the conditions hold."""
+        return sa.select(*self.columns).where(*which)
+
+    def channels(self, query: sa.Select[Any]) -> list[Channel]:
+        """Return what a query made by `select` finds."""
+        return [as_channel(row) for row in self.fetch(query)]
+
+    def update(self, values: Mapping[Any, Any]) -> sa.Update:
+        """Return the UPDATE with which every write begins: it sets `updated_at`, too, if that is mapped."""
+        statement = sa.update(self.channel).values(values)
+        if (updated_at := self.c.get("updated_at")) is not None:
+            statement = statement.values({updated_at: self.where.clock(updated_at)})
+        return statement

@@ -1,0 +1,218 @@
+"""Every query: the channels that are due, wait, or have to be told of, in the order of urgency.
+
+Queries that may find many rows are iterators: they fetch a page at a time, each in a transaction of its own,
+so memory does not grow with the table and no transaction stays open.
+
+Every method may raise `BadDatabase` (it answers, but refuses) or `DatabaseLost`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from models import Channel, Counts, Status, as_channel, plain_id
+from whatsapp_tokens.database.channel_table import ChannelTable
+from whatsapp_tokens.database.connection import BadDatabase
+from whatsapp_tokens.database.permissions import missing_permissions
+from whatsapp_tokens.database.schema import Tables, comparable
+from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
+
+PAGE_SIZE: Final = 2000
+
+
+class Queries:
+    """What is read from the tables. Changes nothing and claims nothing."""
+
+    def __init__(self, table: ChannelTable) -> None:
+        self._table = table
+        self._where = table.where
+
+    # One channel
+
+    def find_id(self, text: str) -> ChannelId | None:
+        """Return the id that a user wrote as `text`, as it is in the table, or None."""
+        column = self._table.c.id
+        value: ChannelId = text
+        if isinstance(column.type, sa.Integer):
+            if not re.fullmatch(r"-?[0-9]{1,19}", text):
+                return None
+            value = int(text)
+        try:
+            found = self._table.fetch(sa.select(column).where(column == value))
+        except BadDatabase:  # it does not even have the form of an id of this table
+            return None
+        return plain_id(found[0].id) if found else None
+
+    def new_id(self, text: str) -> ChannelId | None:
+        """Return what a user wrote as `text`, as the id of a new row, or None if it cannot be one."""
+        if not isinstance(self._table.c.id.type, sa.Integer):
+            return text
+        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+    def get(self, id_: ChannelId) -> Channel | None:
+        """Return the channel with this id, with or without a token, or None if it is of another type."""
+        c = self._table.c
+        found = self._table.channels(self._table.select(c.id == id_, c.type == self._table.mapping.type))
+        return found[0] if found else None
+
+    # Channels by id
+
+    def candidates(self) -> Iterator[Channel]:
+        """Yield all candidates."""
+        return self._by_id(self._where.candidate())
+
+    def inactive(self) -> Iterator[Channel]:
+        """Yield the channels that have a token and are inactive."""
+        return self._by_id(self._where.inactive())
+
+    def of_other_types(self) -> Iterator[Channel]:
+        """Yield the rows of other types that have a token."""
+        return self._by_id(self._where.of_another_type())
+
+    def others(self, look: Selection, limit: int) -> list[Channel]:
+        """Return up to `limit` candidates of the whole table that this look does not call due."""
+        query = self._table.select(
+            self._where.candidate(replace(look, ids=None)),
+            sa.not_(sa.and_(self._where.asked_for(look), self._where.due(look))),
+        )
+        return self._table.channels(query.limit(limit))
+
+    # Channels in the order of urgency
+
+    def count(self, look: Selection) -> Counts:
+        """Count candidates, due and waiting in one pass."""
+        query = sa.select(
+            sa.func.count(),
+            sa.func.count(sa.case((self._where.due(look), 1))),
+            sa.func.count(sa.case((self._where.waiting(look), 1))),
+        ).where(self._where.candidate(look))
+        return Counts(*self._table.fetch(query)[0])
+
+    def due(self, look: Selection) -> Iterator[Channel]:
+        """Yield the due channels."""
+        return self._by_urgency(self._where.candidate(look), self._where.due(look))
+
+    def due_ids(self, look: Selection) -> Iterator[ChannelId]:
+        """Yield the ids of the due channels."""
+        rows = self._rows_by_urgency((), self._where.candidate(look), self._where.due(look))
+        return (plain_id(row.id) for row in rows)
+
+    def waiting(self, look: Selection) -> Iterator[Channel]:
+        """Yield the channels that only wait for a reconnect."""
+        return self._by_urgency(self._where.candidate(look), self._where.waiting(look))
+
+    def to_tell_of(self, soon: datetime) -> Iterator[Channel]:
+        """Yield the channels that people may have to be told of; the caller decides.
+
+        They are in `warning` and people were not told, or not since the expiry came near (`soon` bounds
+        that); or they are well again, and people only know of the failure.
+        """
+        c = self._table.c
+        expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
+        is_warning = sa.func.coalesce(c.token_status == Status.WARNING, sa.false())
+        return self._by_urgency(
+            self._where.candidate(),
+            sa.or_(
+                sa.and_(is_warning, alerted_at.is_(None)),
+                sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
+                sa.and_(sa.not_(is_warning), alerted_at.is_not(None)),
+            ),
+        )
+
+    def needing_attention(self, now: datetime) -> Iterator[Channel]:
+        """Yield the candidates in `warning`, and those whose token has expired."""
+        return self._by_urgency(self._where.candidate(), self._where.needs_attention(now))
+
+    def not_needing_attention(self, now: datetime, limit: int) -> list[Channel]:
+        """Return up to `limit` of the other candidates; those that never expire come last."""
+        status = sa.func.coalesce(self._table.c.token_status, "")
+        query = self._table.select(self._where.candidate(), sa.not_(self._where.needs_attention(now)))
+        query = query.order_by(status == Status.NEVER_EXPIRES, *self._urgency)
+        return self._table.channels(query.limit(limit))
+
+    # The whole table
+
+    def missing_permissions(self) -> list[str]:
+        """Return what the database role may not do although a run needs it."""
+        tables = Tables(self._table.channel, self._table.audit)
+        return self._table.run(lambda c, _: missing_permissions(c, tables))
+
+    def describe(self) -> str:
+        """Return where the channels are, for people."""
+        kind = "SQLite" if self._table.is_sqlite else "PostgreSQL"
+        return f"{self._table.mapping.full_name} in {kind}"
+
+    def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
+        """Count all candidates by state and by day of expiry. `soon` is `now` and the window."""
+        expires_at = comparable(self._table.c.token_expires_at)
+        kind: Any = self._table.c.token_expires_at.type
+        state = self._where.state(Selection(now, soon, now)).label("state")
+        states = sa.select(state, sa.func.count(), sa.func.min(expires_at, type_=kind)).group_by(state)
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        is_zoned = not self._table.is_sqlite and kind.timezone
+        day = sa.func.date(sa.func.timezone("UTC", expires_at) if is_zoned else expires_at, type_=sa.Text())
+        days = sa.select(sa.cast(day, sa.Text()), sa.func.count()).group_by(day)
+        days = days.where(expires_at >= today, expires_at < today + timedelta(days=HORIZON_DAYS))
+
+        def count(connection: sa.Connection, _: int) -> ChannelTotals:
+            found = connection.execute(states.where(self._where.candidate())).all()
+            ends = connection.execute(days.where(self._where.candidate())).all()
+            known = [end for name, _, end in found if end is not None and name != State.WAITING]
+            return ChannelTotals(
+                states={State(name): count for name, count, _ in found},
+                soonest=min(known, default=None),
+                ends={date.fromisoformat(text): count for text, count in ends},
+            )
+
+        return self._table.run(count)
+
+    # Pages
+
+    @property
+    def _urgency(self) -> tuple[sa.ColumnElement[Any], ...]:
+        """The order of urgency: unknown expiry first, then the soonest, then by id."""
+        return (comparable(self._table.c.token_expires_at).asc().nulls_first(), self._table.c.id)
+
+    def _by_urgency(self, *which: sa.ColumnElement[bool]) -> Iterator[Channel]:
+        return map(as_channel, self._rows_by_urgency(self._table.columns[1:], *which))
+
+    def _by_id(self, *which: sa.ColumnElement[bool]) -> Iterator[Channel]:
+        id_ = self._table.c.id
+        query = self._table.select(*which).order_by(id_)
+        return map(as_channel, self._pages(query, lambda last: id_ > last.id))
+
+    def _rows_by_urgency(self, columns: Sequence[Any], *which: sa.ColumnElement[bool]) -> Iterator[Any]:
+        """Yield rows of the id, `columns`, and the expiry as the database writes it.
+
+        That text is the exact value, which may be a year that Python does not know.
+        """
+        id_, expires_at = self._table.c.id, comparable(self._table.c.token_expires_at)
+        written = sa.cast(expires_at, sa.Text()).label("written")
+        query = sa.select(id_, *columns, written).where(*which).order_by(*self._urgency)
+
+        def behind(last: Any) -> sa.ColumnElement[bool]:
+            if last.written is None:
+                return sa.or_(expires_at.is_not(None), id_ > last.id)
+            end: Any = sa.literal(last.written, sa.Text())
+            if not self._table.is_sqlite:
+                end = sa.cast(end, self._table.c.token_expires_at.type)
+            # The first condition says nothing new, but lets an index begin there.
+            return sa.and_(expires_at >= end, sa.or_(expires_at > end, id_ > last.id))
+
+        return self._pages(query, behind)
+
+    def _pages(self, query: sa.Select[Any], behind: Callable[[Any], sa.ColumnElement[bool]]) -> Iterator[Any]:
+        """Yield all rows of an ordered query. `behind` gives the condition for those after a row."""
+        page = self._table.fetch(query.limit(PAGE_SIZE))
+        while True:
+            yield from page
+            if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
+                return
+            page = self._table.fetch(query.where(behind(page[-1])).limit(PAGE_SIZE))
