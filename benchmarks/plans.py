@@ -29,7 +29,7 @@ def statements(table: Table) -> dict[str, tuple[str, Any]]:
             sent.append((event[2], event[3]))
 
     policy = Policy(timedelta(days=45), timedelta(days=15), timedelta(days=60), frozenset())
-    look = policy.look(datetime.now(UTC))
+    look = policy.select(datetime.now(UTC))
     database = Database(parse_url(table.url), TableMap(), lease=timedelta(minutes=5))
     sa.event.listen(sa.Engine, "before_cursor_execute", catch)
     try:

@@ -45,13 +45,13 @@ WAITING = {"status": "warning", "error": "reconnect_required: x", "fingerprint":
     ],
 )
 def test_a_channel_is_due_for_the_first_reason_that_holds(fields, why):
-    assert is_due(channel(**fields), POLICY.look(NOW)) == why
+    assert is_due(channel(**fields), POLICY.select(NOW)) == why
 
 
 @pytest.mark.parametrize("policy", [FORCED, replace(POLICY, audit=True)])
 @pytest.mark.parametrize("fields", [{}, WAITING])
 def test_force_and_audit_call_every_channel_due(policy, fields):
-    assert is_due(channel(**fields), policy.look(NOW)) is DueReason.ASKED_FOR
+    assert is_due(channel(**fields), policy.select(NOW)) is DueReason.ASKED_FOR
 
 
 @pytest.mark.parametrize(

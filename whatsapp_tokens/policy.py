@@ -37,7 +37,7 @@ class Policy:
     force: bool = False
     audit: bool = False
 
-    def look(self, now: datetime, ids: tuple[ChannelId, ...] | None = None) -> Selection:
+    def select(self, now: datetime, ids: tuple[ChannelId, ...] | None = None) -> Selection:
         """The rows that a run at `now` is about."""
         return Selection(
             now=now,
@@ -60,22 +60,22 @@ def is_waiting(channel: Channel, now: datetime) -> bool:
     )
 
 
-def is_due(channel: Channel, look: Selection) -> DueReason | None:  # noqa: PLR0911 - guard clauses
+def is_due(channel: Channel, selection: Selection) -> DueReason | None:  # noqa: PLR0911 - guard clauses
     """Why this candidate is due, or None. `Conditions.due` says the same in SQL; a test compares them."""
-    if look.everything:
+    if selection.everything:
         return DueReason.ASKED_FOR
-    if is_waiting(channel, look.now):
+    if is_waiting(channel, selection.now):
         return None
     if channel.replaced:
         return DueReason.REPLACED
     if channel.expires_at is None:
         if channel.status != Status.NEVER_EXPIRES:
             return DueReason.UNKNOWN_EXPIRY
-    elif channel.expires_at <= look.now:
+    elif channel.expires_at <= selection.now:
         return DueReason.EXPIRED
-    elif channel.expires_at < look.expires_before:
+    elif channel.expires_at < selection.expires_before:
         return DueReason.ENDS_SOON
-    if channel.refreshed_at is not None and channel.refreshed_at < look.refreshed_before:
+    if channel.refreshed_at is not None and channel.refreshed_at < selection.refreshed_before:
         return DueReason.OLD
     if channel.status == Status.WARNING and channel.reason in RETRIED:
         return DueReason.FAILED_BEFORE

@@ -24,8 +24,8 @@ from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.schema import TableMap
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
 from whatsapp_tokens.policy import Policy, is_due, is_waiting
-from whatsapp_tokens.renewal import run as runner
-from whatsapp_tokens.renewal.decision import Renewer
+from whatsapp_tokens.renewal import token_pool
+from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.run import Run
 from whatsapp_tokens.renewal.start import RunCallbacks, Scope, WrongKeys, preview
 from whatsapp_tokens.results import AbortReason, DueReason, Reason
@@ -73,8 +73,8 @@ class ChannelTotals:
     def run(self, *, workers=4, limit=None, ids=None, policy=POLICY, outcome=None):
         renewer = Renewer(self.meta, policy, lambda: self.now, self.sleep)
         self.started = Run(self.database, renewer, KEYS, lambda: self.now, self.stop)
-        ledger = RunCallbacks(self.begun.append, outcome or self.outcomes.append)
-        return self.started.execute(Scope(policy.look(self.now, ids), limit, workers), ledger)
+        callbacks = RunCallbacks(self.begun.append, outcome or self.outcomes.append)
+        return self.started.execute(Scope(policy.select(self.now, ids), limit, workers), callbacks)
 
     @property
     def told(self):
@@ -132,8 +132,8 @@ def test_sql_and_python_agree_on_what_is_due_and_what_waits(fleet, rows, everyth
             token_error=row["error"],
             token_fingerprint={"same": fingerprint("cipher"), "other": "0" * 32, None: None}[row["mark"]],
         )
-    everyone = list(fleet.database.queries.due(replace(POLICY, force=True).look(now)))
-    look = replace(POLICY, audit=everything).look(now)
+    everyone = list(fleet.database.queries.due(replace(POLICY, force=True).select(now)))
+    look = replace(POLICY, audit=everything).select(now)
     due = {one.id for one in fleet.database.queries.due(look)}
     waiting = {one.id for one in fleet.database.queries.waiting(look)}
     counts = fleet.database.queries.count(look)
@@ -394,7 +394,7 @@ def test_claims_are_extended_while_meta_is_slow(fleet, monkeypatch):
         return inspect(token)
 
     monkeypatch.setattr(fleet.meta, "inspect", slow)
-    monkeypatch.setattr(runner, "WAKE_SECONDS", 0.01)
+    monkeypatch.setattr(token_pool, "WAKE_SECONDS", 0.01)
     wait = threading.Thread(target=lambda: (poll(lambda: len(extended) > 2), gate.set()))
     wait.start()
     assert fleet.run() is None
@@ -448,16 +448,16 @@ def test_what_was_put_aside_as_systemic_is_written_once_one_succeeds(fleet):
 
 
 def test_remembered_renewals_do_not_grow_without_end(fleet, monkeypatch):
-    monkeypatch.setattr(runner, "REMEMBERED", 2)
+    monkeypatch.setattr(token_pool, "REMEMBERED", 2)
     for number in range(5):
         fleet.channel(f"t{number:02}")
     fleet.run(workers=1)
-    assert len(fleet.started._renewed) == 2
+    assert len(fleet.started._pool._renewed) == 2
 
 
 def test_a_channel_that_another_run_has_renewed_meanwhile_is_nobodys_business(fleet):
     first, second = fleet.channel("a1"), fleet.channel("b1")
-    look = POLICY.look(fleet.now)
+    look = POLICY.select(fleet.now)
     places = list(fleet.database.queries.due_ids(look))
     fleet.rows.update(first, token_expires_at=fleet.now + days(60))
     fleet.database.queries.due_ids = lambda *_: (
@@ -473,7 +473,7 @@ def test_no_key_that_fits_is_found_out_before_anything_begins(fleet):
     with pytest.raises(WrongKeys):
         fleet.run()
     with pytest.raises(WrongKeys):
-        preview(fleet.database, KEYS, Scope(POLICY.look(fleet.now)), RunCallbacks(print, print))
+        preview(fleet.database, KEYS, Scope(POLICY.select(fleet.now)), RunCallbacks(print, print))
     assert fleet.begun == []
 
 
@@ -498,7 +498,7 @@ def test_a_dry_run_stops_at_its_limit(fleet):
     tally = preview(
         fleet.database,
         KEYS,
-        Scope(POLICY.look(fleet.now), limit=2),
+        Scope(POLICY.select(fleet.now), limit=2),
         RunCallbacks(fleet.begun.append, fleet.outcomes.append),
     )
     assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([DueReason.ENDS_SOON] * 2, 3)
@@ -532,7 +532,7 @@ def test_channels_of_an_interrupted_run_are_given_back_and_counted_as_left(fleet
 
 
 def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
-    monkeypatch.setattr(runner, "BATCH", 1)
+    monkeypatch.setattr(token_pool, "BATCH", 1)
     sizes = []
     write = fleet.database.writer.write
     monkeypatch.setattr(
@@ -568,4 +568,4 @@ def test_an_audit_remembers_only_channels_that_have_moved_on_in_the_order(fleet)
     for name, expires_at in (("right", until), ("wrong", until - days(1)), ("late", until + days(1))):
         fleet.channel(name, replace(good, expires_at=until), token_expires_at=expires_at)
     fleet.run(policy=replace(POLICY, audit=True))
-    assert (len(fleet.outcomes), len(fleet.started._seen)) == (3, 1)
+    assert (len(fleet.outcomes), len(fleet.started._claimer.seen)) == (3, 1)

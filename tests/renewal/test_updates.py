@@ -10,7 +10,7 @@ from models import ERROR_LENGTH, PendingUpdate, Status, fingerprint
 from whatsapp_tokens.ciphertext_formats import FERNET
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Unusable
-from whatsapp_tokens.renewal.updates import ClaimedChannel, error_text, settle
+from whatsapp_tokens.renewal.updates import ClaimedChannel, conclude, error_text
 from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 KEYS = KeyRing.parse("00" * 32)
@@ -20,7 +20,7 @@ MARK = fingerprint("cipher")
 
 
 def settled(verdict, **fields):
-    return settle(verdict, ClaimedChannel(channel(**fields), OPENED), KEYS, NOW)
+    return conclude(verdict, ClaimedChannel(channel(**fields), OPENED), KEYS, NOW)
 
 
 def written(change: PendingUpdate):
@@ -36,21 +36,21 @@ def written(change: PendingUpdate):
 
 def test_a_renewal_is_written_encrypted_with_new_clocks():
     one = settled(NewToken(TOKEN, NOW + days(60)), expires_at=NOW + days(9))
-    assert written(one.change) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
-    assert KEYS.decrypt(one.change.ciphertext).token == TOKEN
+    assert written(one.update) == (Status.OK, NOW + days(60), NOW, None, [("refreshed", None)])
+    assert KEYS.decrypt(one.update.ciphertext).token == TOKEN
     assert one.outcome == Renewed(
         id=1, name="Bakery North", expires_at=NOW + days(60), expires_at_before=NOW + days(9)
     )
 
 
 def test_a_renewal_that_never_ends_is_written_as_such():
-    assert written(settled(NewToken(TOKEN, None)).change)[:2] == (Status.NEVER_EXPIRES, None)
+    assert written(settled(NewToken(TOKEN, None)).update)[:2] == (Status.NEVER_EXPIRES, None)
 
 
 def test_a_renewal_of_a_channel_that_people_were_told_of_is_a_recovery():
     fields = {"status": "warning", "error": "unavailable: x"}
     one = settled(NewToken(TOKEN, NOW + days(60)), alerted_at=NOW, **fields)
-    assert written(one.change)[4] == [("refreshed", None), ("recovered", "unavailable")]
+    assert written(one.update)[4] == [("refreshed", None), ("recovered", "unavailable")]
     assert (one.outcome.recovered, settled(StillValid(NOW, None), **fields).outcome.recovered) == (
         True,
         False,
@@ -58,16 +58,16 @@ def test_a_renewal_of_a_channel_that_people_were_told_of_is_a_recovery():
 
 
 def test_a_renewal_that_lacks_something_is_written_and_marked():
-    one = settled(NewToken(TOKEN, NOW + days(60), "it lacks x"))
-    assert written(one.change) == (
+    one = settled(NewToken(TOKEN, NOW + days(60), "missing permission: x"))
+    assert written(one.update) == (
         Status.WARNING,
         NOW + days(60),
         NOW,
-        "missing_permission: it lacks x",
+        "missing_permission: missing permission: x",
         [("refreshed", None), ("failed", "missing_permission")],
     )
     assert isinstance(one.outcome, Failed)
-    assert KEYS.decrypt(one.change.ciphertext).token == TOKEN
+    assert KEYS.decrypt(one.update.ciphertext).token == TOKEN
 
 
 def test_a_token_that_cannot_be_sealed_changes_nothing(monkeypatch):
@@ -76,30 +76,30 @@ def test_a_token_that_cannot_be_sealed_changes_nothing(monkeypatch):
 
     monkeypatch.setattr(KeyRing, "encrypt", broken)
     one = settled(NewToken(TOKEN, NOW + days(60)))
-    assert (one.change, one.outcome.reason) == (None, Reason.WRITE_FAILED)
+    assert (one.update, one.outcome.reason) == (None, Reason.WRITE_FAILED)
 
 
 def test_a_channel_that_was_not_decrypted_cannot_get_a_new_token():
     with pytest.raises(ValueError, match="not decrypted"):
-        settle(NewToken(TOKEN, None), ClaimedChannel(channel()), KEYS, NOW)
+        conclude(NewToken(TOKEN, None), ClaimedChannel(channel()), KEYS, NOW)
 
 
 def test_right_clocks_are_confirmed_without_an_audit_row():
     one = settled(StillValid(NOW + days(40), NOW - days(20)))
-    assert written(one.change) == (Status.OK, NOW + days(40), NOW - days(20), None, [])
+    assert written(one.update) == (Status.OK, NOW + days(40), NOW - days(20), None, [])
     assert one.outcome == Skipped(
         id=1,
         name="Bakery North",
         expires_at=NOW + days(40),
         expires_at_before=NOW + days(40),
         reason=Reason.CLOCK_CORRECTED,
-        detail="the token is good until 2026-07-11",
+        detail="the token is valid; expires: 2026-07-11",
     )
 
 
 def test_wrong_clocks_are_corrected_with_an_audit_row():
     one = settled(StillValid(NOW + days(30), None))
-    assert written(one.change)[1:] == (
+    assert written(one.update)[1:] == (
         NOW + days(30),
         NOW - days(20),
         None,
@@ -110,16 +110,16 @@ def test_wrong_clocks_are_corrected_with_an_audit_row():
 @pytest.mark.parametrize("verdict", [StillValid(NOW + days(30), None), Unusable(Reason.UNAVAILABLE, "x")])
 def test_clocks_of_a_token_that_was_replaced_are_not_kept(verdict):
     one = settled(verdict, fingerprint="another")
-    assert one.change.refreshed_at is None
+    assert one.update.refreshed_at is None
 
 
 def test_good_for_an_unknown_time_is_said_so():
-    assert settled(StillValid(None, None)).outcome.detail == "the token is good for an unknown time"
+    assert settled(StillValid(None, None)).outcome.detail == "the token is valid; its expiry is not known"
 
 
 def test_a_token_without_end_is_looked_at_again_after_its_age():
     one = settled(NeverExpires())
-    assert written(one.change) == (Status.NEVER_EXPIRES, None, NOW, None, [("never_expires", None)])
+    assert written(one.update) == (Status.NEVER_EXPIRES, None, NOW, None, [("never_expires", None)])
     assert one.outcome.reason is Reason.NEVER_EXPIRES
 
 
@@ -136,19 +136,19 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
 )
 def test_a_failure_keeps_the_best_known_end(verdict, fields, end):
     one = settled(verdict, **fields)
-    assert (one.change.expires_at, one.outcome.expires_at) == (end, end)
+    assert (one.update.expires_at, one.outcome.expires_at) == (end, end)
 
 
 def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
     one = settled(Unusable(Reason.NOT_EXTENDED, "it is not longer", NOW + days(3), NOW - days(57)))
-    assert written(one.change) == (
+    assert written(one.update) == (
         Status.WARNING,
         NOW + days(3),
         NOW - days(57),
         "not_extended: it is not longer",
         [("failed", "not_extended")],
     )
-    assert (one.change.ciphertext, one.outcome.reason) == ("cipher", Reason.NOT_EXTENDED)
+    assert (one.update.ciphertext, one.outcome.reason) == ("cipher", Reason.NOT_EXTENDED)
 
 
 @pytest.mark.parametrize(
@@ -163,18 +163,18 @@ def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():
 )
 def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(before, reason, is_news):
     one = settled(Unusable(reason, "x"), status="warning", error=before)
-    assert one.change.clear_alert is is_news
+    assert one.update.clear_alert is is_news
 
 
 def test_the_mark_that_people_were_told_of_a_trouble_stays_until_they_know_that_it_is_over():
     verdict = NewToken(TOKEN, NOW + days(60))
-    marks = [settled(verdict, alerted_at=told).change.clear_alert for told in (NOW, None)]
+    marks = [settled(verdict, alerted_at=told).update.clear_alert for told in (NOW, None)]
     assert marks == [False, True]
 
 
 @pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.RECONNECT_REQUIRED])
 def test_people_are_told_of_a_trouble_that_comes_before_they_heard_of_the_last_ones_end(reason):
-    assert settled(Unusable(reason, "x"), status="ok", alerted_at=NOW).change.clear_alert
+    assert settled(Unusable(reason, "x"), status="ok", alerted_at=NOW).update.clear_alert
 
 
 def test_a_verdict_of_no_known_kind_is_a_mistake_that_shows():

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def scope_of(invocation: Invocation, settings: Settings, database: Database) -> Scope:
     """Return which channels the run is about. Raise `NotPossible` if an id is unknown."""
     options = invocation.options
-    look = policy_of(settings, options).look(invocation.started_at, _ids(database, options))
-    return Scope(look, options.limit, settings.workers)
+    selection = policy_of(settings, options).select(invocation.started_at, _ids(database, options))
+    return Scope(selection, options.limit, settings.workers)
 
 
 def warn_of_missing(options: Options, tally: Tally) -> None:

@@ -33,8 +33,9 @@ from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.renewal.decision import NeverExpires, Renewer, StillValid, Unusable
+from whatsapp_tokens.renewal.decision import NeverExpires, StillValid, Unusable
 from whatsapp_tokens.renewal.outcomes import failed, renewed
+from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import WrongKeys
 from whatsapp_tokens.renewal.updates import with_recovery
 from whatsapp_tokens.results import (
@@ -168,7 +169,7 @@ class Store:
         self, verdict: StillValid | NeverExpires, channel: Channel
     ) -> StillValid | NeverExpires | Unusable:
         """Return the verdict; refuse a token that expires soon while the row holds one that lives longer."""
-        end = verdict.end if isinstance(verdict, StillValid) else None
+        end = verdict.expires_at if isinstance(verdict, StillValid) else None
         known = channel.expires_at if channel.status == Status.OK and not channel.replaced else None
         soon = self.clock() + self.policy.refresh_before_expiry
         if end is None or known is None or not end < soon <= known:
@@ -250,7 +251,7 @@ def _style(ciphertext_format: CiphertextFormat) -> CiphertextFormat:
 def _change(
     verdict: StillValid | NeverExpires, channel: Channel, ciphertext: str, now: datetime
 ) -> PendingUpdate:
-    end = verdict.end if isinstance(verdict, StillValid) else None
+    end = verdict.expires_at if isinstance(verdict, StillValid) else None
     issued_at = verdict.issued_at if isinstance(verdict, StillValid) else None
     entry = AuditEntry(Event.SET_BY_HAND, MESSAGE, None, channel.expires_at, end)
     return PendingUpdate(

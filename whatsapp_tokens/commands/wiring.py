@@ -17,7 +17,7 @@ from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Policy
-from whatsapp_tokens.renewal.decision import Renewer
+from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import WrongKeys
 from whatsapp_tokens.reports.console import Console
 from whatsapp_tokens.results import Aborted, AbortReason

@@ -10,24 +10,24 @@ from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 
 def renewed(channel: Channel, expires_at: datetime | None, *, by_hand: bool = False) -> Renewed:
-    """The outcome of a channel that holds a new token."""
+    """Return the outcome of a channel that holds a new token."""
     return Renewed(**about(channel, expires_at), recovered=has_recovered(channel), by_hand=by_hand)
 
 
 def failed(channel: Channel, reason: Reason, detail: str, expires_at: datetime | None) -> Failed:
-    """The outcome of a channel that failed."""
+    """Return the outcome of a channel that failed."""
     return Failed(**about(channel, expires_at), reason=reason, detail=detail)
 
 
 def skipped(
     channel: Channel, reason: Reason, detail: str, expires_at: datetime | None, *, recovered: bool = False
 ) -> Skipped:
-    """The outcome of a channel that was not renewed and did not fail."""
+    """Return the outcome of a channel that was not renewed and did not fail."""
     return Skipped(**about(channel, expires_at), reason=reason, detail=detail, recovered=recovered)
 
 
 def about(channel: Channel, expires_at: datetime | None) -> dict[str, Any]:
-    """What every outcome says of a channel, whose token now expires at `expires_at`."""
+    """Return what every outcome says of a channel, whose token now expires at `expires_at`."""
     return {
         "id": channel.id,
         "name": channel.name,
@@ -38,5 +38,5 @@ def about(channel: Channel, expires_at: datetime | None) -> dict[str, Any]:
 
 
 def has_recovered(channel: Channel) -> bool:
-    """Whether a success is news: people had been told that this channel failed."""
+    """Return whether a success is news: people had been told that this channel failed."""
     return channel.status == Status.WARNING and channel.alerted_at is not None

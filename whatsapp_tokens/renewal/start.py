@@ -1,7 +1,4 @@
-"""How every run begins: what is due is counted, the keys are tried, and those that wait are reported.
-
-A dry run is nothing more: it shows what is due, writes nothing and calls nobody.
-"""
+"""How every run begins: what is due is counted, the keys are tried, and those that wait are reported."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ OTHERS_TRIED: Final = 1000
 
 
 class WrongKeys(Exception):
-    """No stored token opens with the key ring: it is the key that is wrong, so nothing was touched."""
+    """No key decrypts any stored token, so the keys are wrong and not the tokens. Nothing was changed."""
 
     @classmethod
     def of_all(cls, failures: Sequence[Undecryptable]) -> WrongKeys:
-        """The error in its one wording; if the tokens are written in no way that we know, it is another."""
+        """Return the error for tokens of which none can be decrypted, or read at all."""
         why = f" ({failures[0]})" if failures else ""
         if failures and all(failure.is_unknown_format for failure in failures):
             return cls(f"none of the stored tokens can be read{why}. Nothing was changed")
@@ -39,53 +36,54 @@ class WrongKeys(Exception):
 class Scope:
     """Which channels a run is asked for, and how many at once."""
 
-    look: Selection
+    selection: Selection
     limit: int | None = None
     workers: int = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RunCallbacks:
-    """Who is told what: the counts before anything is touched, and then each outcome, in the main thread.
+    """What a run calls, in the main thread: `begin` with the counts, then `outcome` for each channel.
 
-    `begin` may raise to prevent the run; the tally it is given goes on counting while the run works.
+    `begin` comes before anything is touched, and may raise to prevent the run. Its tally goes on counting.
     """
 
     begin: Callable[[Tally], None]
     outcome: Callable[[Outcome], None]
 
 
-def preview(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallbacks) -> Tally:
-    """A dry run: every due channel and why, the unreadable ones as failed. Writes nothing and calls nobody.
+def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
+    """Report every due channel and why it is due; those that no key decrypts have failed.
 
     Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
     """
-    tally = open_run(database, keys, scope, ledger)
-    for channel in islice(database.queries.due(scope.look), scope.limit):
-        outcome = _foresee(channel, keys, scope.look)
+    tally = open_run(database, keys, scope, callbacks)
+    for channel in islice(database.queries.due(scope.selection), scope.limit):
+        outcome = _foresee(channel, keys, scope.selection)
         tally.add(outcome)
-        ledger.outcome(outcome)
+        callbacks.outcome(outcome)
     tally.left = max(tally.due - scope.limit, 0) if scope.limit else 0
     return tally
 
 
-def open_run(database: Database, keys: KeyRing, scope: Scope, ledger: RunCallbacks) -> Tally:
-    """Count, make sure of the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
-    counts = database.queries.count(scope.look)
+def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
+    """Count, try the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
+    counts = database.queries.count(scope.selection)
     if counts.due > 1:
-        _check_keys(database, keys, scope.look)
+        _check_keys(database, keys, scope.selection)
     tally = Tally(candidates=counts.candidates, due=counts.due)
-    ledger.begin(tally)
-    for channel in database.queries.waiting(scope.look) if counts.waiting else ():
+    callbacks.begin(tally)
+    waiting = database.queries.waiting(scope.selection) if counts.waiting else ()
+    for channel in waiting:
         detail = (channel.error or "").partition(": ")[2]
         outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)
-        ledger.outcome(outcome)
+        callbacks.outcome(outcome)
     return tally
 
 
-def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
-    """Make sure that the keys open at least one token. One is enough, so usually one is tried."""
+def _check_keys(database: Database, keys: KeyRing, selection: Selection) -> None:
+    """Make sure that the keys decrypt at least one token. One is enough, so usually one is tried."""
     failures: list[Undecryptable] = []
 
     def opens(channel: Channel) -> bool:
@@ -97,17 +95,18 @@ def _check_keys(database: Database, keys: KeyRing, look: Selection) -> None:
             return False
         return True
 
-    if any(map(opens, database.queries.due(look))) or any(
-        map(opens, database.queries.others(look, OTHERS_TRIED))
+    if not (
+        any(map(opens, database.queries.due(selection)))
+        or any(map(opens, database.queries.others(selection, OTHERS_TRIED)))
     ):
-        return
-    raise WrongKeys.of_all(failures)
+        raise WrongKeys.of_all(failures)
 
 
-def _foresee(channel: Channel, keys: KeyRing, look: Selection) -> Outcome:
-    """What a dry run says of a due channel."""
+def _foresee(channel: Channel, keys: KeyRing, selection: Selection) -> Outcome:
+    """Return what a dry run says of a due channel."""
     try:
         keys.decrypt(channel.ciphertext)
     except Undecryptable as error:
         return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
-    return Due(**about(channel, channel.expires_at), why=is_due(channel, look) or DueReason.ASKED_FOR)
+    why = is_due(channel, selection) or DueReason.ASKED_FOR
+    return Due(**about(channel, channel.expires_at), why=why)

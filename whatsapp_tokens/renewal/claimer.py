@@ -1,0 +1,138 @@
+"""Which channels come next: due ids in the order of urgency, claimed a few at a time.
+
+Rows that another transaction has locked are passed over and tried once more at the end. Rows that the
+database refuses to claim are kept for the caller to report.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from time import monotonic
+from typing import Final
+
+from models import Channel
+from whatsapp_tokens.database.claims import in_parts
+from whatsapp_tokens.database.connection import BadDatabase
+from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.writes import UNMOVED
+from whatsapp_tokens.facts import fact
+from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.renewal.outcomes import skipped
+from whatsapp_tokens.results import ChannelId, Outcome, Reason
+from whatsapp_tokens.signals import Stop
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS: Final = 10  # in all, for rows that are locked when they are to be claimed
+
+
+class Claimer:
+    """Claims the due channels of a selection. What it cannot claim is reported, or kept in `unwritable`."""
+
+    def __init__(
+        self,
+        database: Database,
+        selection: Selection,
+        report: Callable[[Outcome], None],
+        stop: Stop,
+        *,
+        limit: int | None,
+    ) -> None:
+        self._database = database
+        self._selection = selection
+        self._report = report
+        self._stop = stop
+        self._ids = islice(self._due_ids(), limit)
+        self._passed_over: list[ChannelId] = []  # due and free, but locked when they were to be claimed
+        self._is_exhausted = False
+        self.seen: set[ChannelId] = set()  # dealt with, but met once more further on in the order
+        self.unwritable: list[tuple[Channel, str]] = []  # refused by the database, with its words
+        self.no_longer_due = 0  # because another run was faster
+        self.has_met_all = False
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every due channel was met, except for those that were passed over."""
+        return self._is_exhausted
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to claim."""
+        return self._is_exhausted and not self._passed_over
+
+    def claim(self, count: int, *, is_last: bool) -> list[Channel]:
+        """Claim up to `count` of the next due channels.
+
+        `is_last`: no other channel is in hand, so what was passed over can be tried again.
+        """
+        ids = list(islice(self._ids, count))
+        self._is_exhausted = self._is_exhausted or not ids
+        if self._is_exhausted and is_last:
+            return self._claim_passed_over(count)
+        claimed, refused = self._take(ids)
+        if absent := set(ids) - {channel.id for channel in claimed} - refused:
+            self._passed_over += self._explain_absent(absent)
+        return claimed
+
+    def _due_ids(self) -> Iterator[ChannelId]:
+        """Yield the ids of due channels in the order of urgency."""
+        due_ids = self._database.queries.due_ids(self._selection)
+        yield from (id_ for id_ in due_ids if id_ not in self.seen)
+        self.has_met_all = True
+
+    def _take(self, ids: Sequence[ChannelId]) -> tuple[list[Channel], set[ChannelId]]:
+        """Claim the `ids`. Return the channels, and the ids that the database refused."""
+        claimed: list[Channel] = []
+        refused = in_parts(
+            ids, lambda some: claimed.extend(self._database.claims.claim(self._selection, some))
+        )
+        for id_, words in refused.items():
+            if channel := self._database.queries.get(id_):
+                self.unwritable.append((channel, words))
+            else:  # gone since
+                self.no_longer_due += 1
+        if ids:
+            logger.debug("claimed %d of %d due channels", len(claimed), len(ids))
+        return claimed, set(refused)
+
+    def _explain_absent(self, ids: set[ChannelId]) -> list[ChannelId]:
+        """Report the channels that another run holds. Return those that are free and still due."""
+        held = self._database.claims.claimed_elsewhere(ids)
+        for channel in held:
+            self._skip(channel, fact("another run is at work on it"))
+        others = ids - {channel.id for channel in held}
+        free = [channel.id for channel in self._database.claims.passed_over(self._selection, others)]
+        self.no_longer_due += len(others) - len(free)
+        return free
+
+    def _claim_passed_over(self, count: int) -> list[Channel]:
+        """Claim what was passed over before: the transaction that had locked it may have ended.
+
+        What cannot be claimed even now is locked by the application, or left as it is by the database.
+        """
+        ids, self._passed_over = self._passed_over[:count], self._passed_over[count:]
+        claimed, refused = self._take(ids)
+        rest = set(ids) - {channel.id for channel in claimed} - refused
+        stuck = self._database.claims.passed_over(self._selection, rest) if rest else []
+        self.no_longer_due += len(rest) - len(stuck)
+        until = monotonic() + PATIENCE_SECONDS
+        for channel in stuck:
+            if self._stop.is_set():
+                break
+            is_locked, late, words = monotonic() > until, [], UNMOVED
+            try:
+                if not is_locked:
+                    late = self._database.claims.claim(self._selection, [channel.id], patient=True)
+            except BadDatabase as error:
+                is_locked, words = error.is_lock, str(error)
+            if is_locked:
+                self._skip(channel, fact("a transaction of the application is at work on it"))
+            elif not late:
+                self.unwritable.append((channel, words))
+            claimed += late
+        return claimed
+
+    def _skip(self, channel: Channel, detail: str) -> None:
+        self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))

@@ -1,0 +1,126 @@
+"""The tokens that this run is working on: each of them once, however many channels share it."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from whatsapp_tokens.facts import fact
+from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.decision import NewToken, Unusable, Verdict
+from whatsapp_tokens.renewal.updates import ChannelResult, ClaimedChannel
+from whatsapp_tokens.renewal.workers import Workers
+from whatsapp_tokens.results import Reason
+from whatsapp_tokens.signals import WAKE_SECONDS, Interrupted
+
+logger = logging.getLogger(__name__)
+
+BATCH: Final = 64
+REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and are claimed later
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A token and the claimed channels that hold it. With a verdict, there is nothing left to ask."""
+
+    token: Secret
+    claimed: tuple[ClaimedChannel, ...]
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a worker made of a job: the verdict, and the result of each channel. None if interrupted."""
+
+    job: Job
+    verdict: Verdict | None = None
+    results: tuple[ChannelResult, ...] = ()
+
+
+class TokenPool:
+    """Hands tokens to the workers, and shares what is found out about one with all of its channels."""
+
+    def __init__(
+        self,
+        renew: Callable[[Secret], Verdict],
+        conclude: Callable[[Verdict, ClaimedChannel], ChannelResult],
+        workers: int,
+    ) -> None:
+        self._renew = renew
+        self._conclude = conclude
+        self._workers: Workers[Job, Done] = Workers(self._work, workers)
+        self._sharing_token: dict[Secret, list[ClaimedChannel]] = {}  # with a token that is being renewed
+        self._renewed: OrderedDict[Secret, NewToken] = OrderedDict()
+        self._parked: list[Job] = []
+        self.in_hand = 0  # channels that were added and whose result was not collected yet
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no worker is busy."""
+        return self._workers.is_idle
+
+    def add(self, token: Secret, claimed: ClaimedChannel) -> None:
+        """Give a channel to a worker, or let it share what is found out about the same token."""
+        self.in_hand += 1
+        if token in self._sharing_token:
+            self._sharing_token[token].append(claimed)
+            return
+        verdict = self._renewed.get(token)
+        if verdict is None:
+            self._sharing_token[token] = []
+        self._workers.submit(Job(token, (claimed,), verdict))
+
+    def collect(self) -> list[ChannelResult]:
+        """Return the results that have come in. Waits for one, but not longer than a signal may wait."""
+        results: list[ChannelResult] = []
+        for done in self._workers.collect(WAKE_SECONDS, BATCH):
+            self.in_hand -= len(done.job.claimed)
+            if done.job.verdict is None:
+                self._share(done)
+            results += done.results
+        return results
+
+    def park(self) -> None:
+        """Take back what no worker has begun."""
+        self._parked += self._workers.take_back()
+
+    def unpark(self) -> None:
+        """Give it to the workers again."""
+        while self._parked:
+            self._workers.submit(self._parked.pop(0))
+
+    def close(self) -> None:
+        """Wait for what the workers have begun, and begin nothing more."""
+        self._workers.close()
+
+    def _share(self, done: Done) -> None:
+        """Pass a verdict on to the channels that share the token. Interrupted, they stay claimed."""
+        token, sharing = done.job.token, tuple(self._sharing_token.pop(done.job.token))
+        if done.verdict is None:
+            self.in_hand -= len(sharing)
+            return
+        if isinstance(done.verdict, NewToken):
+            self._renewed[token] = done.verdict
+            if len(self._renewed) > REMEMBERED:
+                self._renewed.popitem(last=False)
+        if sharing:
+            self._workers.submit(Job(token, sharing, done.verdict))
+
+    def _work(self, job: Job) -> Done:
+        """Find the verdict on a token and what it means for its channels. Runs in a worker; never raises."""
+        try:
+            verdict = job.verdict or self._renew(job.token)
+            return self._finish(job, verdict)
+        except Interrupted:
+            return Done(job)
+        except Exception as error:
+            # A mistake of ours must cost one channel, not the run.
+            logger.exception("unexpected error while renewing")
+            detail = fact("internal error", type(error).__name__)
+            return self._finish(job, Unusable(Reason.UNEXPECTED_ANSWER, detail))
+
+    def _finish(self, job: Job, verdict: Verdict) -> Done:
+        return Done(job, verdict, tuple(self._conclude(verdict, claimed) for claimed in job.claimed))
