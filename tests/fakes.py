@@ -6,8 +6,8 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from meta_client import Exchanged, Inspection
 from models import Channel
+from whatsapp_tokens.meta.answers import Exchanged, Inspection
 from whatsapp_tokens.redaction import Secret
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -37,6 +37,7 @@ TOP_LEVEL = {
     "crypto": {"whatsapp_tokens.ciphertext_formats", "whatsapp_tokens.redaction"},
     "meta_client": {
         "whatsapp_tokens.http_session",
+        "whatsapp_tokens.meta.answers",
         "whatsapp_tokens.meta.errors",
         "whatsapp_tokens.meta.rate_limiter",
         "whatsapp_tokens.redaction",

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from whatsapp_tokens.http_session import TooSlow, open_session
+from whatsapp_tokens.http_session import open_session
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -293,17 +293,17 @@ OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 def slowness(url):
-    """What is said of an answer that never ends, and whether it took too long to say it."""
+    """Whether an answer that never ends is a timeout, and whether it took too long to say so."""
     since = monotonic()
-    with open_session(url, connections=1) as session, pytest.raises(TooSlow) as raised:
+    with open_session(url, connections=1) as session, pytest.raises(requests.RequestException) as raised:
         session.get(url, timeout=TIMEOUT)
-    return str(raised.value), monotonic() - since < TIMEOUT + 2
+    return "timed out" in str(raised.value), monotonic() - since < TIMEOUT + 2
 
 
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 2", HEAD, BODY, CHUNKS])
 def test_an_answer_that_never_ends_is_given_up_in_time(begin):
     with Dripper(begin) as server:
-        assert slowness(f"http://127.0.0.1:{server.port}/") == ("the answer came too slowly", True)
+        assert slowness(f"http://127.0.0.1:{server.port}/") == (True, True)
 
 
 @pytest.fixture
@@ -318,21 +318,21 @@ def context(bundle, environment):
 @pytest.mark.parametrize("begin", [HEAD, BODY])
 def test_an_answer_over_tls_that_never_ends_is_given_up_in_time(context, begin):
     with Dripper(begin, context=context) as server:
-        assert slowness(f"https://127.0.0.1:{server.port}/") == ("the answer came too slowly", True)
+        assert slowness(f"https://127.0.0.1:{server.port}/") == (True, True)
 
 
 @pytest.mark.parametrize("begin", [HEAD, BODY])
 def test_an_answer_that_a_proxy_passes_on_and_never_ends_is_given_up_in_time(environment, begin):
     with Dripper(begin) as proxy:
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
-        assert slowness("http://meta.example/") == ("the answer came too slowly", True)
+        assert slowness("http://meta.example/") == (True, True)
 
 
 @pytest.mark.parametrize(("begin", "tunnel"), [(b"", HEAD), (HEAD, OPEN), (BODY, OPEN)])
 def test_what_never_ends_in_the_tunnel_of_a_proxy_is_given_up_in_time(environment, context, begin, tunnel):
     with Dripper(begin, tunnel, context) as proxy:
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        assert slowness("https://127.0.0.1:1/") == ("the answer came too slowly", True)
+        assert slowness("https://127.0.0.1:1/") == (True, True)
 
 
 def test_the_time_of_each_request_is_its_own_on_a_connection_that_is_kept(session, server):

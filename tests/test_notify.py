@@ -366,8 +366,8 @@ def impatient(monkeypatch):
     [
         (Hang, "ReadTimeout"),
         (Cut, "ProtocolError"),
-        (Drip, "TooSlow"),
-        (DripHead, "TooSlow"),
+        (Drip, "ReadTimeoutError"),
+        (DripHead, "ReadTimeout"),
     ],
 )
 def test_an_answer_that_does_not_come_is_tried_for_again_and_then_an_error(

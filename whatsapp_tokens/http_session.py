@@ -1,7 +1,7 @@
-"""HTTP sessions that can be trusted with secrets: what Meta's client and the notifiers have in common.
+"""HTTP for requests that carry secrets: used by Meta's client, Slack and the heartbeat.
 
-Every answer has to be there, with its headers and its body, once the timeout of its request has passed. What
-`requests` calls a timeout is only the longest silence: with a byte now and then, a server keeps it for ever.
+A timeout limits the whole answer. That of `requests` limits only each silence, so a server that sends a byte
+now and then could hold a run for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from math import inf
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,30 +24,26 @@ from requests.utils import check_header_validity
 from whatsapp_tokens.redaction import Secret
 
 
-class TooSlow(Exception):
-    """An answer had begun, and was not complete in time."""
-
-
 class _Session(requests.Session):
-    """A session that does not even look where a redirect points."""
+    """A session that ignores where a redirect points to."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: to prepare a redirect, requests reads its whole body and trips over odd addresses."""
+        """Return None: to prepare a redirect, `requests` would read its whole body and parse its address."""
 
 
 def open_session(url: str, *, connections: int) -> requests.Session:
-    """A session for one server, which looks at the environment once, here, and then never again.
+    """Return a session for one server. Proxies and a CA bundle come from the environment, read once here.
 
-    Proxies and a CA bundle are taken from the environment. `.netrc` is not read, because it could replace
-    our credentials; no redirect is followed, no cookie kept, and TLS is always verified.
+    `.netrc` is not read, because it could replace our credentials. No redirect is followed, no cookie is
+    kept, and TLS is always verified.
     """
     session = _Session()
     environment = session.merge_environment_settings(url, {}, None, None, None)
     session.trust_env = False
     session.proxies.update(environment["proxies"])
-    session.verify = environment["verify"] or True  # a CA bundle named by the environment, never "off"
+    session.verify = environment["verify"] or True  # the CA bundle of the environment, never False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    # Answers are small: no compression, so no bombs. The name helps whoever reads the server's logs.
+    # Answers are small, so no compression, which could hide a huge one.
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": "whatsapp-token-refresh"})
     adapter = _Adapter(pool_connections=1, pool_maxsize=connections)
     session.mount("https://", adapter)
@@ -58,7 +53,7 @@ def open_session(url: str, *, connections: int) -> requests.Session:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered; `body` is cut to what was to be read."""
+    """A server's answer, with the beginning of its body."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -67,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """No complete answer came. `why` is the kind of error, without the address."""
+    """No complete answer came. `why` names the error, without the address."""
 
     why: str
 
@@ -92,32 +87,32 @@ def post(url: Secret, *, timeout: float, read_bytes: int, **content: Any) -> Ans
         return NoAnswer(type(error).__name__)
 
 
-# What may be raised while an answer is awaited or read. Their texts hold the URL, and so the secrets.
-ERRORS: Final = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, TooSlow)
+# What sending a request or reading its answer may raise. Their texts hold the URL, and so the secrets.
+ERRORS: Final = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
 
 
 class Address:
-    """One URL that is asked again and again, with all about the request settled that is always the same.
+    """A URL that is called many times, with the unchanging parts of its request prepared once.
 
-    `Session.get` looks at cookies, hooks, redirects and the environment anew each time, which costs as much
-    as the call itself.
+    `Session.get` looks at cookies, hooks, redirects and the environment each time, which takes as much CPU as
+    the call itself.
     """
 
     def __init__(self, session: requests.Session, url: str) -> None:
         self._session = session
-        self._settled = session.prepare_request(requests.Request("GET", url))
+        self._prepared = session.prepare_request(requests.Request("GET", url))
 
     def get(
         self, params: Mapping[str, str], headers: Mapping[str, bytes], *, timeout: tuple[float, float]
     ) -> requests.Response:
-        """The answer, whose body is still to be read. `timeout`: seconds to connect, and for the answer.
+        """Return the answer, whose body is still to be read. Raises `ERRORS`, as reading the body does.
 
-        Raises `TooSlow`, as reading the body does, and what `Session.get` raises: their texts hold the URL.
+        `timeout`: seconds to connect, and seconds for the whole answer.
         """
         request = requests.PreparedRequest()
-        request.method = self._settled.method
-        request.url = f"{self._settled.url}?{urlencode(params)}"
-        sent: CaseInsensitiveDict[Any] = self._settled.headers.copy()
+        request.method = self._prepared.method
+        request.url = f"{self._prepared.url}?{urlencode(params)}"
+        sent: CaseInsensitiveDict[Any] = self._prepared.headers.copy()
         for name, value in headers.items():
             check_header_validity((name.encode(), value))
             sent[name] = value
@@ -133,68 +128,46 @@ class Address:
         )
 
 
-class _Drops(io.RawIOBase):
-    """What comes from a socket, until `deadline`."""
+class _UntilDeadline(io.RawIOBase):
+    """The bytes from a socket. Raises `TimeoutError` once `seconds` have passed."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = deadline
-        self._has_begun = False
+        self._deadline = monotonic() + seconds
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """As many bytes as are there. The first are waited for as long as the socket itself would."""
-        if not self._has_begun:
-            count = self._raw.readinto(buffer)
-            self._has_begun = True
-            return count
         left = self._deadline - monotonic()
         if left <= 0:
-            raise TooSlow
-        if left < inf:
-            self._sock.settimeout(left)
-        try:
-            return self._raw.readinto(buffer)
-        except TimeoutError:
-            raise TooSlow from None
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()
         super().close()
 
 
-class _Source:
-    """A socket as `http.client` wants to read it."""
+class _Response(http.client.HTTPResponse):
+    """An answer whose head and body must arrive within the timeout of the socket, counted from now."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._deadline = deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """The only thing that a response asks of its socket."""
-        return io.BufferedReader(_Drops(self._sock, self._deadline))
-
-
-class _Punctual:
-    """Lets a connection, or a proxy's answer to CONNECT, have no more time than its timeout in all."""
-
-    timeout: float | None
-
-    def response_class(self, sock: socket.socket, *args: Any, **how: Any) -> http.client.HTTPResponse:
-        """What reads an answer: the time runs from here, where the request has been sent."""
-        deadline = monotonic() + (inf if self.timeout is None else self.timeout)
-        return http.client.HTTPResponse(_Source(sock, deadline), *args, **how)  # type: ignore[arg-type]
+    def __init__(self, sock: socket.socket, *args: Any, **how: Any) -> None:
+        super().__init__(sock, *args, **how)
+        seconds = sock.gettimeout()
+        if seconds is not None:
+            self.fp.close()
+            self.fp = io.BufferedReader(_UntilDeadline(sock, seconds))
 
 
-class _Connection(_Punctual, urllib3.connection.HTTPConnection):  # type: ignore[misc]
-    """A connection whose answers come in time, or not at all."""
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _Response
 
 
-class _SecureConnection(_Punctual, urllib3.connection.HTTPSConnection):  # type: ignore[misc]
-    """The same with TLS."""
+class _SecureConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Response
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -209,7 +182,7 @@ _POOLS: Final = {"http": _Pool, "https": _SecurePool}
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Opens our kind of connections, to a server or to a proxy."""
+    """Opens connections with `_Response`, to a server or to a proxy."""
 
     def init_poolmanager(self, *args: Any, **how: Any) -> None:
         super().init_poolmanager(*args, **how)
@@ -217,6 +190,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **how: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **how)
-        if not proxy.lower().startswith("socks"):  # which has its own connections
+        if not proxy.lower().startswith("socks"):  # which has connections of its own
             manager.pool_classes_by_scheme = _POOLS
         return manager

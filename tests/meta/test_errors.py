@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from whatsapp_tokens.meta.errors import (
     RULES,
     AppRejected,
+    ForeignToken,
     GraphError,
     MetaError,
     RateLimited,
@@ -19,6 +20,7 @@ from whatsapp_tokens.meta.errors import (
     Throttled,
     Unavailable,
     UnexpectedAnswer,
+    UnreadableToken,
     as_int,
     classify,
     wording,
@@ -130,7 +132,7 @@ CODE_1 = [
     Case(
         "1: another app's token",
         graph("That token does not belong to application 7", 1),
-        ReconnectRequired,
+        ForeignToken,
         FOREIGN,
     ),
     Case("1: no https", graph("You must use https:// here", 1), AppRejected, "META_GRAPH_URL is wrong"),
@@ -187,7 +189,7 @@ APP = [
     Case(
         "a foreign token by inspection",
         graph("(#100) Its app did not match the Viewing App", 100),
-        ReconnectRequired,
+        ForeignToken,
         FOREIGN,
         endpoint="debug_token",
     ),
@@ -271,14 +273,19 @@ TEXTS = (
     "Session has expired at noon",
     "The session is invalid by now",
     "Error validating access token: it was withdrawn",
-    "Malformed access token",
-    "That access token could not be decrypted today",
     "Invalid OAuth access token.",
     "This user logged out",
     "The user has not authorized application 7: Not Authorized Application",
     "The user hasn't authorized the application to do so",
     "A permissions error, it seems",
     "It requires extended permission: fly",
+)
+
+UNREADABLE = "Meta cannot read the token"
+UNREADABLE_TEXTS = (
+    "Malformed access token EAA",
+    "That access token could not be decrypted today",
+    "Cannot parse access token",
 )
 
 CUSTOMER = [
@@ -304,6 +311,8 @@ CUSTOMER = [
     Case("code 131031", graph(code=131031), ReconnectRequired, LOCKED, status=403),
     Case("299 in the text", graph("(#299) More is wanted"), ReconnectRequired, PERMISSION),
     *(Case(f"only a text: {text}", graph(text), ReconnectRequired, DEAD) for text in TEXTS),
+    *(Case(f"190: {text}", graph(text, 190), UnreadableToken, UNREADABLE) for text in UNREADABLE_TEXTS),
+    *(Case(f"only a text: {text}", graph(text), UnreadableToken, UNREADABLE) for text in UNREADABLE_TEXTS),
     Case("only a bare text", "This session has expired", ReconnectRequired, DEAD),
     Case("a text counts only without a code", graph(TEXTS[0], 100), UnexpectedAnswer),
 ]
@@ -371,7 +380,16 @@ def test_every_code_and_text_of_the_table_leads_to_its_row_from_some_endpoint():
 
 
 def test_only_unavailable_is_worth_a_retry():
-    kinds = (ReconnectRequired, Unavailable, Throttled, UnexpectedAnswer, AppRejected, RateLimited)
+    kinds = (
+        ReconnectRequired,
+        ForeignToken,
+        UnreadableToken,
+        Unavailable,
+        Throttled,
+        UnexpectedAnswer,
+        AppRejected,
+        RateLimited,
+    )
     assert [kind for kind in kinds if kind("").retryable] == [Unavailable]
 
 
@@ -384,12 +402,12 @@ def test_only_unavailable_is_worth_a_retry():
         (
             400,
             graph("This session has expired", 190, 463),
-            "the token has expired: Meta said “This session has expired” (code 190, subcode 463)",
+            "the token has expired; Graph error: 190/463; Meta said: “This session has expired”",
         ),
-        (400, graph("Odd things", 506), "Meta said “Odd things” (code 506)"),
-        (400, {"code": 102}, "the token is no longer valid (code 102)"),
-        (500, None, "no explanation (HTTP 500)"),
-        (400, graph("one\r\n\ttwo\x1b[31m", 506), "Meta said “one two [31m” (code 506)"),
+        (400, graph("Odd things", 506), "Graph error: 506; Meta said: “Odd things”"),
+        (400, {"code": 102}, "the token is no longer valid; Graph error: 102"),
+        (500, None, "HTTP: 500"),
+        (400, graph("one\r\n\ttwo\x1b[31m", 506), "Graph error: 506; Meta said: “one two [31m”"),
     ],
 )
 def test_the_wording_says_what_it_means_what_meta_said_and_the_numbers(status, error, expected):
@@ -409,7 +427,7 @@ def test_a_long_message_is_cut_short():
 
 def test_an_enormous_code_is_no_code():
     answer = GraphError.parse(400, graph("Odd", 10**4000))
-    assert wording(classify("exchange", answer), answer) == "Meta said “Odd” (HTTP 400)"
+    assert wording(classify("exchange", answer), answer) == "HTTP: 400; Meta said: “Odd”"
 
 
 # Numbers

@@ -1,17 +1,19 @@
-"""What Meta's error answers mean: the error tree, and one table that sorts answers into it.
+"""What Meta's error answers mean: the tree of errors, and the table that assigns answers to them.
 
-Errors answer the question "what now?"::
+Each error says what to do::
 
     MetaError
-    ├── ReconnectRequired   this customer must connect again          never retried
-    ├── Unavailable         Meta could not answer for this channel    retried a few times
-    │   └── Throttled       a limit of this user or business only     not retried in this run
-    ├── UnexpectedAnswer    fits nothing known                        never retried
-    ├── AppRejected         our app is refused, so is every channel   never retried
-    └── RateLimited         the app as a whole is limited             waited for, within a budget
+    ├── ReconnectRequired      this customer must connect again          never retried
+    │   ├── ForeignToken       it is a token of another app
+    │   └── UnreadableToken    Meta cannot read it
+    ├── Unavailable            Meta could not answer for this channel    retried a few times
+    │   └── Throttled          a limit of this user or business only     not retried in this run
+    ├── UnexpectedAnswer       an answer that fits no rule               never retried
+    ├── AppRejected            our app is refused, so is every channel   never retried
+    └── RateLimited            the app as a whole is limited             waited for, within a budget
 
-A new Graph code is one new row of `RULES` and one new row in its test; a new meaning is said in English
-until `details.py` says it in Spanish, too.
+To support another Graph code, add a row to `RULES` and one to its test. A new meaning is a new phrase for
+the translators, so reuse one that is there.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ Endpoint: TypeAlias = Literal["debug_token", "exchange"]
 
 
 class MetaError(Exception):
-    """What went wrong at Meta, as one line without secrets."""
+    """What went wrong at Meta, as facts (`phrase; phrase: value`) without secrets."""
 
     retryable = False
 
@@ -35,12 +37,20 @@ class MetaError(Exception):
         self, message: str, *, expires_at: datetime | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message)
-        self.expires_at = expires_at  # when Meta says that the dead token ended, if it says so
-        self.retry_after = retry_after  # seconds, if Meta names them
+        self.expires_at = expires_at  # of the dead token, if Meta gives it
+        self.retry_after = retry_after  # seconds, if Meta gives them
 
 
 class ReconnectRequired(MetaError):
     """The token is dead, foreign or lost its rights: the customer must connect again."""
+
+
+class ForeignToken(ReconnectRequired):
+    """The token belongs to another app; if every token does, it is our app id that is wrong."""
+
+
+class UnreadableToken(ReconnectRequired):
+    """Meta cannot read the token; if it cannot read any, the fault is Meta's or ours."""
 
 
 class Unavailable(MetaError):
@@ -50,13 +60,13 @@ class Unavailable(MetaError):
 
 
 class Throttled(Unavailable):
-    """A limit of this user, page or business only; calling on would lengthen it."""
+    """A limit of this user, page or business only; another call would lengthen it."""
 
     retryable = False
 
 
 class UnexpectedAnswer(MetaError):
-    """An answer that fits nothing known."""
+    """An answer that fits no rule."""
 
 
 class AppRejected(MetaError):
@@ -69,20 +79,20 @@ class RateLimited(MetaError):
 
 @dataclass(frozen=True, slots=True)
 class GraphError:
-    """An answer that is not a success, by its shape. `message` is Meta's own and may hold a token."""
+    """An error answer by its shape. `message` is Meta's and may contain a token."""
 
     status: int
     message: str = ""
     code: int | None = None
     subcode: int | None = None
     is_transient: bool = False
-    explained: bool = False  # it has a text for the person in front of the screen
+    explained: bool = False  # has a text for the end user
     inner_status: int | None = None
-    shaped: bool = False  # it came as Graph's `error`, not as a bare status or a page
+    shaped: bool = False  # came as Graph's `error` member, not as a bare status or a page
 
     @classmethod
     def parse(cls, status: int, error: object) -> GraphError:
-        """Read Graph's `error` member, whatever it is: https://developers.facebook.com/docs/graph-api/guides/error-handling."""
+        """Read Graph's `error` member, of any type: https://developers.facebook.com/docs/graph-api/guides/error-handling."""
         if isinstance(error, str):
             return cls(status=status, message=error, code=_code_in(error), shaped=True)
         if not isinstance(error, dict):
@@ -105,7 +115,7 @@ class GraphError:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of answer. Everything that is given must hold; texts are compared without case."""
+    """One kind of answer. All that is given must match; texts are compared without case."""
 
     error: type[MetaError]
     meaning: str = ""
@@ -121,7 +131,7 @@ class Rule:
     shaped: bool = False
 
     def matches(self, endpoint: Endpoint, answer: GraphError) -> bool:
-        """Whether `answer`, given by `endpoint`, is of this kind."""
+        """Return whether `answer` of `endpoint` is of this kind."""
         message = answer.message.casefold()
         return (
             (self.endpoint is None or self.endpoint == endpoint)
@@ -141,9 +151,9 @@ def _codes(*codes: int) -> frozenset[int]:
     return frozenset(codes)
 
 
-# First match wins; what matches nothing is an UnexpectedAnswer. The code alone misleads (1 is "bad app
-# secret" as well as "try again", 190 is "dead token" as well as "wrong app id"), so the order matters:
-# limits, Meta's own trouble, foreign tokens, our app, then this customer.
+# The first match wins; an answer without a match is an UnexpectedAnswer. The code alone misleads (1 is "wrong
+# app secret" and "try again", 190 is "dead token" and "wrong app id"), so the order matters: limits, Meta's
+# own failures, foreign tokens, our app, then this customer.
 RULES: Final[tuple[Rule, ...]] = (
     # Limits, of one user, page or business, and of the whole app.
     # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
@@ -151,12 +161,12 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(RateLimited, codes=_codes(4, 341, 613, 130429)),
     Rule(RateLimited, codes=_codes(368), text=("too fast",)),
     Rule(RateLimited, status=range(429, 430)),
-    # Meta's own trouble. `is_transient: true` outranks any text; `false` proves nothing.
+    # Meta's own failures. `is_transient: true` outranks any text; `false` proves nothing.
     Rule(Unavailable, transient=True),
     Rule(Unavailable, status=range(500, 600)),
-    # A token of another app: one channel's trouble, although it names an application.
+    # A token of another app concerns one channel, although the text names an application.
     Rule(
-        ReconnectRequired,
+        ForeignToken,
         "the token belongs to another app",
         text=("does not belong to application", "did not match the viewing app"),
     ),
@@ -179,10 +189,10 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(AppRejected, "META_GRAPH_VERSION is not accepted", codes=_codes(12, 2635)),
     Rule(AppRejected, "the app lacks a capability", codes=_codes(3)),
     Rule(AppRejected, "Meta refuses the app's credentials or call", codes=_codes(101, 104, 191, 2500)),
-    # Codes that pass by themselves.
+    # Codes that pass without a change.
     Rule(Unavailable, codes=_codes(2, 131000, 131016, 131057)),
     Rule(Unavailable, codes=_codes(1), text=("unknown error",), explained=False),
-    # debug_token answers 200 about tokens; any other error of it is about the caller.
+    # debug_token answers 200 about a token; its errors are about the caller.
     Rule(AppRejected, "Meta refuses our inspection call", endpoint="debug_token", shaped=True),
     # This customer must connect again.
     Rule(UnexpectedAnswer, codes=_codes(190), contradictory=True),
@@ -196,6 +206,11 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(ReconnectRequired, "Facebook asks the customer to log in and confirm", subcode=490),
     Rule(ReconnectRequired, "the customer lost the role on the page", subcode=492),
     Rule(ReconnectRequired, "the customer was idle for 90 days", subcode=493),
+    Rule(
+        UnreadableToken,
+        "Meta cannot read the token",
+        text=("malformed access token", "cannot parse access token", "token could not be decrypted"),
+    ),
     Rule(ReconnectRequired, "the token is no longer valid", codes=_codes(190, 102, 450, 452)),
     Rule(ReconnectRequired, "a permission was withdrawn", codes=_codes(10, 25, *range(200, 300), 131005)),
     Rule(ReconnectRequired, "Meta has locked the account", codes=_codes(131031, 368)),
@@ -207,8 +222,6 @@ RULES: Final[tuple[Rule, ...]] = (
             "session has expired",
             "session is invalid",
             "error validating access token",
-            "malformed access token",
-            "access token could not be decrypted",
             "invalid oauth access token",
             "user logged out",
             "not authorized application",
@@ -221,25 +234,24 @@ RULES: Final[tuple[Rule, ...]] = (
 
 
 def classify(endpoint: Endpoint, answer: GraphError) -> Rule:
-    """The first rule that matches, or a rule that says `UnexpectedAnswer`. Pure."""
-    for rule in RULES:
-        if rule.matches(endpoint, answer):
-            return rule
-    return Rule(UnexpectedAnswer)
+    """Return the first rule that matches, else one for an `UnexpectedAnswer`. Pure."""
+    return next((rule for rule in RULES if rule.matches(endpoint, answer)), Rule(UnexpectedAnswer))
 
 
 def wording(rule: Rule, answer: GraphError) -> str:
-    """`meaning: what Meta said (code 190, subcode 463)`, as far as there is something to say."""
+    """Return the facts: `meaning; Graph error: 190/463; Meta said: “…”`, as far as there are any."""
+    code = "/".join(str(number) for number in (answer.code, answer.subcode) if number is not None)
     said = quote_foreign(answer.message)
-    numbers = [f"code {answer.code}"] if answer.code is not None else [f"HTTP {answer.status}"]
-    if answer.subcode is not None:
-        numbers.append(f"subcode {answer.subcode}")
-    parts = [part for part in (rule.meaning, f"Meta said “{said}”" if said else "") if part]
-    return f"{': '.join(parts) or 'no explanation'} ({', '.join(numbers)})"
+    facts = (
+        rule.meaning,
+        f"Graph error: {code}" if code else f"HTTP: {answer.status}",
+        f"Meta said: “{said}”" if said else "",
+    )
+    return "; ".join(filter(None, facts))
 
 
 def as_int(value: object) -> int | None:
-    """A whole number of at most 18 digits that may have come as text, or None."""
+    """Return a whole number of at most 18 digits, which may have come as text, or None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -250,6 +262,6 @@ def as_int(value: object) -> int | None:
 
 
 def _code_in(message: str) -> int | None:
-    """The code that stands only in the text: "(#4) Application request limit reached"."""
+    """Return a code that stands only in the text: "(#4) Application request limit reached"."""
     match = re.search(r"\(#(\d{1,9})\)", message)
     return int(match.group(1)) if match else None

@@ -75,7 +75,7 @@ class RateLimiter:
         begins no wait, and would give up what it has nearly finished.
         """
         if begins and self._nearly_used is not None:
-            raise RateLimited(f"{self._nearly_used} % of the app's allowance is used")
+            raise RateLimited(f"percent of the app's allowance used: {self._nearly_used}")
         while (wait := (self._until if begins else self._refused_until) - monotonic()) > 0:
             self._sleep(wait)
         return monotonic()

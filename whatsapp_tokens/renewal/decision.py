@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from meta_client import Exchanged, Inspection
 from whatsapp_tokens.facts import fact, facts
+from whatsapp_tokens.meta.answers import Exchanged, Inspection
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.results import Reason

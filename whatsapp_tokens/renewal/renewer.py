@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import ClassVar
 
-from meta_client import Inspection, MetaClient
+from meta_client import MetaClient
 from whatsapp_tokens.facts import fact, facts
+from whatsapp_tokens.meta.answers import Inspection
 from whatsapp_tokens.meta.errors import AppRejected, MetaError, RateLimited, ReconnectRequired, Unavailable
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
