@@ -16,9 +16,13 @@ from typing import Any, Final, TextIO
 
 import click
 
+sys.path += {str(Path(__file__).resolve().parent)} - set(sys.path)  # `python -I` leaves it out
+
 from whatsapp_tokens.commands.options import MANY, Options
+from whatsapp_tokens.commands.uncaught import log_unexpected, redact_uncaught
 from whatsapp_tokens.redaction import RedactingFormatter, RedactingJsonFormatter
 from whatsapp_tokens.results import Exit
+from whatsapp_tokens.signals import ignore_signals
 
 VERSION: Final = "0.1.0"
 logger = logging.getLogger("refresh_tokens")
@@ -94,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.CONFIGURATION
     except click.Abort:
         return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - without a traceback, which may hold anything
+        log_unexpected(error)
+        return Exit.STOPPED
     finally:
         for stream in (sys.stdout, sys.stderr):
             flush_or_forget(stream)
@@ -127,4 +134,7 @@ def flush_or_forget(stream: TextIO | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    redact_uncaught()
+    exit_code = main()
+    ignore_signals()
+    sys.exit(exit_code)

@@ -48,8 +48,10 @@ TOP_LEVEL = {
     "refresh_tokens": {
         "whatsapp_tokens.commands.execute",
         "whatsapp_tokens.commands.options",
+        "whatsapp_tokens.commands.uncaught",
         "whatsapp_tokens.redaction",
         "whatsapp_tokens.results",
+        "whatsapp_tokens.signals",
     },
 }
 

@@ -435,6 +435,21 @@ def test_it_runs_from_crontab_with_an_empty_environment_and_another_directory(wo
     assert world.stored(channel) == world.meta.exchanges[0][1]
 
 
+@pytest.mark.parametrize("flag", ["-I", "-P", "-s"])
+def test_it_runs_in_isolated_mode(world, tmp_path, flag):
+    channel = world.channel()
+    done = subprocess.run(
+        [sys.executable, flag, str(ROOT / "refresh_tokens.py"), *world.arguments("--json")],
+        env=world.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert world.stored(channel) == world.meta.exchanges[0][1]
+
+
 def test_a_limit_for_one_channel_appears_in_the_row_and_nowhere_with_a_secret(world):
     channel = world.channel(token := world.token())
     world.meta.script(token, graph_error(400, f"Odd trouble with {token}", 100), endpoint="exchange")

@@ -98,6 +98,7 @@ class Exit(IntEnum):
     FAILED = 1
     CONFIGURATION = 2
     STOPPED = 3
+    HUNG_UP = 129  # SIGHUP
     INTERRUPTED = 130  # SIGINT
     TERMINATED = 143  # SIGTERM
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, and what they become: a request to stop that ends every wait."""
+"""SIGINT, SIGTERM and SIGHUP, and what they become: a request to stop that ends every wait."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Final, TypeAlias
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAKE_SECONDS: Final = 0.2  # how long a request to stop may go unnoticed
 
 # Waits for a number of seconds. Raises `Interrupted` once the run was told to stop.
@@ -28,12 +29,11 @@ class Stop:
 
     def __init__(self) -> None:
         self._is_set = False
-        self.signal: int | None = None  # the last one, if a signal made the request
+        self.signal: int | None = None  # the last one that made the request
 
-    def set(self, signal_number: int | None = None) -> None:
+    def set(self) -> None:
         """Ask for the end."""
         self._is_set = True
-        self.signal = signal_number if signal_number is not None else self.signal
 
     def is_set(self) -> bool:
         """Return whether the end was asked for."""
@@ -53,15 +53,29 @@ class Stop:
 
 
 @contextmanager
-def caught_signals(tell: Callable[[int], None]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to `tell` instead of ending the process."""
+def caught_signals(*stops: Stop, then: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP set `stops`, and call `then`, instead of ending the process.
+
+    A signal that is ignored when we start stays ignored: `nohup` does that, and shells in the background.
+    """
 
     def handler(number: int, _frame: FrameType | None) -> None:
-        tell(number)
+        for stop in stops:
+            stop.signal = number
+            stop.set()
+        if then:
+            then()
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in caught}
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def ignore_signals() -> None:
+    """Ignore them from now on: all is done, and a late one must not change the exit code."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

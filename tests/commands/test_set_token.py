@@ -378,10 +378,21 @@ def test_on_a_terminal_the_token_is_asked_for_and_not_shown(world):
     assert world.stored(id_) == token
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_the_question(world, number, code):
     terminal = Terminal(world, "--set-token", str(world.channel())).until("Token")
     assert terminal.interrupt(number) == code
+
+
+def test_the_end_of_the_input_at_the_question_is_no_token(world):
+    id_ = world.channel()
+    before = world.rows.get(id_)
+    terminal = Terminal(world, "--set-token", str(id_)).until("Token").type("\x04")
+    assert (terminal.end(), world.rows.get(id_)) == (2, before)
+    assert "nothing was entered" in terminal.shown
+    assert "unexpected error" not in terminal.shown
 
 
 def test_who_says_no_to_the_question_is_not_told_so_by_an_alert(world):

@@ -743,7 +743,9 @@ def test_a_database_need_not_be_utf8(pg_server, meta, tmp_path, capsys, encoding
 # -- stopping
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_signal_lets_what_is_in_flight_finish_and_gives_back_the_rest(world, number, code):
     channels = [world.channel() for _ in range(12)]
     world.meta.latency = 0.3
@@ -775,6 +777,18 @@ def test_a_signal_ends_a_long_wait_at_once(world):
     document = json.loads(process.communicate(timeout=60)[0])
     assert (process.returncode, document["counts"]["left"]) == (143, 3)
     assert {world.rows.get(channel)["token_lease_until"] for channel in channels} == {None}
+
+
+def test_a_hangup_that_nohup_ignores_does_not_stop_the_run(world):
+    channels = [world.channel() for _ in range(4)]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does it; a child inherits that
+    try:
+        process = world.start("--json")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    world.meta.on_request = lambda _seen: process.send_signal(signal.SIGHUP)
+    document = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, document["counts"]["renewed"]) == (0, len(channels))
 
 
 def test_nothing_secret_is_ever_printed(world):

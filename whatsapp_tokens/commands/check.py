@@ -40,5 +40,5 @@ def _findings(invocation: Invocation) -> Iterable[Finding]:
         settings = read_settings(invocation.options)
     except BadSettings as error:
         return bad_settings(error.problems)
-    targets = open_targets_of(settings, invocation.stop)
+    targets = open_targets_of(settings, invocation.signalled)
     return preflight(settings, targets, invocation.stop.sleep)

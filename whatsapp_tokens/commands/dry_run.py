@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from whatsapp_tokens.commands.record import Record, recorded
 from whatsapp_tokens.commands.result import CommandResult
@@ -12,15 +11,13 @@ from whatsapp_tokens.commands.wiring import Invocation
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
 from whatsapp_tokens.renewal.start import RunCallbacks, preview
-from whatsapp_tokens.reports.text import preview_summary
 from whatsapp_tokens.results import Tally
 from whatsapp_tokens.settings import Settings
 
 
 def dry_run(invocation: Invocation) -> CommandResult:
     """Show the due channels."""
-    result = recorded(invocation, _preview, Monitors(os.environ))
-    return replace(result, summary=("", preview_summary(result.tally)) if result.tally else ())
+    return recorded(invocation, _preview, Monitors(os.environ))
 
 
 def _preview(invocation: Invocation, settings: Settings, database: Database, record: Record) -> None:

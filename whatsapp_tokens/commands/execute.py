@@ -8,7 +8,7 @@ from datetime import datetime
 
 from whatsapp_tokens.commands.check import check
 from whatsapp_tokens.commands.dry_run import dry_run
-from whatsapp_tokens.commands.finish import finish
+from whatsapp_tokens.commands.finish import finish, guarded
 from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.commands.run import run
 from whatsapp_tokens.commands.set_token import set_token
@@ -18,16 +18,14 @@ from whatsapp_tokens.signals import Stop, caught_signals
 
 
 def execute(options: Options, version: str, clock: Callable[[], datetime]) -> int:
-    """Do what the options ask for, and return the exit code. Never raises."""
-    started_at = clock()
-    with ExitStack() as resources:
+    """Do what the options ask for, and return the exit code."""
+    started_at, stop, signalled, resources = clock(), Stop(), Stop(), ExitStack()
+    with caught_signals(signalled, stop):
         console = Console(
             as_json=options.as_json, quiet=options.quiet, dry_run=options.dry_run, now=started_at
         )
         resources.callback(console.close)
-        stop = Stop()
-        resources.enter_context(caught_signals(stop.set))
-        invocation = Invocation(options, clock, started_at, stop, console, resources)
+        invocation = Invocation(options, clock, started_at, stop, signalled, console, resources)
         command = (
             check
             if options.check
@@ -37,4 +35,6 @@ def execute(options: Options, version: str, clock: Callable[[], datetime]) -> in
             if options.dry_run
             else run
         )
-        return finish(invocation, command(invocation), version)
+        code = finish(invocation, command(invocation), version)
+        guarded(resources.close, None)
+    return code

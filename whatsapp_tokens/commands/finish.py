@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Final, TypeVar
 
 from whatsapp_tokens.commands.result import CommandResult
+from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.commands.wiring import Invocation, open_targets_of
 from whatsapp_tokens.monitoring.step_summary import shortfalls
 from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
 from whatsapp_tokens.reports.status_files import write_reports
 from whatsapp_tokens.reports.status_page import View
-from whatsapp_tokens.reports.text import counts, timestamp
+from whatsapp_tokens.reports.text import counts, preview_summary, summary, timestamp
 from whatsapp_tokens.reports.translations import EN, Words
-from whatsapp_tokens.results import Aborted, AbortReason, Exit, RunResult, Tally
+from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
 
-LOGGED_AT_ONCE = {AbortReason.CONFIGURATION, AbortReason.INTERNAL_ERROR}
+T = TypeVar("T")
+
+LOGGED_AT_ONCE: Final = {AbortReason.CONFIGURATION, AbortReason.INTERNAL_ERROR}
 
 logger = logging.getLogger(__name__)
 
 
 def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
-    """Tell everyone who is to know how the command ended, and return the exit code."""
+    """Tell everyone who is to know how the command ended, and return the exit code.
+
+    A step that fails is logged, and keeps no other from happening.
+    """
     options, console = invocation.options, invocation.console
-    console.end()
-    if result.aborted and (options.as_json or not result.summary):  # else the summary says it
-        _log_stop(result.aborted)
-    undelivered = result.alerts and _send_alerts(invocation, result)
-    code = _exit_code(invocation, result, is_short=undelivered)
-    unwritten = _write_reports(invocation, result, code, undelivered=undelivered)
+    guarded(console.end, None)
+    guarded(lambda: _log_stop(invocation, result), None)
+    undelivered = result.alerts and guarded(lambda: _send_alerts(invocation, result), otherwise=True)
+    unwritten = _write_reports(invocation, result, undelivered=undelivered)
     ended = RunResult(
         code=_exit_code(invocation, result, is_short=undelivered or bool(unwritten)),
         tally=result.tally or Tally(),
@@ -40,27 +47,35 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
         undelivered=undelivered,
         unwritten=unwritten,
     )
-    console.document(
-        _document(ended, version)
-        | ({"checks": [asdict(finding) for finding in result.findings]} if options.check else {})
-    )
-    if result.summary and (ended.code != Exit.OK or not options.quiet):
-        for line in (*result.summary, *shortfalls(ended)):
-            console.line(line)
-    if result.monitors:
-        result.monitors.end(ended, result.database.queries if result.database else None)
+    is_shown = guarded(lambda: _show(invocation, result, ended, version), otherwise=False)
+    is_short = ended.undelivered or bool(ended.unwritten) or not is_shown
+    ended = replace(ended, code=_exit_code(invocation, result, is_short=is_short))
+    if monitors := result.monitors:
+        guarded(lambda: monitors.end(ended, result.database.queries if result.database else None), None)
     return ended.code
 
 
-def _log_stop(aborted: Aborted) -> None:
-    if aborted.reason not in LOGGED_AT_ONCE:
+def guarded(step: Callable[[], T], otherwise: T) -> T:
+    """Return what `step` returns; log an unexpected error and return `otherwise`."""
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001 - also a mistake of ours keeps no other step from happening
+        log_unexpected(error)
+        return otherwise
+
+
+def _log_stop(invocation: Invocation, result: CommandResult) -> None:
+    """Log why the command stopped, unless it was logged where it happened, or the summary says it."""
+    aborted = result.aborted
+    is_summed_up = result.is_run and not invocation.options.as_json
+    if aborted and aborted.reason not in LOGGED_AT_ONCE and not is_summed_up:
         logger.error("stopped early: %s: %s; %s", aborted.reason, aborted.detail, EN.advice(aborted.reason))
 
 
 def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool) -> int:
-    """Return the exit code. `is_short`: an alert was not delivered, or a report not written."""
-    if invocation.stop.signal is not None:
-        return 128 + invocation.stop.signal
+    """Return the exit code. `is_short`: an alert, a report or the output did not arrive."""
+    if invocation.signalled.signal is not None:
+        return 128 + invocation.signalled.signal
     if result.aborted:
         is_unusable = result.aborted.reason == AbortReason.CONFIGURATION
         return Exit.CONFIGURATION if is_unusable else Exit.STOPPED
@@ -74,7 +89,7 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
     settings, database = result.settings, result.database
     if settings is None:
         return False
-    targets = open_targets_of(settings, invocation.stop)
+    targets = open_targets_of(settings, invocation.signalled)
     if result.recovered and database and not targets:
         forget_recoveries(database, invocation.clock())
     errors = send_alerts(
@@ -89,9 +104,7 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
     return bool(errors)
 
 
-def _write_reports(
-    invocation: Invocation, result: CommandResult, code: int, *, undelivered: bool
-) -> tuple[str, ...]:
+def _write_reports(invocation: Invocation, result: CommandResult, *, undelivered: bool) -> tuple[str, ...]:
     """Write the reports, if a run has begun. Return a line for each that is missing."""
     paths, settings, database, tally = (
         invocation.options.report,
@@ -105,17 +118,35 @@ def _write_reports(
         now=invocation.clock(),
         window=settings.refresh_before_expiry,
         lifetime=settings.token_lifetime,
-        exit_code=code,
+        exit_code=_exit_code(invocation, result, is_short=undelivered),
         stopped=result.aborted.reason if result.aborted else None,
         is_dry=invocation.options.dry_run,
         words=Words(settings.alert_language),
         reconnect_url=settings.reconnect_url,
         undelivered=undelivered and not tally.failed,
     )
-    problems = write_reports(database, paths, view)
+    missing = [f"--report {path} could not be written" for path in paths]
+    problems = guarded(lambda: write_reports(database, paths, view), missing)
     for problem in problems:
         logger.error(problem)
     return tuple(problems)
+
+
+def _show(invocation: Invocation, result: CommandResult, ended: RunResult, version: str) -> bool:
+    """Print the document or the summary. Return whether all output of the command has arrived."""
+    options, console = invocation.options, invocation.console
+    checks = {"checks": [asdict(finding) for finding in result.findings]} if options.check else {}
+    console.document(_document(ended, version) | checks)
+    if result.is_run and (ended.code != Exit.OK or not options.quiet):
+        lines = summary(ended.tally, ended.failures, ended.stopped, ended.started_at)
+        for line in ("", *([preview_summary(ended.tally)] if options.dry_run else lines), *shortfalls(ended)):
+            console.line(line)
+    error = console.error
+    if error is None or (error.errno == errno.EPIPE and not options.as_json):  # who reads has seen enough
+        return True
+    what = "the JSON document" if options.as_json else "the output"
+    logger.error("%s was lost: it could not be written (%s)", what, error.strerror or error)
+    return False
 
 
 def _document(ended: RunResult, version: str) -> dict[str, object]:

@@ -49,7 +49,7 @@ def recorded(
     if isinstance(settings, Aborted):
         return CommandResult(settings)
     if monitors:
-        monitors.begin(settings, invocation.stop.sleep, is_dry=invocation.options.dry_run)
+        monitors.begin(settings, invocation.signalled.sleep, is_dry=invocation.options.dry_run)
     database = attempt(lambda: open_database(invocation, settings))
     if isinstance(database, Aborted):
         return CommandResult(database, settings, monitors=monitors)

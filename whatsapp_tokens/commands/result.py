@@ -17,7 +17,7 @@ class CommandResult:
 
     `settings` and `database` are None if they could not be read or opened, `tally` is None if no channel was
     looked at. `failures` are the first ones; `unwritten` are those that the table cannot tell of. `alerts`:
-    people are alerted. `monitors` have heard of the start. `summary` is printed at the end.
+    people are alerted. `monitors`, which only runs have, have heard of the start.
     """
 
     aborted: Aborted | None = None
@@ -30,4 +30,8 @@ class CommandResult:
     recovered: bool = False
     findings: tuple[Finding, ...] = ()
     alerts: bool = False
-    summary: tuple[str, ...] = ()
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is a run, or a dry run, that has begun: only these are summed up and reported."""
+        return self.monitors is not None and self.tally is not None

@@ -25,7 +25,6 @@ from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
 from whatsapp_tokens.renewal.run import Run
 from whatsapp_tokens.renewal.start import RunCallbacks
-from whatsapp_tokens.reports.text import summary
 from whatsapp_tokens.results import Aborted, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Interrupted
@@ -42,12 +41,7 @@ class Declined(Aborted):
 def run(invocation: Invocation) -> CommandResult:
     """Renew the due channels."""
     result = recorded(invocation, _renew, Monitors(os.environ))
-    lines = (
-        summary(result.tally, result.failures, result.aborted, invocation.started_at) if result.tally else ()
-    )
-    return replace(
-        result, alerts=not isinstance(result.aborted, Declined), summary=("", *lines) if lines else ()
-    )
+    return replace(result, alerts=not isinstance(result.aborted, Declined))
 
 
 def _renew(invocation: Invocation, settings: Settings, database: Database, record: Record) -> Aborted | None:
@@ -79,7 +73,7 @@ def _confirm(question: str, invocation: Invocation) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise NotPossible(f"{question}; add --yes if that is meant")
     try:
-        with interruptible(invocation.stop):
+        with interruptible(invocation):
             meant = click.confirm(f"{question}. Go on?", err=True)
     except click.Abort:
         meant = False

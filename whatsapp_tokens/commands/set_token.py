@@ -72,7 +72,7 @@ def _set_token(
     slot = find_slot(database, options.set_token or "", options.name)
     policy = policy_of(settings, options)
     try:
-        with interruptible(invocation.stop):
+        with interruptible(invocation):
             token = read_token()
         renewer = open_renewer(invocation, settings, policy)
         tally = Tally(candidates=1, due=1)
@@ -102,7 +102,10 @@ def read_token() -> Secret:
     if sys.stdin is None:
         raise NotPossible("there is no stdin to read the token from")
     if sys.stdin.isatty():
-        text = getpass.getpass("Token (it is not shown): ")
+        try:
+            text = getpass.getpass("Token (it is not shown): ")
+        except EOFError:  # ^D
+            raise NotPossible("nothing was entered") from None
     else:
         text = sys.stdin.buffer.read(LONGEST_TOKEN + 1).decode(errors="replace")
     token = Secret(text.strip())

@@ -14,6 +14,7 @@ from meta_client import MetaClient
 from notify import Slack, Target
 from whatsapp_tokens.apprise_target import open_targets
 from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Policy
@@ -35,12 +36,16 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What every command is given. What it opens is closed with `resources`, after `finish`."""
+    """What every command is given. What it opens is closed with `resources`, after `finish`.
+
+    `stop` ends the work, and is set by a signal or by the work itself; `signalled` is set by signals only.
+    """
 
     options: Options
     clock: Callable[[], datetime]
     started_at: datetime
     stop: Stop
+    signalled: Stop
     console: Console
     resources: ExitStack
 
@@ -57,10 +62,9 @@ def attempt(work: Callable[[], T]) -> T | Aborted:
         return misconfigured(str(error))
     except DatabaseLost as error:
         return Aborted(AbortReason.DATABASE_LOST, str(error))
-    except Exception as error:
-        name = type(error).__name__
-        logger.error("unexpected error (%s)", name, exc_info=logger.isEnabledFor(logging.DEBUG))  # noqa: TRY400 - a traceback only with --verbose
-        return Aborted(AbortReason.INTERNAL_ERROR, name)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours must not keep people from being told
+        log_unexpected(error)
+        return Aborted(AbortReason.INTERNAL_ERROR, type(error).__name__)
 
 
 def explained(error: BadDatabase | DatabaseLost) -> str:
@@ -114,22 +118,21 @@ def policy_of(settings: Settings, options: Options) -> Policy:
     )
 
 
-def open_targets_of(settings: Settings, stop: Stop) -> list[Target]:
-    """Return where alerts go."""
+def open_targets_of(settings: Settings, signalled: Stop) -> list[Target]:
+    """Return where alerts go. Only a signal keeps a target from being tried again."""
     url = settings.slack_webhook_url
-    slack: list[Target] = [] if url is None else [Slack(url, sleep=stop.sleep)]
-    return [*slack, *open_targets(settings.notify_urls, stop.is_set)]
+    slack: list[Target] = [] if url is None else [Slack(url, sleep=signalled.sleep)]
+    return [*slack, *open_targets(settings.notify_urls, signalled.is_set)]
 
 
 @contextmanager
-def interruptible(stop: Stop) -> Iterator[None]:
+def interruptible(invocation: Invocation) -> Iterator[None]:
     """Let a signal raise `Interrupted` at once: while a person is asked, there is nothing to finish first."""
 
-    def interrupt(number: int) -> None:
-        stop.set(number)
+    def interrupt() -> None:
         raise Interrupted
 
-    with caught_signals(interrupt):
+    with caught_signals(invocation.signalled, invocation.stop, then=interrupt):
         yield
 
 

@@ -55,7 +55,12 @@ class Console:
         self._colours = {} if os.environ.get("NO_COLOR") else COLOURS
         self._is_github = is_github(os.environ)
         self.failures: list[Failed] = []
-        self.is_broken = False
+        self.error: OSError | None = None  # what kept the output from being written
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something could not be written."""
+        return self.error is not None
 
     def close(self) -> None:
         """Let go of the temporary file."""
@@ -98,7 +103,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """Print a line on stdout; not where a JSON document belongs there."""
-        if self._as_json or self.is_broken:
+        if self._as_json or self.error:
             return
         colour = self._colours.get(text.partition(" ")[0])
         clean = harmless(redact(text)) if self._is_github else redact(text)
@@ -113,16 +118,16 @@ class Console:
             self._write(self._json(_clean(head))[:-1] + ', "channels": [')
             for kept in self._spool:
                 self._write(kept.rstrip("\n"))
-        except OSError:
-            self.is_broken = True
+        except OSError as error:
+            self.error = error
         self._write("]}\n")
 
     def _keep(self, spool: IO[str], fields: dict[str, Any]) -> None:
         clean = fields | {name: _clean(fields[name]) for name in ("name", "detail")}
         try:
             spool.write((", " if self._kept else "") + self._json(clean) + "\n")
-        except OSError:
-            self.is_broken = True  # better no document than one that lacks channels
+        except OSError as error:
+            self.error = error  # better no document than one that lacks channels
         self._kept += 1
 
     def _json(self, value: Mapping[str, Any]) -> str:
@@ -139,12 +144,12 @@ class Console:
                 self._bar.update(steps)
 
     def _write(self, text: str) -> None:
-        if self.is_broken:
+        if self.error:
             return
         try:
             click.echo(text, nl=False)
-        except OSError:
-            self.is_broken = True
+        except OSError as error:
+            self.error = error
 
 
 def _clean(value: Any) -> Any:
