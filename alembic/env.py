@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseUrl, warning_of
+from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.schema import (
     AUDIT_TABLE,
     COLUMNS,
@@ -23,6 +23,7 @@ from whatsapp_tokens.database.schema import (
     define_tables,
     due_index,
 )
+from whatsapp_tokens.database.url import DatabaseUrl, warning_of
 from whatsapp_tokens.redaction import one_line, redact
 from whatsapp_tokens.settings import BadSettings, read_database, read_environment
 
@@ -35,7 +36,7 @@ def target() -> tuple[DatabaseUrl, TableMap]:
     try:
         environment, _ = read_environment(os.environ, here / ".env")
         return read_database(environment)
-    except (BadSettings, BadDatabase) as error:
+    except (BadSettings, BadUrl) as error:
         raise CommandError(str(error)) from None
 
 

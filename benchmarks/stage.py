@@ -21,7 +21,7 @@ from cryptography.fernet import Fernet
 
 from benchmarks.meta import token_of
 from sandbox.graph import APP_ID, APP_SECRET
-from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.url import parse_url
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 KEY: Final = bytes(range(32))

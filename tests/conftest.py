@@ -25,9 +25,9 @@ from shop import REAL, REAL_NAMES, Shop
 from world import World
 
 from sandbox.graph import GraphServer
-from whatsapp_tokens.database.connection import parse_url
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.database.url import parse_url
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")  # where Linux keeps files in memory

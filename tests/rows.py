@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.url import parse_url
 
 DATES = {
     *("token_expires_at", "last_token_refresh_at", "token_alerted_at", "token_lease_until", "updated_at"),

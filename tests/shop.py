@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from world import ROOT, Result, World, days, fernet
 
-from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.url import parse_url
 
 TIMES = ("token_expires_at", "last_token_refresh_at", "token_alerted_at", "token_lease_until")
 CLOCKS = TIMES[:2]

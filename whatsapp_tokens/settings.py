@@ -24,8 +24,9 @@ from dotenv import dotenv_values
 from crypto import KeyRing
 from meta_client import MetaConfig
 from whatsapp_tokens.apprise_target import parse_addresses, secret_parts
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseUrl, parse_url
+from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.schema import TableMap, parse_columns
+from whatsapp_tokens.database.url import DatabaseUrl, parse_url
 from whatsapp_tokens.redaction import Secret
 
 T = TypeVar("T")
@@ -224,7 +225,7 @@ class _Reader:
     def _parse(self, name: str, text: str, parse: Callable[[str], T]) -> T | None:
         try:
             return parse(text)
-        except (ValueError, BadDatabase) as error:
+        except (ValueError, BadUrl) as error:
             self.problems.append(f"{name}: {error}")
             return None
 

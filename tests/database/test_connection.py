@@ -14,14 +14,9 @@ import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 
 from whatsapp_tokens.database import connection as module
-from whatsapp_tokens.database.connection import (
-    TRIES,
-    BadDatabase,
-    Connection,
-    DatabaseLost,
-    parse_url,
-    warning_of,
-)
+from whatsapp_tokens.database.connection import TRIES, Connection
+from whatsapp_tokens.database.errors import BadUrl, DatabaseLost, LockTimeout, StatementRefused
+from whatsapp_tokens.database.url import parse_url, warning_of
 
 PASSWORD = "s3cr3t-of-mine"
 
@@ -195,7 +190,7 @@ def test_sqlite_is_a_file_and_nothing_else(text, file, ignored):
     ],
 )
 def test_what_cannot_be_meant_is_refused_without_repeating_it(text, words):
-    with pytest.raises(BadDatabase) as raised:
+    with pytest.raises(BadUrl) as raised:
         parse_url(text)
     assert (words in str(raised.value), PASSWORD in repr(raised.value)) == (True, False)
 
@@ -211,7 +206,7 @@ def test_a_url_shows_no_password(database_url):
 @pytest.mark.parametrize("missing", ["none.db", "folder/none.db", "folder"])
 def test_a_file_that_is_not_there_is_not_created(tmp_path, missing):
     (tmp_path / "folder").mkdir()
-    words = trouble(BadDatabase, f"sqlite:///{tmp_path / missing}")
+    words = trouble(BadUrl, f"sqlite:///{tmp_path / missing}")
     assert (words, [path.name for path in tmp_path.rglob("*")]) == (
         f"there is no file {tmp_path / missing} that can be read; run: alembic upgrade head",
         ["folder"],
@@ -220,7 +215,7 @@ def test_a_file_that_is_not_there_is_not_created(tmp_path, missing):
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_text("This is a letter, and a long one, not a database." * 10)
-    said = trouble(BadDatabase, f"sqlite:///{tmp_path / 'x.db'}", "SELECT * FROM sqlite_master")
+    said = trouble(StatementRefused, f"sqlite:///{tmp_path / 'x.db'}", "SELECT * FROM sqlite_master")
     assert said == "the database refused: file is not a database"
 
 
@@ -304,20 +299,20 @@ def test_a_port_where_nobody_listens_is_a_lost_database():
 )
 def test_an_option_that_makes_no_sense_is_a_bad_database(query, words):
     url = f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop?{query}"
-    assert trouble(BadDatabase, url) == f"the database refused: {words}"
+    assert trouble(BadUrl, url) == f"the database refused: {words}"
 
 
 @only_postgresql
 def test_a_database_that_is_not_on_the_server_is_a_bad_database(database_url):
     url = sa.make_url(database_url).set(database="nowhere", password=PASSWORD)
-    words = trouble(BadDatabase, url.render_as_string(hide_password=False))
+    words = trouble(BadUrl, url.render_as_string(hide_password=False))
     assert ('FATAL: database "nowhere" does not exist' in words, PASSWORD in words) == (True, False)
 
 
 @only_postgresql
 def test_a_role_that_is_not_on_the_server_is_a_bad_database(database_url):
     url = sa.make_url(database_url).set(username="nobody", password=PASSWORD)
-    words = trouble(BadDatabase, url.render_as_string(hide_password=False))
+    words = trouble(BadUrl, url.render_as_string(hide_password=False))
     assert ("FATAL" in words, "nobody" in words, PASSWORD in words) == (True, True, False)
 
 
@@ -370,7 +365,7 @@ def fatal(words, state="28P01"):
 )
 def test_a_server_that_refuses_us_is_asked_once_and_quoted(words):
     with Refusing(fatal(words)) as server:
-        said = trouble(BadDatabase, server.url("sslmode=disable"))
+        said = trouble(BadUrl, server.url("sslmode=disable"))
     assert (said.endswith(f"FATAL: {words}"), server.asked) == (True, 1)
 
 
@@ -405,7 +400,7 @@ def test_a_server_that_has_no_room_yet_is_asked_again(words):
 )
 def test_a_missing_password_or_certificate_is_a_bad_database(answer, query, words):
     with Refusing(answer) as server:
-        assert words in trouble(BadDatabase, server.url(query))
+        assert words in trouble(BadUrl, server.url(query))
 
 
 def test_a_server_that_hangs_up_is_a_lost_database():
@@ -484,7 +479,7 @@ def test_a_refused_statement_is_quoted_without_the_values_of_the_row(rows, conne
     rows.run("CREATE TABLE t (token TEXT UNIQUE)")
     insert = sa.text("INSERT INTO t VALUES (:token)").bindparams(token=PASSWORD)
     connection.run(lambda c, _: c.execute(insert), immediate=True)
-    with pytest.raises(BadDatabase) as raised:
+    with pytest.raises(StatementRefused) as raised:
         connection.run(lambda c, _: c.execute(insert), immediate=True)
     expected = (
         "UNIQUE constraint failed: t.token"
@@ -495,7 +490,7 @@ def test_a_refused_statement_is_quoted_without_the_values_of_the_row(rows, conne
 
 
 def test_nothing_hangs_on_an_error_that_could_tell_more(rows, connection):
-    with pytest.raises(BadDatabase) as raised:
+    with pytest.raises(StatementRefused) as raised:
         connection.run(lambda c, _: c.execute(sa.text("SELECT :t FROM nowhere"), {"t": PASSWORD}))
     assert (raised.value.__suppress_context__, PASSWORD in str(raised.value)) == (True, False)
 
@@ -505,7 +500,7 @@ def test_a_refused_transaction_leaves_nothing_behind(rows, connection):
         c.execute(sa.text("INSERT INTO \"Channel\" (name) VALUES ('x')"))
         c.execute(sa.text("SELECT * FROM nowhere"))
 
-    with pytest.raises(BadDatabase):
+    with pytest.raises(StatementRefused):
         connection.run(work, immediate=True)
     assert rows.scalar('SELECT count(*) FROM "Channel"') == 0
 
@@ -515,7 +510,7 @@ def test_what_the_driver_cannot_express_is_refused_without_a_value(connection, e
     def work(c, _):
         raise error
 
-    with pytest.raises(BadDatabase) as raised:
+    with pytest.raises(StatementRefused) as raised:
         connection.run(work)
     assert str(raised.value) == f"the database refused: {type(error).__name__}"
 
@@ -524,15 +519,15 @@ def test_what_the_driver_cannot_express_is_refused_without_a_value(connection, e
 @pytest.mark.parametrize(
     ("state", "kind", "tries"),
     [
-        ("40001", BadDatabase, TRIES),
-        ("40P01", BadDatabase, TRIES),
-        ("55P03", BadDatabase, 1),  # a lock, which was waited for already
-        ("57014", BadDatabase, TRIES),
+        ("40001", StatementRefused, TRIES),
+        ("40P01", StatementRefused, TRIES),
+        ("55P03", LockTimeout, 1),  # a lock, which was waited for already
+        ("57014", StatementRefused, TRIES),
         ("08006", DatabaseLost, TRIES),
         ("57P01", DatabaseLost, TRIES),
         ("53300", DatabaseLost, TRIES),
-        ("23514", BadDatabase, 1),
-        ("42501", BadDatabase, 1),
+        ("23514", StatementRefused, 1),
+        ("42501", StatementRefused, 1),
     ],
 )
 def test_the_server_s_code_says_whether_to_try_again(connection, state, kind, tries):

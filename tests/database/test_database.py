@@ -17,9 +17,10 @@ from conftest import only_postgresql, only_sqlite
 from models import AuditEntry, Channel, Counts, Event, PendingUpdate, Status, fingerprint
 from whatsapp_tokens.database import connection as connection_module
 from whatsapp_tokens.database import queries as queries_module
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.policy import Selection, is_due, is_waiting
 
@@ -1304,7 +1305,7 @@ def test_a_table_that_is_not_as_needed_leaves_no_connection_behind(rows, open_da
     monkeypatch.setattr(
         connection_module.Connection, "close", lambda self: closed.append(self) or close(self)
     )
-    with pytest.raises(BadDatabase, match="lacks token_error"):
+    with pytest.raises(StatementRefused, match="lacks token_error"):
         open_database()
     assert len(closed) == 1
 

@@ -11,8 +11,10 @@ import pytest
 import sqlalchemy as sa
 from conftest import ROOT, migrate, only_postgresql
 
-from whatsapp_tokens.database.connection import BadDatabase, Connection, parse_url
+from whatsapp_tokens.database.connection import Connection
+from whatsapp_tokens.database.errors import BadSchema
 from whatsapp_tokens.database.schema import TableMap, define_tables, due_index, reflect
+from whatsapp_tokens.database.url import parse_url
 
 empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 
@@ -261,7 +263,7 @@ def test_what_somebody_took_away_comes_back_as_the_program_says(application_url)
     succeed(migrate(application_url))
     before = shape(application_url)
     run(application_url, 'ALTER TABLE "Channel" DROP COLUMN token_lease_until')
-    with closing(Connection(parse_url(application_url))) as connection, pytest.raises(BadDatabase) as told:
+    with closing(Connection(parse_url(application_url))) as connection, pytest.raises(BadSchema) as told:
         connection.run(lambda c, _: reflect(c, TableMap()))
     assert str(told.value).endswith("run: alembic stamp base && alembic upgrade head")
     succeed(migrate(application_url, "stamp", "base"), migrate(application_url))

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 
 from models import Channel, plain_id
-from whatsapp_tokens.database.connection import BadDatabase, Connection, parse_url
+from whatsapp_tokens.database.connection import Connection
+from whatsapp_tokens.database.errors import BadSchema
 from whatsapp_tokens.database.schema import SQLiteUTC, TableMap, UTCDateTime, define_tables, reflect
+from whatsapp_tokens.database.url import parse_url
 
 STATE = """
     token_expires_at {time}, last_token_refresh_at {time}, token_status TEXT, token_error TEXT,
@@ -32,7 +34,7 @@ def tables(connection, **mapping):
 
 
 def trouble(connection, **mapping):
-    with pytest.raises(BadDatabase) as raised:
+    with pytest.raises(BadSchema) as raised:
         tables(connection, **mapping)
     return str(raised.value)
 

@@ -23,7 +23,7 @@ from conftest import only_postgresql
 from world import ROOT, days, fernet
 
 from sandbox.graph import Slow
-from whatsapp_tokens.database.connection import parse_url
+from whatsapp_tokens.database.url import parse_url
 
 pytestmark = only_postgresql
 

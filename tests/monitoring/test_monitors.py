@@ -15,7 +15,7 @@ from test_prometheus import samples
 from world import KEY, OTHER_KEY, ROOT, days
 
 from sandbox.graph import Reply
-from whatsapp_tokens.database.connection import DatabaseLost
+from whatsapp_tokens.database.errors import DatabaseLost
 from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.monitoring import heartbeat
 from whatsapp_tokens.monitoring.github_actions import MAX_SUMMARY_BYTES

@@ -19,9 +19,10 @@ from crypto import EncryptionFailed, KeyRing
 from models import fingerprint
 from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.claims import Claims
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost, parse_url
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
 from whatsapp_tokens.policy import Policy, is_due, is_waiting
 from whatsapp_tokens.renewal import token_pool
@@ -357,10 +358,10 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
     fleet.channel("a1")
 
     def refuse_look(*_):
-        raise BadDatabase("permission denied")
+        raise StatementRefused("permission denied")
 
     monkeypatch.setattr(fleet.database.queries, "due_ids", refuse_look)
-    with pytest.raises(BadDatabase, match="permission denied"):
+    with pytest.raises(StatementRefused, match="permission denied"):
         fleet.run()
 
 
@@ -373,7 +374,7 @@ def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypa
     def refuse_later(look):
         for id_ in due_ids(look):
             if fleet.outcomes:
-                raise BadDatabase("permission denied")
+                raise StatementRefused("permission denied")
             yield id_
 
     monkeypatch.setattr(fleet.database.queries, "due_ids", refuse_later)

@@ -10,7 +10,7 @@ import pytest
 
 from models import Channel, fingerprint
 from notify import DeliveryError
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.reports import alerts
 from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
@@ -456,7 +456,7 @@ class Failing:
         return self.call("release") if ids else None
 
 
-@pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
+@pytest.mark.parametrize("error", [DatabaseLost("gone"), StatementRefused("read-only")])
 @pytest.mark.parametrize("method", ["to_tell_of", "claim_to_alert"])
 def test_a_database_that_cannot_be_read_does_not_keep_the_rest_from_being_told(target, method, error):
     ended = Ended(Tally(), stopped=STOPPED)
@@ -464,14 +464,14 @@ def test_a_database_that_cannot_be_read_does_not_keep_the_rest_from_being_told(t
     assert target.told == [[]]
 
 
-@pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
+@pytest.mark.parametrize("error", [DatabaseLost("gone"), StatementRefused("read-only")])
 def test_a_database_that_is_lost_after_an_alert_is_no_error(target, error):
     database = Failing("mark_alerted", error)
     assert send_alerts(database, [target], NOTHING, NOW, Style()) == []
     assert (target.told, database.calls[-1]) == ([["Bakery (1)"]], "mark_alerted")
 
 
-@pytest.mark.parametrize("error", [DatabaseLost("gone"), BadDatabase("read-only")])
+@pytest.mark.parametrize("error", [DatabaseLost("gone"), StatementRefused("read-only")])
 def test_a_database_that_is_lost_after_a_failed_alert_is_no_further_error(target, error):
     target.is_broken = True
     database = Failing("release", error)

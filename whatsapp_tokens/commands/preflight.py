@@ -14,8 +14,8 @@ from dataclasses import replace
 from crypto import KeyRing, Undecryptable
 from meta_client import MetaClient
 from notify import Target
-from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import UPGRADE, DatabaseError
 from whatsapp_tokens.meta.errors import MetaError
 from whatsapp_tokens.results import Finding
 from whatsapp_tokens.settings import Settings
@@ -49,7 +49,7 @@ def _look_at_database(settings: Settings) -> Iterator[Finding]:
             else:
                 yield Finding("database", ok=True, text=f"{database.queries.describe()} has all columns")
             yield _look_at_keys(database, settings.keys)
-    except (BadDatabase, DatabaseLost) as error:
+    except DatabaseError as error:
         hint = "" if UPGRADE in str(error) else "; check DATABASE_URL"
         yield Finding("database", ok=False, text=f"{error}{hint}")
 

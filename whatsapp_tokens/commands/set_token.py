@@ -27,8 +27,8 @@ from whatsapp_tokens.commands.wiring import (
     policy_of,
     require_permissions,
 )
-from whatsapp_tokens.database.connection import BadDatabase
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import StatementRefused
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.policy import Policy
@@ -146,8 +146,7 @@ class Store:
     def store(self, slot: Slot, token: Secret) -> Renewed | Failed:
         """Check a token with Meta and store it. A refused token is a `Failed`, and nothing has changed.
 
-        Raise `NotPossible`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted`, `BadDatabase` or
-        `DatabaseLost`.
+        Raise `NotPossible`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted` or a `DatabaseError`.
         """
         channel = slot.channel
         ciphertext_format = self._format(channel)
@@ -196,7 +195,7 @@ class Store:
     def _create(self, change: PendingUpdate) -> None:
         try:
             self.database.writer.create(change)
-        except BadDatabase as error:
+        except StatementRefused as error:
             raise NotPossible(
                 f"the channel cannot be created: {error}; create it in the application, then set its token"
             ) from None

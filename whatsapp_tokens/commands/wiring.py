@@ -15,8 +15,9 @@ from notify import Slack, Target
 from whatsapp_tokens.apprise_target import open_targets
 from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.commands.uncaught import log_unexpected
-from whatsapp_tokens.database.connection import UPGRADE, BadDatabase, DatabaseLost, warning_of
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import UPGRADE, DatabaseError, DatabaseLost
+from whatsapp_tokens.database.url import warning_of
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import WrongKeys
@@ -56,18 +57,18 @@ def attempt(work: Callable[[], T]) -> T | Aborted:
         return work()
     except BadSettings as error:
         return misconfigured(*error.problems)
-    except BadDatabase as error:
+    except DatabaseLost as error:
+        return Aborted(AbortReason.DATABASE_LOST, str(error))
+    except DatabaseError as error:
         return misconfigured(explained(error))
     except (WrongKeys, NotPossible) as error:
         return misconfigured(str(error))
-    except DatabaseLost as error:
-        return Aborted(AbortReason.DATABASE_LOST, str(error))
     except Exception as error:  # noqa: BLE001 - a mistake of ours must not keep people from being told
         log_unexpected(error)
         return Aborted(AbortReason.INTERNAL_ERROR, type(error).__name__)
 
 
-def explained(error: BadDatabase | DatabaseLost) -> str:
+def explained(error: DatabaseError) -> str:
     """Return what the database said, and what to do."""
     return str(error) if UPGRADE in str(error) else f"{error}; check DATABASE_URL"
 
@@ -86,7 +87,7 @@ def read_settings(options: Options) -> Settings:
 
 
 def open_database(invocation: Invocation, settings: Settings) -> Database:
-    """Open the database. Raise `BadDatabase` or `DatabaseLost`."""
+    """Open the database. Raise a `DatabaseError`."""
     database = Database(settings.database, settings.table, lease=settings.lease)
     invocation.resources.callback(database.close)
     return database

@@ -3,7 +3,7 @@
 A claim is a time in the future in a row's `token_lease_until`, taken from the database's clock. Its exact
 value says whose it is, and when it is past, the row is free again: a run that was killed blocks no other.
 
-Every method may raise `BadDatabase` (it answers, but refuses) or `DatabaseLost`.
+Every method may raise `StatementRefused` or `DatabaseLost`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from models import Channel, Status, as_channel, plain_id
 from whatsapp_tokens.database.channel_table import ChannelTable
-from whatsapp_tokens.database.connection import BadDatabase
+from whatsapp_tokens.database.errors import StatementRefused
 from whatsapp_tokens.database.schema import comparable
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.results import ChannelId
@@ -194,7 +194,7 @@ def in_parts(ids: Sequence[ChannelId], act: Callable[[Sequence[ChannelId]], obje
     try:
         if ids:
             act(ids)
-    except BadDatabase as refused:
+    except StatementRefused as refused:
         if len(ids) == 1:
             return {ids[0]: str(refused)}
         middle = len(ids) // 2

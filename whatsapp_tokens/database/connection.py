@@ -1,66 +1,35 @@
-"""How to reach the database: its URL, the one connection, transactions, and what an error means.
-
-Errors::
-
-    BadDatabase    the URL, the file, the schema or a statement is refused: says what to do
-    DatabaseLost   the server cannot be reached, also not after some retries; stops the run
-"""
+"""The one connection to the database: how it is opened, its transactions, and what an error of it means."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote
 
 import sqlalchemy as sa
 from psycopg2.extensions import encodings
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
+from whatsapp_tokens.database.errors import (
+    UPGRADE,
+    BadUrl,
+    DatabaseError,
+    DatabaseLost,
+    LockTimeout,
+    StatementRefused,
+)
+from whatsapp_tokens.database.url import DatabaseUrl
 from whatsapp_tokens.redaction import one_line, redact
 
 T = TypeVar("T")
-
-UPGRADE: Final = "run: alembic upgrade head"
-
-# What libpq understands in a URL; the rest is Prisma's or another driver's.
-# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-LIBPQ_OPTIONS: Final = frozenset(
-    {
-        "application_name", "channel_binding", "client_encoding", "connect_timeout", "gssencmode", "host",
-        "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname",
-        "options", "passfile", "port", "require_auth", "service", "sslcert", "sslcertmode", "sslcrl",
-        "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni",
-        "ssl_max_protocol_version", "ssl_min_protocol_version", "target_session_attrs", "tcp_user_timeout",
-    }
-)  # fmt: skip
-
-# What Prisma adds for its own engine. Not needed here, and no reason to warn every night.
-# https://www.prisma.io/docs/orm/overview/databases/postgresql#arguments
-PRISMA_OPTIONS: Final = frozenset(
-    {
-        "connection_limit", "max_connection_lifetime", "max_idle_connection_lifetime", "pgbouncer",
-        "pool_timeout", "socket_timeout", "sslaccept", "sslidentity", "statement_cache_size",
-    }
-)  # fmt: skip
-# What node-postgres says in its own way: https://node-postgres.com/features/ssl
-SSL_MODES: Final = {
-    "no-verify": "require",
-    "true": "require",
-    "1": "require",
-    "false": "disable",
-    "0": "disable",
-}
 
 # A statement is tried again when the database was away or busy for a moment.
 TRIES: Final = 4
@@ -87,108 +56,6 @@ PASSING_REFUSALS: Final = (
 )  # fmt: skip
 LOCKED: Final = "55P03"
 PASSING_STATES: Final = frozenset({"40001", "40P01", "57014"})  # serialization, deadlock, timeout
-
-
-class BadDatabase(Exception):
-    """The database as configured cannot be worked with. One line: what is wrong and what to do.
-
-    `is_lock`: only because somebody else is at work on the same rows.
-    """
-
-    def __init__(self, message: str, *, is_lock: bool = False) -> None:
-        super().__init__(message)
-        self.is_lock = is_lock
-
-
-class DatabaseLost(Exception):
-    """The database cannot be reached. One line, without the URL."""
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseUrl:
-    """What DATABASE_URL says. Its `repr` shows nothing of the address, which may hold several secrets.
-
-    `ignored` names the parameters that nobody here knows.
-    """
-
-    url: URL = field(repr=False)
-    schema: str | None = None
-    ignored: tuple[str, ...] = ()
-
-
-def parse_url(text: str) -> DatabaseUrl:
-    """Read what people paste as DATABASE_URL: PostgreSQL in any spelling, with Prisma's options, or SQLite.
-
-    Raises `BadDatabase`, without repeating the text: it holds the password.
-    """
-    text = text.strip()
-    if text[:1] in {'"', "'"} and text[:1] == text[-1:]:  # a file read by Docker keeps them
-        text = text[1:-1].strip()
-    scheme = text.partition("://")[0] if "://" in text else ""
-    if scheme in {"postgres", "postgresql"} or scheme.startswith("postgresql+"):
-        driver = "postgresql+psycopg2"
-    elif scheme == "sqlite" or scheme.startswith("sqlite+"):
-        driver = "sqlite"
-    else:
-        raise BadDatabase("it must begin with postgresql:// or sqlite:///")
-    if "\0" in text or "%00" in text:
-        raise BadDatabase("it holds a null character (%00), which no part of it can have")
-    try:
-        url = make_url(text).set(drivername=driver)
-    except (ArgumentError, ValueError):
-        raise BadDatabase(
-            "it is not a valid URL; special characters in the password must be %-encoded"
-        ) from None
-    if driver == "sqlite":
-        if url.host or url.database in {None, "", ":memory:"}:
-            raise BadDatabase("it names no file; write sqlite:///path or, absolute, sqlite:////path")
-        return DatabaseUrl(url.set(query={}), ignored=_unknown(url))
-    if text.count("@") > 1:  # what follows the first would be shown as the host, and may be half a password
-        raise BadDatabase("an @ within the password or any other part of it must be written as %40")
-    return _postgresql(url)
-
-
-def _postgresql(url: URL) -> DatabaseUrl:
-    """A PostgreSQL URL with the parameters that libpq knows, and the rest taken out."""
-    several = [name for name, value in url.query.items() if not isinstance(value, str)]
-    if set(several) - {"host"}:  # of hosts there may be several
-        raise BadDatabase(f"it gives {_named(several)} more than once")
-    query: dict[str, Any] = dict(url.query)
-    if url.host and "%" in url.host:  # libpq's own way to write the path of a socket
-        url = url.set(host=unquote(url.host))
-    # libpq takes these from anywhere, and what stands here wins.
-    url = url.set(
-        username=query.pop("user", url.username),
-        password=query.pop("password", url.password),
-        database=query.pop("dbname", url.database),
-    )
-    if not url.database:
-        raise BadDatabase("it names no database; write postgresql://user:password@host/database")
-    mode = query.get("sslmode", query.pop("ssl", ""))
-    if mode:
-        query["sslmode"] = SSL_MODES.get(mode, mode)
-    schema = query.pop("schema", None)
-    known = {name: value for name, value in query.items() if name in LIBPQ_OPTIONS}
-    target = DatabaseUrl(url.set(query=known), schema, _unknown(url.set(query=query)))
-    try:
-        target.url.get_dialect()().create_connect_args(target.url)  # as later, when nobody expects an error
-    except (ArgumentError, ValueError):
-        raise BadDatabase("one of its hosts or ports cannot be one; a port is a number") from None
-    return target
-
-
-def _unknown(url: URL) -> tuple[str, ...]:
-    return tuple(sorted(set(url.query) - LIBPQ_OPTIONS - PRISMA_OPTIONS))
-
-
-def _named(names: Iterable[str]) -> str:
-    """Names of parameters, unless they have no shape of one: then they may be half a password."""
-    return ", ".join(name if re.fullmatch(r"\w{1,40}", name) else "a parameter" for name in names)
-
-
-def warning_of(target: DatabaseUrl) -> str | None:
-    """What is to be said of the parameters that are ignored, if there are any."""
-    return f"DATABASE_URL: {_named(target.ignored)} is not known and is ignored" if target.ignored else None
 
 
 class Connection:
@@ -220,13 +87,16 @@ class Connection:
     def run(self, work: Callable[[sa.Connection, int], T], *, immediate: bool = False) -> T:
         """Do `work` in a transaction of its own, several times if the database is away or busy for a moment.
 
-        `work` is given the number of the attempt. Raises `DatabaseLost`, or `BadDatabase` if the database
-        answers but refuses.
+        `work` is given the number of the attempt. Raise `BadUrl`, `StatementRefused` or `DatabaseLost`.
         """
         attempts = itertools.count(1)
+        refusal: type[DatabaseError] = BadUrl
 
         def once() -> T:
+            nonlocal refusal
+            refusal = BadUrl  # while a session is opened
             connection = self._engine.connect().execution_options(immediate=immediate)
+            refusal = StatementRefused
             with connection, connection.begin():
                 return work(connection, next(attempts))
 
@@ -235,8 +105,9 @@ class Connection:
         except (SQLAlchemyError, ValueError, OverflowError) as error:
             if _is_lost(error):
                 raise DatabaseLost(f"the database cannot be reached ({_words(error)})") from None
-            is_lock = _sqlstate(error) == LOCKED
-            raise BadDatabase(f"the database refused: {_words(error)}", is_lock=is_lock) from None
+            if _sqlstate(error) == LOCKED:
+                refusal = LockTimeout
+            raise refusal(f"the database refused: {_words(error)}") from None
 
 
 def _retrying() -> Retrying:
@@ -272,7 +143,7 @@ def _engine(url: URL) -> sa.Engine:
         return engine
     path = Path(url.database or "")
     if not (os.access(path, os.R_OK) and path.is_file()):  # connecting would create an empty one
-        raise BadDatabase(f"there is no file {path.absolute()} that can be read; {UPGRADE}")
+        raise BadUrl(f"there is no file {path.absolute()} that can be read; {UPGRADE}")
     engine = sa.create_engine(
         url, pool_size=1, max_overflow=0, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS}
     )

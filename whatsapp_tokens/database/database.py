@@ -11,9 +11,10 @@ from datetime import timedelta
 
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
-from whatsapp_tokens.database.connection import Connection, DatabaseUrl
+from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.database.schema import TableMap, reflect
+from whatsapp_tokens.database.url import DatabaseUrl
 from whatsapp_tokens.database.writes import Writer
 
 
@@ -23,7 +24,7 @@ class Database:
     def __init__(self, target: DatabaseUrl, mapping: TableMap, *, lease: timedelta) -> None:
         """Connect, and compare the tables with what the program needs.
 
-        Raises `BadDatabase` or `DatabaseLost`.
+        Raise a `DatabaseError`.
         """
         mapping = replace(mapping, schema=mapping.schema or target.schema)
         self._connection = Connection(target)

@@ -3,7 +3,7 @@
 Queries that may find many rows are iterators: they fetch a page at a time, each in a transaction of its own,
 so memory does not grow with the table and no transaction stays open.
 
-Every method may raise `BadDatabase` (it answers, but refuses) or `DatabaseLost`.
+Every method may raise `StatementRefused` or `DatabaseLost`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from models import Channel, Counts, Status, as_channel, plain_id
 from whatsapp_tokens.database.channel_table import ChannelTable
-from whatsapp_tokens.database.connection import BadDatabase
+from whatsapp_tokens.database.errors import StatementRefused
 from whatsapp_tokens.database.permissions import missing_permissions
 from whatsapp_tokens.database.schema import Tables, comparable
 from whatsapp_tokens.policy import Selection
@@ -46,7 +46,7 @@ class Queries:
             value = int(text)
         try:
             found = self._table.fetch(sa.select(column).where(column == value))
-        except BadDatabase:  # it does not even have the form of an id of this table
+        except StatementRefused:  # it does not even have the form of an id of this table
             return None
         return plain_id(found[0].id) if found else None
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOMAIN
 
-from whatsapp_tokens.database.connection import UPGRADE, BadDatabase
+from whatsapp_tokens.database.errors import UPGRADE, BadSchema
 
 AUDIT_TABLE: Final = "token_audit_log"
 VERSION_TABLE: Final = "whatsapp_token_alembic_version"
@@ -255,7 +255,7 @@ def short_name(name: str) -> str:
 def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
     """The tables with the types that their columns really have.
 
-    Raises `BadDatabase` if one is missing, lacks a column, or cannot be worked with.
+    Raises `BadSchema` if one is missing, lacks a column, or cannot be worked with.
     """
     with warnings.catch_warnings():  # of types and indexes that SQLAlchemy does not know, and nobody needs
         warnings.simplefilter("ignore", sa.exc.SAWarning)
@@ -272,7 +272,7 @@ def _reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
         missing = [column for column in table.c if column.name not in found and column.key not in optional]
         if missing:
             foreign = table is plain.channel and any(column.key in _NOT_OURS for column in missing)
-            raise BadDatabase(
+            raise BadSchema(
                 f'table "{table.name}" lacks {", ".join(column.name for column in missing)} '
                 f"(it has {', '.join(found)}); {MAP_THEM if foreign else _upgrade(inspector, mapping)}"
             )
@@ -305,7 +305,7 @@ def _columns_of(inspector: sa.Inspector, table: str, mapping: TableMap) -> dict[
     try:
         columns = inspector.get_columns(table, schema=mapping.schema)
     except sa.exc.NoSuchTableError:
-        raise BadDatabase(_no_table(inspector, table, mapping)) from None
+        raise BadSchema(_no_table(inspector, table, mapping)) from None
     return {column["name"]: _plain(column["type"]) for column in columns}
 
 
@@ -331,7 +331,7 @@ def _no_table(inspector: sa.Inspector, table: str, mapping: TableMap) -> str:
 
 
 def _type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
-    """How to speak to a column of ours that has the type `found`. Raises `BadDatabase`."""
+    """How to speak to a column of ours that has the type `found`. Raises `BadSchema`."""
     if isinstance(column.type, UTCDateTime):
         if dialect.name == "sqlite":
             return SQLiteUTC()
@@ -363,9 +363,9 @@ def _id_type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
     raise _unfit(column, found, "a number, a text or a uuid")
 
 
-def _unfit(column: sa.Column[Any], found: object, wanted: str) -> BadDatabase:
+def _unfit(column: sa.Column[Any], found: object, wanted: str) -> BadSchema:
     mapped = f" (it is our {column.key}: see CHANNEL_COLUMNS)" if column.name != column.key else ""
-    return BadDatabase(
+    return BadSchema(
         f'column "{column.name}" of table "{column.table.name}" is {found}; it must be {wanted}{mapped}'
     )
 
@@ -373,7 +373,7 @@ def _unfit(column: sa.Column[Any], found: object, wanted: str) -> BadDatabase:
 def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: TableMap) -> None:
     """An enum that does not know CHANNEL_TYPE, or a column of another kind, would refuse every query."""
     if isinstance(column.type, sa.Enum) and mapping.type not in column.type.enums:
-        raise BadDatabase(
+        raise BadSchema(
             f'column "{column.name}" of table "{mapping.table}" is never "{mapping.type}", only '
             f"{_quoted(column.type.enums)}; set CHANNEL_TYPE"
         )
@@ -382,7 +382,7 @@ def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: Tabl
     except sa.exc.DatabaseError as error:
         if error.connection_invalidated:
             raise
-        raise BadDatabase(
+        raise BadSchema(
             f'column "{column.name}" of table "{mapping.table}" is {column.type} and cannot be '
             f'"{mapping.type}"; set CHANNEL_TYPE, or map another column to type in CHANNEL_COLUMNS'
         ) from None
@@ -394,12 +394,12 @@ def _check_ids(connection: sa.Connection, inspector: sa.Inspector, channel: sa.T
     if not _is_key(inspector, channel):
         twice = sa.select(id_).where(id_.is_not(None)).group_by(id_).having(sa.func.count() > 1).limit(1)
         if (found := connection.execute(twice).scalar()) is not None:
-            raise BadDatabase(
+            raise BadSchema(
                 f'column "{id_.name}" of table "{channel.name}" is no primary key, and several rows have '
                 f"{found}: they cannot be told apart"
             )
     if connection.execute(sa.select(sa.literal(1)).where(id_.is_(None)).limit(1)).first():
-        raise BadDatabase(f'column "{id_.name}" of table "{channel.name}" is null in a row')
+        raise BadSchema(f'column "{id_.name}" of table "{channel.name}" is null in a row')
 
 
 def _is_key(inspector: sa.Inspector, channel: sa.Table) -> bool:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from models import PendingUpdate, fingerprint, is_same
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
-from whatsapp_tokens.database.connection import BadDatabase
+from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.permissions import count_on
 from whatsapp_tokens.results import ChannelId
 
@@ -57,10 +57,10 @@ class Writer:
 
         try:
             results = self._table.run(apply, immediate=True)
-        except BadDatabase as refused:
+        except StatementRefused as refused:
             if len(changes) > 1:
                 return self._write_one_by_one(changes)
-            if refused.is_lock:
+            if isinstance(refused, LockTimeout):
                 return [(WriteResult.LOCKED, str(refused))]
             self._claims.release([changes[0].channel.id])
             return [(WriteResult.REFUSED, str(refused))]
@@ -70,7 +70,7 @@ class Writer:
     def create(self, change: PendingUpdate) -> None:
         """Insert the row that `change` describes, with its audit rows.
 
-        Raise `BadDatabase` or `DatabaseLost`.
+        Raise `StatementRefused` or `DatabaseLost`.
         """
 
         def insert(connection: sa.Connection, attempt: int) -> None:
@@ -93,7 +93,7 @@ class Writer:
     def _apply(self, connection: sa.Connection, change: PendingUpdate, *, again: bool) -> WriteResult:
         """Compare-and-swap one row, with its audit rows. `again` after an answer that may have been lost.
 
-        Raise `BadDatabase` if the row does not hold afterwards what was written: triggers can do that.
+        Raise `StatementRefused` if the row does not hold afterwards what was written: triggers can do that.
         """
         c = self._table.c
         id_ = change.channel.id
@@ -121,7 +121,7 @@ class Writer:
                 return WriteResult.REPLACED
         # What a trigger made of it shows only in what comes back; CHAR columns pad with spaces.
         if kept is None or not (is_same(kept[0], change.ciphertext) and is_same(kept[1], change.status)):
-            raise BadDatabase(UNMOVED)
+            raise StatementRefused(UNMOVED)
         self._log(connection, change)
         return WriteResult.WRITTEN
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
+from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.monitoring.github_actions import SummaryFull, annotate, append_summary, masks
 from whatsapp_tokens.monitoring.heartbeat import Heartbeat
 from whatsapp_tokens.monitoring.step_summary import markdown, notes, shortfalls
@@ -34,7 +34,7 @@ class Source(Protocol):
     """Who knows the channels as a whole: the database."""
 
     def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
-        """Their totals. Raises `DatabaseLost` or `BadDatabase`."""
+        """Their totals. Raises a `DatabaseError`."""
 
 
 class Monitors:
@@ -93,7 +93,7 @@ class Monitors:
             return None
         try:
             return source.totals(ending.finished_at, ending.finished_at + self._window)
-        except (BadDatabase, DatabaseLost) as error:
+        except DatabaseError as error:
             logger.error("the channels could not be counted for METRICS_FILE: %s", error)  # noqa: TRY400 - a traceback adds nothing
             return None
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from models import Channel
 from whatsapp_tokens.database.claims import in_parts
-from whatsapp_tokens.database.connection import BadDatabase
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.writes import UNMOVED
 from whatsapp_tokens.facts import fact
 from whatsapp_tokens.policy import Selection
@@ -125,8 +125,8 @@ class Claimer:
             try:
                 if not is_locked:
                     late = self._database.claims.claim(self._selection, [channel.id], patient=True)
-            except BadDatabase as error:
-                is_locked, words = error.is_lock, str(error)
+            except StatementRefused as error:
+                is_locked, words = isinstance(error, LockTimeout), str(error)
             if is_locked:
                 self._skip(channel, fact("a transaction of the application is at work on it"))
             elif not late:

@@ -16,8 +16,8 @@ from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from models import Channel, PendingUpdate, fingerprint
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.policy import Selection, is_due
@@ -64,7 +64,7 @@ class Run:
     def execute(self, scope: Scope, callbacks: RunCallbacks) -> Aborted | None:
         """Renew what is due. Return None if all of it was reached or a signal came, else why the run stopped.
 
-        Raises `WrongKeys`, or `BadDatabase` or `DatabaseLost` before the first channel was touched.
+        Raises `WrongKeys`, or a `DatabaseError` before the first channel was touched.
         """
         self._scope = scope
         self._callbacks = callbacks
@@ -78,8 +78,8 @@ class Run:
                 self._loop()
             aborted = None if self._stop.is_set() else self._breaker.abort_reason()
             self._database.claims.release_all()
-        except (BadDatabase, DatabaseLost) as error:
-            if isinstance(error, BadDatabase) and not self._reached:
+        except DatabaseError as error:
+            if not (isinstance(error, DatabaseLost) or self._reached):
                 raise
             aborted = Aborted(AbortReason.DATABASE_LOST, str(error))
         finally:

@@ -55,7 +55,7 @@ class RunCallbacks:
 def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
     """Report every due channel and why it is due; those that no key decrypts have failed.
 
-    Raises `WrongKeys`, `BadDatabase` or `DatabaseLost`.
+    Raises `WrongKeys`, or a `DatabaseError`.
     """
     tally = open_run(database, keys, scope, callbacks)
     for channel in islice(database.queries.due(scope.selection), scope.limit):

@@ -14,8 +14,8 @@ from typing import Final
 
 from models import Channel
 from notify import DeliveryError, Target, broadcast
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.policy import STEPS, is_news, is_well_again
 from whatsapp_tokens.reports.text import First, Situation, compose, label
 from whatsapp_tokens.reports.translations import EN, Words
@@ -92,7 +92,7 @@ def _claim_news(
         claimed = database.claims.claim_to_alert(news) if news else []
         # Since they were looked up, another run may have told of some and given them back.
         database.claims.release([one.id for one in claimed if not which(one)])
-    except (DatabaseLost, BadDatabase) as error:
+    except DatabaseError as error:
         logger.warning("the channels that need attention could not be looked up: %s", error)
         return []
     return [one for one in claimed if which(one)]
@@ -108,6 +108,6 @@ def _remember(database: Database | None, news: Sequence[Channel], now: datetime,
             database.claims.mark_alerted([one.id for one in news if is_well_again(one)], None)
         else:
             database.claims.release([one.id for one in news])
-    except (DatabaseLost, BadDatabase) as error:
+    except DatabaseError as error:
         # The claims run out, and the next run tells again: better twice than never.
         logger.warning("what people were told of could not be noted: %s", error)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from models import Channel
-from whatsapp_tokens.database.connection import BadDatabase, DatabaseLost
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.reports.status_page import View, write
 
 OTHERS_SHOWN: Final = 1000
@@ -23,7 +23,7 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
     """Write each report; `view` has no fleet yet. Gives a line for each that could not be written."""
     try:
         view = replace(view, fleet=database.queries.totals(view.now, view.now + view.window))
-    except (BadDatabase, DatabaseLost) as error:
+    except DatabaseError as error:
         return [_problem(path, str(error)) for path in paths]
     problems = []
     for path in paths:
@@ -31,7 +31,7 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
             write(path, view, whole_fleet(database, view.now))
         except OSError as error:
             problems.append(_problem(path, error.strerror or type(error).__name__))
-        except (BadDatabase, DatabaseLost) as error:
+        except DatabaseError as error:
             problems.append(_problem(path, str(error)))
         except Exception as error:
             # A mistake of ours must not keep a run that is over from saying how it ended.

@@ -1,0 +1,41 @@
+"""What can go wrong with the database, and what follows from it.
+
+Every message is one line: what is wrong and what to do. It shows neither the URL nor a row's values::
+
+    DatabaseError
+    ├── BadUrl              DATABASE_URL cannot be used: correct it. Nothing is begun.
+    ├── BadSchema           a table or column is missing or unfit: migrate or map it. Nothing is begun.
+    ├── StatementRefused    the database answers, but refuses a statement; another row may do.
+    │   └── LockTimeout     only because another session has locked the rows: try again later.
+    └── DatabaseLost        it cannot be reached, also not after some retries: stop.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+UPGRADE: Final = "run: alembic upgrade head"
+
+
+class DatabaseError(Exception):
+    """Something is wrong with the database."""
+
+
+class BadUrl(DatabaseError):
+    """DATABASE_URL is malformed, or names a file, host, role or database that cannot be used."""
+
+
+class BadSchema(DatabaseError):
+    """The tables are not as the program needs them."""
+
+
+class StatementRefused(DatabaseError):
+    """The database refused a statement."""
+
+
+class LockTimeout(StatementRefused):
+    """Another session kept the rows locked for longer than we wait."""
+
+
+class DatabaseLost(DatabaseError):
+    """The database cannot be reached."""
