@@ -41,6 +41,7 @@ from whatsapp_tokens.ciphertext_formats import (
     may_be_cbc,
     parse,
 )
+from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.redaction import Secret
 
 KEY_BYTES: Final = 32
@@ -118,7 +119,7 @@ class KeyRing:
         try:
             plaintext = token.reveal().encode()
         except UnicodeEncodeError:
-            raise EncryptionFailed("the token is not text that can be encrypted") from None
+            raise EncryptionFailed(fact("the token is not text that can be encrypted")) from None
         ciphertext = ciphertext_format.render(_encrypt(plaintext, self._keys[0], ciphertext_format.iv_bytes))
         self._verify(ciphertext, plaintext)
         return ciphertext
@@ -128,9 +129,9 @@ class KeyRing:
         try:
             found = self.decrypt(ciphertext).token
         except Undecryptable:
-            raise EncryptionFailed("the encrypted token does not decrypt again") from None
+            raise EncryptionFailed(fact("the encrypted token does not decrypt again")) from None
         if not hmac.compare_digest(found.reveal().encode(), plaintext):
-            raise EncryptionFailed("the encrypted token decrypts to something else")
+            raise EncryptionFailed(fact("the encrypted token decrypts to something else"))
 
 
 def _decrypt(encrypted: Encrypted, key: bytes) -> bytes | None:
@@ -189,23 +190,25 @@ def _as_token(plaintext: bytes) -> Secret:
     try:
         text = plaintext.decode()
     except UnicodeDecodeError:
-        raise Undecryptable("it decrypts, but not to text") from None
+        raise Undecryptable(fact("it decrypts, but not to text")) from None
     if not text.strip():
-        raise Undecryptable("it decrypts to nothing")
+        raise Undecryptable(fact("it decrypts to nothing"))
     return Secret(text)
 
 
 def _explain(text: str, tried: Sequence[CiphertextFormat]) -> str:
-    """Say why no key decrypts a text, as facts: `phrase; phrase: value; …`."""
+    """Return the facts about a text that no key decrypts."""
     # A text with the version and length of a Fernet token is one, although its letters are valid base64, too.
     formats = [FERNET] if FERNET in tried else tried
     names = ", ".join(dict.fromkeys(one.name for one in formats))
     if kind := looks_like(text):
         # By its lengths, AES-CBC may also be a format in which the tag follows the data.
-        return f"{kind}; or another key encrypted it: {tried[0].name}" if kind == CBC and tried else kind
+        other_key = fact("or another key encrypted it", tried[0].name) if kind == CBC and tried else ""
+        return facts(kind, other_key)
     if not tried:
-        return f"the stored text is in no known ciphertext format; characters: {len(text)}"
-    detail = (
-        f"no key of TOKEN_ENCRYPTION_KEY decrypts it: {names}; another key encrypted it, or it was altered"
+        return facts(fact("the stored text is in no known ciphertext format"), fact("characters", len(text)))
+    return facts(
+        fact("no key of TOKEN_ENCRYPTION_KEY decrypts it", names),
+        fact("another key encrypted it, or it was altered"),
+        fact("or it is AES-CBC, which is not supported") if may_be_cbc(text) else "",
     )
-    return f"{detail}; or it is AES-CBC, which is not supported" if may_be_cbc(text) else detail

@@ -17,6 +17,7 @@ from typing import Any, Final
 import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from whatsapp_tokens.facts import fact
 from whatsapp_tokens.http_session import ERRORS, Address, open_session
 from whatsapp_tokens.meta.answers import Exchanged, Inspection, read_exchange, read_inspection, read_payload
 from whatsapp_tokens.meta.errors import (
@@ -162,7 +163,7 @@ class MetaClient:
             with response:
                 body = _read_body(response)
         except ERRORS as error:
-            failure = f"no answer from Meta: {type(error).__name__}"
+            failure = fact("no answer from Meta", type(error).__name__)
         if failure is not None:  # raised outside the handler, so that it does not hold theirs as its context
             raise Unavailable(failure)
         logger.debug("%s: HTTP %d, %d bytes", call.endpoint, response.status_code, len(body))
@@ -193,5 +194,5 @@ def _read_body(response: requests.Response) -> bytes:
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise UnexpectedAnswer(f"an answer that is too large; KiB accepted: {MAX_ANSWER_BYTES // 1024}")
+            raise UnexpectedAnswer(fact("an answer of more than 1 MiB"))
     return body

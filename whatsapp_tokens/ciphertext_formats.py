@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Protocol, TypeAlias
 
+from whatsapp_tokens.facts import fact
+
 TAG_BYTES: Final = 16
 IV_BYTES: Final = (12, 16)  # the length that GCM recommends, and the one that much Node code uses
 
@@ -298,22 +300,22 @@ def parse(text: str) -> Iterator[Parsed]:
 
 # -- What is refused
 
-CBC: Final = "the stored text is AES-CBC or similar, without an authentication tag"
+CBC: Final = fact("the stored text is AES-CBC or similar, without an authentication tag")
 
 # The first that fits. A format without authentication is named and never decrypted: nothing would show that
 # the key is wrong or the text was altered.
 _LOOKS: Final = (
-    (r"\s*$", "the stored text is blank"),
-    (r"EAA", "the stored text is an unencrypted token (plaintext)"),
+    (r"\s*$", fact("the stored text is blank")),
+    (r"EAA", fact("the stored text is an unencrypted token (plaintext)")),
     (
         r'U2FsdGVk|53616c7465645f5f|Salted__|\{"ct":',
-        "the stored text was encrypted with a passphrase, by CryptoJS or OpenSSL",
+        fact("the stored text was encrypted with a passphrase, by CryptoJS or OpenSSL"),
     ),
-    (r"eyJpdiI6", "the stored text was encrypted by Laravel"),
-    (r"eyJ", "the stored text is a JSON Web Token"),
-    (r"vault:v\d", "the stored text was encrypted by HashiCorp Vault"),
-    (r"-----BEGIN ", "the stored text is a PEM or PGP block"),
-    (r"\\x", "the stored text is binary data"),
+    (r"eyJpdiI6", fact("the stored text was encrypted by Laravel")),
+    (r"eyJ", fact("the stored text is a JSON Web Token")),
+    (r"vault:v\d", fact("the stored text was encrypted by HashiCorp Vault")),
+    (r"-----BEGIN ", fact("the stored text is a PEM or PGP block")),
+    (r"\\x", fact("the stored text is binary data")),
 )
 
 

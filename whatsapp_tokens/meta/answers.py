@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.meta.errors import (
     Endpoint,
     ForeignToken,
@@ -61,8 +62,9 @@ class Exchanged:
 
 def read_payload(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """Return the JSON object of a successful answer. Raise the `MetaError` of any other."""
+    http = fact("HTTP", status)
     if 300 <= status < 400:
-        raise UnexpectedAnswer(f"a redirect, which is never followed; HTTP: {status}")
+        raise UnexpectedAnswer(facts(fact("a redirect, which is never followed"), http))
     text = body.decode("utf-8", errors="replace").strip()
     document: object = _NOT_JSON
     with suppress(ValueError, RecursionError):  # an error raised here would hold theirs, and so the body
@@ -73,21 +75,22 @@ def read_payload(endpoint: Endpoint, status: int, headers: Mapping[str, str], bo
     if error is not None or not 200 <= status < 300:
         raise _error(endpoint, GraphError.parse(status, error), headers)
     if not isinstance(document, dict):
-        raise UnexpectedAnswer(f"an answer that is not a JSON object; HTTP: {status}")
+        raise UnexpectedAnswer(facts(fact("an answer that is not a JSON object"), http))
     return document
 
 
 def _read_other(endpoint: Endpoint, status: int, headers: Mapping[str, str], text: str) -> dict[str, Any]:
     """Read a body that is not JSON: an old urlencoded answer, or an error."""
+    http = fact("HTTP", status)
     if status == 429 or status >= 500:
         raise _error(endpoint, GraphError(status), headers)
     if not text:
-        raise UnexpectedAnswer(f"an empty answer; HTTP: {status}")
+        raise UnexpectedAnswer(facts(fact("an empty answer"), http))
     if text[0] in '{["':
-        raise Unavailable(f"a cut or broken JSON answer; HTTP: {status}")
+        raise Unavailable(facts(fact("a cut or broken JSON answer"), http))
     if status == 200 and endpoint == "exchange" and text.startswith(("access_token=", "expires")):
         return {name: values[0] for name, values in parse_qs(text).items()}
-    raise UnexpectedAnswer(f"an answer that is not JSON; HTTP: {status}")
+    raise UnexpectedAnswer(facts(fact("an answer that is not JSON"), http))
 
 
 def _error(endpoint: Endpoint, answer: GraphError, headers: Mapping[str, str]) -> MetaError:
@@ -105,16 +108,16 @@ def read_inspection(payload: dict[str, Any], app_id: str) -> Inspection:
     """Read `debug_token`'s `data`. Raise `ReconnectRequired` for a dead or foreign token."""
     data = payload.get("data")
     if not isinstance(data, dict):
-        raise UnexpectedAnswer("an inspection without data")
+        raise UnexpectedAnswer(fact("an inspection without data"))
     expires_at = _as_time(data.get("expires_at"))
     data_access_expires_at = _as_time(data.get("data_access_expires_at"))
     if data.get("is_valid") is False:
         raise _dead(data, min(filter(None, (expires_at, data_access_expires_at)), default=None))
     if data.get("is_valid") is not True:
-        raise UnexpectedAnswer("an inspection that does not say whether the token is valid")
+        raise UnexpectedAnswer(fact("an inspection that does not say whether the token is valid"))
     if data.get("app_id") is not None and str(data["app_id"]) != app_id:
         other = quote_foreign(str(data["app_id"]), 40)
-        raise ForeignToken(f"the token belongs to another app: {other}", expires_at=expires_at)
+        raise ForeignToken(fact("the token belongs to another app", other), expires_at=expires_at)
     return Inspection(
         kind=_as_text(data.get("type")),
         user_id=_as_text(data.get("user_id")),
@@ -141,9 +144,9 @@ def read_exchange(payload: dict[str, Any]) -> Exchanged:
     """Read an exchange. The token must be one word that can be sent in a header."""
     token = payload.get("access_token")
     if not isinstance(token, str) or not token:
-        raise UnexpectedAnswer("an exchange without a token")
+        raise UnexpectedAnswer(fact("an exchange without a token"))
     if not token.isprintable() or any(c.isspace() for c in token):
-        raise UnexpectedAnswer("an exchange whose token holds spaces or control characters")
+        raise UnexpectedAnswer(fact("an exchange whose token holds spaces or control characters"))
     seconds = as_int(payload.get("expires_in", payload.get("expires")))
     if seconds is None or not 0 < seconds < _LONGEST_LIFE:
         return Exchanged(Secret(token), None)
@@ -171,4 +174,4 @@ def _as_time(value: object) -> datetime | None:
     seconds = 0 if value is None else as_int(value)
     if seconds is not None and 0 <= seconds <= _LAST_SECOND:
         return datetime.fromtimestamp(seconds, UTC) if seconds else None
-    raise UnexpectedAnswer("an inspection with an impossible date")
+    raise UnexpectedAnswer(fact("an inspection with an impossible date"))

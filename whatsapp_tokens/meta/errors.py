@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
+from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.redaction import quote_foreign
 
 Endpoint: TypeAlias = Literal["debug_token", "exchange"]
@@ -242,12 +243,11 @@ def wording(rule: Rule, answer: GraphError) -> str:
     """Return the facts: `meaning; Graph error: 190/463; Meta said: “…”`, as far as there are any."""
     code = "/".join(str(number) for number in (answer.code, answer.subcode) if number is not None)
     said = quote_foreign(answer.message)
-    facts = (
+    return facts(
         rule.meaning,
-        f"Graph error: {code}" if code else f"HTTP: {answer.status}",
-        f"Meta said: “{said}”" if said else "",
+        fact("Graph error", code) if code else fact("HTTP", answer.status),
+        fact("Meta said", f"“{said}”") if said else "",
     )
-    return "; ".join(filter(None, facts))
 
 
 def as_int(value: object) -> int | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
+from whatsapp_tokens.facts import fact
 from whatsapp_tokens.meta.errors import RateLimited, as_int
 from whatsapp_tokens.signals import Sleep
 
@@ -75,7 +76,7 @@ class RateLimiter:
         begins no wait, and would give up what it has nearly finished.
         """
         if begins and self._nearly_used is not None:
-            raise RateLimited(f"percent of the app's allowance used: {self._nearly_used}")
+            raise RateLimited(fact("percent of the app's allowance used", self._nearly_used))
         while (wait := (self._until if begins else self._refused_until) - monotonic()) > 0:
             self._sleep(wait)
         return monotonic()
