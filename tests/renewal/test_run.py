@@ -403,6 +403,32 @@ def test_claims_are_extended_while_meta_is_slow(fleet, monkeypatch):
     assert (fleet.told, len(extended) > 2) == ({"a1": "renewed"}, True)
 
 
+def test_a_crash_ends_every_wait_of_the_workers(fleet, monkeypatch):
+    """What is in flight can no longer be written, so nothing is waited for."""
+    fleet.channel("a1", token_expires_at=fleet.now + days(1))
+    fleet.channel("b1")
+    has_begun, is_told = threading.Event(), threading.Event()
+    inspect = fleet.meta.inspect
+
+    def wait_for_the_end(token):
+        if token.reveal() == "a1":
+            has_begun.wait(10)
+        elif token.reveal() == "b1":
+            has_begun.set()
+            poll(fleet.stop.is_set)
+            if fleet.stop.is_set():
+                is_told.set()
+        return inspect(token)
+
+    def lose(_changes):
+        raise DatabaseLost("the database cannot be reached")
+
+    fleet.meta.inspect = wait_for_the_end
+    monkeypatch.setattr(fleet.database.writer, "write", lose)
+    assert fleet.run(workers=2).reason == AbortReason.DATABASE_LOST
+    assert (is_told.is_set(), fleet.outcomes) == (True, [])
+
+
 def poll(condition):
     for _ in range(500):
         if condition():

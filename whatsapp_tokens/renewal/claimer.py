@@ -51,6 +51,7 @@ class Claimer:
         self.unwritable: list[tuple[Channel, str]] = []  # refused by the database, with its words
         self.no_longer_due = 0  # because another run was faster
         self.has_met_all = False
+        self._extend_at = monotonic() + database.claims.lease / 3
 
     @property
     def is_exhausted(self) -> bool:
@@ -75,6 +76,12 @@ class Claimer:
         if absent := set(ids) - {channel.id for channel in claimed} - refused:
             self._passed_over += self._explain_absent(absent)
         return claimed
+
+    def extend_leases(self) -> None:
+        """Extend the leases of all claims, if a third of their time has passed since the last extension."""
+        if monotonic() >= self._extend_at:
+            self._database.claims.extend()
+            self._extend_at = monotonic() + self._database.claims.lease / 3
 
     def _due_ids(self) -> Iterator[ChannelId]:
         """Yield the ids of due channels in the order of urgency."""

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from time import monotonic
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
@@ -91,7 +90,6 @@ class Run:
 
     def _loop(self) -> None:
         """Claim, renew and write until nothing is left, or the circuit breaker or a signal ends it."""
-        next_extension = monotonic() + self._database.claims.lease / 3
         while True:
             is_ending = self._stop.is_set() or self._breaker.is_open
             if is_ending:
@@ -104,9 +102,7 @@ class Run:
                 self._write(self._breaker.take(self._pool.collect()))
             elif is_ending or self._claimer.is_done:
                 break
-            if monotonic() >= next_extension:
-                self._database.claims.extend()
-                next_extension = monotonic() + self._database.claims.lease / 3
+            self._claimer.extend_leases()
         self._write_locked()
 
     def _refill(self) -> None:
