@@ -1,12 +1,13 @@
 # make demo   see it work, against a simulated Meta and a throwaway SQLite file
 # make test   run every test, on SQLite and on a real PostgreSQL that pip brings
 # make lint   ruff and mypy --strict
+# make messages   bring the texts for translators in locale/ up to date with the source
 # make bench  measure it, on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format messages bench clean
 
 demo: .venv/runtime
 	$(BIN)/python -m sandbox demo
@@ -26,6 +27,14 @@ lint: .venv/development
 format: .venv/development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# `fact` and the second argument of `Rule` are phrases of details; `counted` is this project's ngettext.
+messages: .venv/development
+	$(BIN)/pybabel extract --mapping pyproject.toml --keywords "fact Rule:2 counted:1,2" --no-location \
+		--sort-output --omit-header --output locale/messages.pot whatsapp_tokens crypto.py meta_client.py
+	$(BIN)/pybabel update --input-file locale/messages.pot --output-dir locale --no-fuzzy-matching \
+		--ignore-obsolete --omit-header
+	rm locale/messages.pot
 
 bench: .venv/development benchmarks/.venv/installed
 	$(BIN)/python -m benchmarks --date "$$(date +%F)"

@@ -25,7 +25,7 @@ from whatsapp_tokens.apprise_target import (
     secret_parts,
 )
 from whatsapp_tokens.redaction import Secret, redact
-from whatsapp_tokens.reports.text import label
+from whatsapp_tokens.reports.labels import label
 
 LINK = "https://app.example/reconnect?channel=12&from=alert"
 MESSAGE = Message(

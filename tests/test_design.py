@@ -12,7 +12,7 @@ import pytest
 from world import ROOT
 
 from refresh_tokens import VERSION, Exit
-from whatsapp_tokens.reports.translations import ADVICE, CAUSES
+from whatsapp_tokens.reports.causes import ADVICE, CAUSES
 from whatsapp_tokens.results import AbortReason, Reason
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def test_the_five_modules_import_only_what_is_below_them(module):
         ("requests", {"meta_client", "whatsapp_tokens.http_session"}),
         ("cryptography", {"crypto"}),
         ("dotenv", {"whatsapp_tokens.settings"}),
-        ("babel", {"whatsapp_tokens.reports.translations"}),
+        ("babel", {"whatsapp_tokens.reports.language"}),
         ("prometheus_client", {"whatsapp_tokens.monitoring.prometheus"}),
         ("jinja2", {"whatsapp_tokens.reports.status_page"}),
         ("apprise", {"whatsapp_tokens.apprise_target"}),

@@ -17,7 +17,7 @@ import notify
 from models import Channel
 from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, retry_after
 from whatsapp_tokens.redaction import RedactingFormatter, Secret
-from whatsapp_tokens.reports.text import label
+from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.signals import Stop
 
 MESSAGE = Message("1 WhatsApp line needs attention", "Its token could not be renewed.", (Card("Bakery (1)"),))

@@ -215,7 +215,7 @@ def test_one_message_says_who_needs_what_until_when_and_where_to_click(world, sl
     assert message["text"] == "1 WhatsApp line needs attention"
     assert f"*Bakery &lt;North&gt; &amp; Co ({channel})*" in said
     assert "the customer's password was changed" in said
-    assert f"Ends on {(world.now + days(10)).day} " in said
+    assert f"Expires on {(world.now + days(10)).day} " in said
     assert "To do: the customer must connect WhatsApp again" in said
     assert f"https://example.com/lines/{channel}" in said
     assert ("Clinic East" in said, world.rows.get(well)["token_alerted_at"]) == (False, None)
@@ -314,7 +314,7 @@ def test_a_real_run_ends_with_its_outcomes_in_groups(world):
     world.channel(world.token(error=(190, 460, "x")), name="Clinic East")
     world.channel(world.token(expires_at=0), name="Gym South")
     result = world.run("--workers", "1")
-    assert re.search(r"^renewed  Bakery North \(1\): ends on .+ \(\d+ days\)$", result.out, re.MULTILINE)
+    assert re.search(r"^renewed  Bakery North \(1\): expires on .+ \(\d+ days\)$", result.out, re.MULTILINE)
     assert re.search(r"^failed   Clinic East \(2\): reconnect_required: ", result.out, re.MULTILINE)
     assert result.out.split("\n\n")[1].splitlines()[:2] == ["Renewed: 1", "Failed:  1"]
     assert "    → the customer must connect WhatsApp again" in result.out

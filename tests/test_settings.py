@@ -21,7 +21,7 @@ from whatsapp_tokens import settings as settings_module
 from whatsapp_tokens.database.schema import TableMap
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.redaction import RedactingFormatter, Secret, redact
-from whatsapp_tokens.settings import BadSettings, Language, Settings, read_database, read_environment
+from whatsapp_tokens.settings import BadSettings, Settings, read_database, read_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef" * 4
@@ -102,7 +102,7 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         slack_webhook_url=None,
         notify_urls=(),
         reconnect_url=None,
-        alert_language=Language.EN,
+        alert_language="en",
         healthcheck_url=None,
         metrics_file=None,
     )
@@ -145,8 +145,8 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
             "http://intranet/{channel_id}#top",
         ),
         ("RECONNECT_URL", "", "reconnect_url", None),
-        ("ALERT_LANGUAGE", " ES ", "alert_language", Language.ES),
-        ("ALERT_LANGUAGE", "", "alert_language", Language.EN),
+        ("ALERT_LANGUAGE", " ES ", "alert_language", "es"),
+        ("ALERT_LANGUAGE", "", "alert_language", "en"),
     ],
 )
 def test_each_variable_sets_its_field(name, text, field, value):
@@ -287,7 +287,7 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             "https://graph.example?",
             "it must be a plain address such as https://graph.facebook.com",
         ),
-        ("ALERT_LANGUAGE", "fr", "it must be one of en, es"),
+        ("ALERT_LANGUAGE", "fr", "it must be one of en, es, pt"),
         ("NOTIFY_URLS", "ops@shop.example", f"it must hold addresses such as {ADDRESS}; {APPRISE}"),
         ("NOTIFY_URLS", f"nonsense {MAIL}", f"it must hold addresses such as {ADDRESS}; {APPRISE}"),
         ("NOTIFY_URLS", "pigeon://shop.example", f"Apprise cannot make sense of it; {APPRISE}"),

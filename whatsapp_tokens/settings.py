@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -31,17 +30,12 @@ from whatsapp_tokens.redaction import Secret
 
 T = TypeVar("T")
 
-ENV_FILE: Final = Path(__file__).resolve().parent.parent / ".env"  # beside the script
+_ROOT: Final = Path(__file__).resolve().parent.parent
+ENV_FILE: Final = _ROOT / ".env"  # beside the script
+ENGLISH_CODE: Final = "en"  # the language of every text in the source, which needs no catalogue
 MAX_WORKERS: Final = 256
 MAX_DAYS: Final = 3650
 SCOPES: Final = "whatsapp_business_management,whatsapp_business_messaging"
-
-
-class Language(StrEnum):
-    """The values of `ALERT_LANGUAGE`, which are locales, too."""
-
-    EN = "en"
-    ES = "es"
 
 
 class BadSettings(Exception):
@@ -70,7 +64,7 @@ class Settings:
     slack_webhook_url: Secret | None
     notify_urls: tuple[Secret, ...]
     reconnect_url: str | None
-    alert_language: Language
+    alert_language: str
     healthcheck_url: Secret | None
     metrics_file: Path | None
 
@@ -92,7 +86,7 @@ class Settings:
             "slack_webhook_url": read.secret("SLACK_WEBHOOK_URL", _secret_url, required=False),
             "notify_urls": read.secret("NOTIFY_URLS", parse_addresses, required=False) or (),
             "reconnect_url": read.parsed("RECONNECT_URL", None, _reconnect_url),
-            "alert_language": read.parsed("ALERT_LANGUAGE", Language.EN, _language),
+            "alert_language": read.parsed("ALERT_LANGUAGE", ENGLISH_CODE, _language),
             "healthcheck_url": read.secret("HEALTHCHECK_URL", _secret_url, required=False),
             "metrics_file": read.parsed("METRICS_FILE", None, Path),
         }
@@ -293,11 +287,22 @@ def _reconnect_url(text: str) -> str:
     return text
 
 
-def _language(text: str) -> Language:
-    try:
-        return Language(text.lower())
-    except ValueError:
-        raise ValueError(f"it must be one of {', '.join(Language)}") from None
+def catalogue_path(language: str) -> Path:
+    """Return where the texts of a language are: one file per language is all that it takes."""
+    return _ROOT / "locale" / language / "LC_MESSAGES" / "messages.po"
+
+
+def languages() -> list[str]:
+    """Return the languages that there are texts for, English first."""
+    found = catalogue_path("*").relative_to(_ROOT)
+    return [ENGLISH_CODE, *sorted(path.parent.parent.name for path in _ROOT.glob(str(found)))]
+
+
+def _language(text: str) -> str:
+    found = [one for one in languages() if one.casefold() == text.casefold()]
+    if not found:
+        raise ValueError(f"it must be one of {', '.join(languages())}")
+    return found[0]
 
 
 def _split_url(text: str) -> SplitResult:

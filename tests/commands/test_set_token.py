@@ -370,7 +370,7 @@ def test_on_a_terminal_the_token_is_asked_for_and_not_shown(world):
     token = world.token(age=0, lives=60)
     terminal = Terminal(world, "--set-token", str(id_)).until("Token").type(token + "\n")
     code = terminal.end()
-    assert (code, token in terminal.shown, bool(re.search(r"stored .*: ends on", terminal.shown))) == (
+    assert (code, token in terminal.shown, bool(re.search(r"stored .*: expires on", terminal.shown))) == (
         0,
         False,
         True,

@@ -50,7 +50,7 @@ def test_failed_channels_are_a_table_with_cause_end_and_advice():
             "|---|---|---|---|",
             (
                 r"| Bakery North \(12\) | reconnect\_required: the password was changed "
-                r"| ends on 11 Jun 2026 \(9 days\) | the customer must connect WhatsApp again |"
+                r"| expires on 11 Jun 2026 \(9 days\) | the customer must connect WhatsApp again |"
             ),
             "",
         ],
@@ -66,7 +66,7 @@ def test_a_stopped_run_says_why_and_what_to_do():
     assert page.startswith("## WhatsApp tokens: stopped early\n")
     assert (
         "**Stopped: rate\\_limited**: Meta said \\*wait\\*  \n"
-        "To do: nothing\\: the rest is done at the next run\\; run at another hour if it comes back.\n"
+        "To do: nothing\\: the next run does the rest\\; if this happens again\\, run at another hour.\n"
     ) in page
 
 
@@ -179,7 +179,7 @@ def test_each_failed_channel_is_an_error_or_a_warning_if_it_may_pass():
         Annotation(
             Level.WARNING,
             "Gym (13)",
-            "unavailable: HTTP 503\nTo do: nothing yet: it is tried again at the next run",
+            "unavailable: HTTP 503\nTo do: nothing yet: the next run tries again",
         ),
     ]
 

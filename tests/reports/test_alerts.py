@@ -13,8 +13,8 @@ from notify import DeliveryError
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.reports import alerts
+from whatsapp_tokens.reports.alert_message import First
 from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
-from whatsapp_tokens.reports.text import First
 from whatsapp_tokens.results import Aborted, Failed, Reason, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -198,7 +198,7 @@ def test_what_is_said_of_a_channel_is_read_from_its_row(insert, tell, target):
     (card,) = target.messages[0].cards
     assert card.lines == (
         "Meta no longer accepts the token: the session was invalidated",
-        "Ends on 11 Dec 2026 (10 days)",
+        "Expires on 11 Dec 2026 (10 days)",
         "To do: the customer must connect WhatsApp again",
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.reports import console as module
+from whatsapp_tokens.reports import json_document as module
 from whatsapp_tokens.reports.console import COLOURS, SHOW_CURSOR, Console
 from whatsapp_tokens.reports.text import TABLE_HEAD, finding_line, outcome_line
 from whatsapp_tokens.results import Due, DueReason, Failed, Finding, Reason, Renewed, Skipped
@@ -34,10 +34,10 @@ WAITING = Skipped(id=4, name="West", expires_at=NOW, reason=Reason.WAITING_FOR_R
 DUE = Due(id=5, name="Centre", expires_at=NOW + timedelta(days=9, hours=1), why=DueReason.ENDS_SOON)
 
 LINES = {
-    "renewed": "renewed  North (1): ends on 30 Jan 2027 (60 days)",
+    "renewed": "renewed  North (1): expires on 30 Jan 2027 (60 days)",
     "failed": "failed   South (2): unavailable: a timeout",
     "skipped": "skipped  East (3): replaced_meanwhile: another token was stored",
-    "waiting": "waiting  West (4): ended on 1 Dec 2026; the customer must connect WhatsApp again",
+    "waiting": "waiting  West (4): expired on 1 Dec 2026; the customer must connect WhatsApp again",
 }
 HEAD = {"version": "1.0", "exit_code": 0, "stopped": None, "counts": {"due": 1}}
 
@@ -83,7 +83,7 @@ def test_a_dry_run_shows_a_table_with_one_head(opened, capsys):
     assert capsys.readouterr().out.splitlines() == [
         TABLE_HEAD,
         "Centre (5)                          2026-12-10  9 days              it ends soon",
-        "West (4)                            2026-12-01  ended today         not due: waiting_for_reconnect",
+        "West (4)                            2026-12-01  expired today       not due: waiting_for_reconnect",
     ]
 
 
@@ -317,7 +317,7 @@ class BrokenSpool(io.StringIO):
 def test_a_document_that_would_lack_channels_is_not_printed(opened, capsys, method):
     console = opened(as_json=True)
     console.close()
-    console._spool = BrokenSpool(method)
+    console._document._spool = BrokenSpool(method)
     show(console, RENEWED)
     console.document(HEAD)
     assert (capsys.readouterr().out, console.is_broken) == ("", True)
@@ -326,7 +326,7 @@ def test_a_document_that_would_lack_channels_is_not_printed(opened, capsys, meth
 def test_a_temporary_file_that_cannot_be_closed_disturbs_nothing(opened):
     console = opened(as_json=True)
     console.close()
-    console._spool = BrokenSpool("close")
+    console._document._spool = BrokenSpool("close")
     console.close()
     assert not console.is_broken
 

@@ -20,19 +20,11 @@ from world import OTHER_KEY, days, fernet
 from models import Channel, fingerprint
 from whatsapp_tokens.redaction import Secret, one_line
 from whatsapp_tokens.reports import status_files as status_reports
-from whatsapp_tokens.reports.status_page import (
-    Headline,
-    View,
-    document,
-    headline,
-    html,
-    lines_of,
-    timeline,
-    write,
-)
-from whatsapp_tokens.reports.translations import Words
+from whatsapp_tokens.reports.language import Language
+from whatsapp_tokens.reports.status_files import document, write
+from whatsapp_tokens.reports.status_lines import View, lines_of
+from whatsapp_tokens.reports.status_page import Headline, headline, html, timeline
 from whatsapp_tokens.results import ChannelTotals, State
-from whatsapp_tokens.settings import Language
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 DEAD = "reconnect_required: the customer's password was changed"
@@ -48,7 +40,7 @@ VIEW = View(
     exit_code=1,
     reconnect_url="https://app.example.com/reconnect?channel={channel_id}&from=page",
 )
-SPANISH = replace(VIEW, words=Words(Language.ES))
+SPANISH = replace(VIEW, language=Language("es"))
 CHANNELS = [
     Channel("a/7", "North", "x", NOW + days(9), NOW - days(51), "warning", DEAD, phone_number="+34 600"),
     Channel(8, "South", "x", NOW + days(50), NOW - days(10), "ok"),
@@ -96,10 +88,10 @@ def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
 
 
 def test_our_own_details_are_in_the_language_of_the_page_and_nobody_is_told_to_wait_on_the_last_day():
-    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: no answer from Meta (ReadTimeout)")
+    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: the token has expired: ReadTimeout")
     (line,) = read(SPANISH, [late])["lines"]
     assert (line["detail"], line["advice"][:42]) == (
-        "sin respuesta de Meta (ReadTimeout)",
+        "el token ha caducado: ReadTimeout",
         "El cliente debe volver a conectar WhatsApp",
     )
 
@@ -165,17 +157,17 @@ def test_how_the_run_ended_is_said(fields, said):
         (ChannelTotals({State.OK: 4, State.ENDED: 1}), ("bad", "1 needs attention", "of 5 lines")),
         (
             ChannelTotals({State.OK: 2, State.WARNING: 1, State.ENDED: 1, State.WAITING: 1, State.ENDING: 2}),
-            ("bad", "3 need attention", "of 7 lines · 2 end soon"),
+            ("bad", "3 need attention", "of 7 lines · 2 expire soon"),
         ),
         (
             ChannelTotals({State.ENDING: 1, State.UNKNOWN: 2}),
-            ("", "0 need attention", "of 3 lines · 1 ends soon · 2 not known yet"),
+            ("", "0 need attention", "of 3 lines · 1 expires soon · 2 not known yet"),
         ),
     ],
 )
 def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
-    found = headline(replace(VIEW, fleet=fleet, exit_code=0))
-    text = Reader(shown(replace(VIEW, fleet=fleet, exit_code=0), [])).text
+    found = headline(replace(VIEW, totals=fleet, exit_code=0))
+    text = Reader(shown(replace(VIEW, totals=fleet, exit_code=0), [])).text
     assert ((found.tone, found.figure, found.more), f"{found.figure} {found.more}" in text) == (said, True)
 
 
@@ -183,7 +175,7 @@ def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
     "ending", [{"exit_code": 1}, {"exit_code": 143}, {"exit_code": 3, "stopped": "rate_limited"}]
 )
 def test_all_is_well_is_not_said_after_a_run_that_did_not_go_well(ending):
-    found = headline(replace(VIEW, fleet=ChannelTotals({State.OK: 3}), **ending))
+    found = headline(replace(VIEW, totals=ChannelTotals({State.OK: 3}), **ending))
     assert found == Headline("", "0 need attention", "of 3 lines")
 
 
@@ -193,7 +185,7 @@ def test_a_token_that_ended_and_was_not_renewed_is_trouble_with_its_own_words():
     assert {name: line[name] for name in ("state", "reason", "cause", "detail", "advice")} == {
         "state": "ended",
         "reason": None,
-        "cause": "Its token has ended, and no run has renewed it",
+        "cause": "Its token has expired, and no run has renewed it",
         "detail": None,
         "advice": "Run the renewal now; if that fails, the customer must connect WhatsApp again",
     }
@@ -213,8 +205,8 @@ def test_the_timeline_has_today_and_sixty_days_and_the_highest_is_the_most():
 
 def test_what_is_left_out_is_counted():
     fleet = ChannelTotals({State.WARNING: 1, State.OK: 4000})
-    assert "… and 3999 more" in Reader(shown(replace(VIEW, fleet=fleet))).text
-    assert read(replace(VIEW, fleet=fleet))["left_out"] == 3999
+    assert "… and 3999 more" in Reader(shown(replace(VIEW, totals=fleet))).text
+    assert read(replace(VIEW, totals=fleet))["left_out"] == 3999
 
 
 def test_the_json_says_the_same():
@@ -399,7 +391,7 @@ def test_a_dead_token_is_seen_without_a_run_that_got_to_it(world, tmp_path, opti
         {"ended", "ending", "unknown"},
     )
     text = Reader((tmp_path / "a.html").read_text()).text
-    assert "1 needs attention of 3 lines · 1 ends soon · 1 not known yet" in text
+    assert "1 needs attention of 3 lines · 1 expires soon · 1 not known yet" in text
 
 
 def test_a_run_that_stops_early_shows_why(fleet, tmp_path):

@@ -12,11 +12,12 @@ import pytest
 from world import days
 
 from models import Channel, fingerprint
-from whatsapp_tokens.reports.status_page import View, write
-from whatsapp_tokens.reports.translations import Words
+from whatsapp_tokens.reports.language import Language
+from whatsapp_tokens.reports.status_files import write
+from whatsapp_tokens.reports.status_lines import View
 from whatsapp_tokens.results import ChannelTotals, State
-from whatsapp_tokens.settings import Language
 
+LANGUAGES = ("en", "es", "pt")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = "axe-core@4.14.1"
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -97,10 +98,12 @@ def show(browser, tmp_path):
     trouble, asked = [], []
 
     @contextmanager
-    def opened(language=Language.EN, scheme="light", width=1100, later=timedelta(0), channels=CHANNELS):
+    def opened(language="en", scheme="light", width=1100, later=timedelta(0), channels=CHANNELS):
         path = tmp_path / "status.html"
         write(
-            path, View(NOW, days(15), days(60), FLEET, 1, words=Words(language), reconnect_url=LINK), channels
+            path,
+            View(NOW, days(15), days(60), FLEET, 1, language=Language(language), reconnect_url=LINK),
+            channels,
         )
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
         page = context.new_page()
@@ -118,7 +121,7 @@ def show(browser, tmp_path):
 
 
 each_look = pytest.mark.parametrize(
-    ("language", "scheme"), [(language, scheme) for language in Language for scheme in ("light", "dark")]
+    ("language", "scheme"), [(language, scheme) for language in LANGUAGES for scheme in ("light", "dark")]
 )
 
 
@@ -133,7 +136,7 @@ def test_the_page_is_in_the_language_and_the_colours_that_were_asked_for(show, l
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         dark = sum(map(int, ground.removeprefix("rgb(").rstrip(")").split(","))) < 3 * 128
         heading = page.get_by_role("heading", level=1).inner_text()
-    titles = {Language.EN: "WhatsApp lines", Language.ES: "Líneas de WhatsApp"}
+    titles = {"en": "WhatsApp lines", "es": "Líneas de WhatsApp", "pt": "Linhas de WhatsApp"}
     assert (heading, dark) == (titles[language], scheme == "dark")
 
 
@@ -158,7 +161,11 @@ def test_the_filter_shows_one_state_and_says_how_many(show, language, scheme):
         page.get_by_role("combobox").select_option("")
         page.get_by_role("searchbox").fill("")
         every = names(page)
-    counts = {Language.EN: "2 of 9 lines shown", Language.ES: "2 de 9 líneas a la vista"}
+    counts = {
+        "en": "2 of 9 lines shown",
+        "es": "2 de 9 líneas a la vista",
+        "pt": "2 de 9 linhas mostradas",
+    }
     assert (len(shown), said, len(both), len(every)) == (2, counts[language], 1, 9)
 
 

@@ -13,10 +13,11 @@ from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.commands.wiring import Invocation, open_targets_of
 from whatsapp_tokens.monitoring.step_summary import shortfalls
 from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
+from whatsapp_tokens.reports.json_document import counts, timestamp
+from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports
-from whatsapp_tokens.reports.status_page import View
-from whatsapp_tokens.reports.text import counts, preview_summary, summary, timestamp
-from whatsapp_tokens.reports.translations import EN, Words
+from whatsapp_tokens.reports.status_lines import View
+from whatsapp_tokens.reports.text import preview_summary, summary
 from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
 
 T = TypeVar("T")
@@ -69,7 +70,8 @@ def _log_stop(invocation: Invocation, result: CommandResult) -> None:
     aborted = result.aborted
     is_summed_up = result.is_run and not invocation.options.as_json
     if aborted and aborted.reason not in LOGGED_AT_ONCE and not is_summed_up:
-        logger.error("stopped early: %s: %s; %s", aborted.reason, aborted.detail, EN.advice(aborted.reason))
+        advice = ENGLISH.advice(aborted.reason)
+        logger.error("stopped early: %s: %s; %s", aborted.reason, aborted.detail, advice)
 
 
 def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool) -> int:
@@ -97,7 +99,7 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
         targets,
         Ended(result.tally or Tally(), result.aborted, result.unwritten),
         invocation.clock(),
-        Style(Words(settings.alert_language), settings.reconnect_url),
+        Style(Language(settings.alert_language), settings.reconnect_url),
     )
     for error in errors:
         logger.error("an alert could not be delivered: %s", error)
@@ -121,7 +123,7 @@ def _write_reports(invocation: Invocation, result: CommandResult, *, undelivered
         exit_code=_exit_code(invocation, result, is_short=undelivered),
         stopped=result.aborted.reason if result.aborted else None,
         is_dry=invocation.options.dry_run,
-        words=Words(settings.alert_language),
+        language=Language(settings.alert_language),
         reconnect_url=settings.reconnect_url,
         undelivered=undelivered and not tally.failed,
     )

@@ -10,8 +10,10 @@ from typing import Final
 
 from whatsapp_tokens.monitoring.github_actions import MAX_ANNOTATIONS, Annotation, Level
 from whatsapp_tokens.redaction import one_line, redact
-from whatsapp_tokens.reports.text import counts, label, preview_summary
-from whatsapp_tokens.reports.translations import EN
+from whatsapp_tokens.reports.json_document import counts
+from whatsapp_tokens.reports.labels import label
+from whatsapp_tokens.reports.language import ENGLISH
+from whatsapp_tokens.reports.text import preview_summary
 from whatsapp_tokens.results import Failed, Reason, RunResult
 
 MAX_TABLE_BYTES: Final = 500_000  # half of what a step may have: others write to its summary, too
@@ -33,7 +35,7 @@ def markdown(ending: RunResult) -> str:
     if stopped := ending.stopped:
         lines += [
             f"**Stopped: {escape(stopped.reason)}**: {escape(stopped.detail)}  ",
-            f"To do: {escape(EN.advice(stopped.reason))}.",
+            f"To do: {escape(ENGLISH.advice(stopped.reason))}.",
             "",
         ]
     if ending.undelivered:
@@ -91,8 +93,8 @@ def _rows(ending: RunResult) -> Iterator[str]:
         cells = (
             escape(label(failure)),
             f"{escape(failure.reason)}: {escape(failure.detail)}",
-            escape(EN.ends(failure.expires_at, ending.finished_at)),
-            escape(EN.advice_by(failure.reason, failure.expires_at, ending.finished_at)),
+            escape(ENGLISH.expiry(failure.expires_at, ending.finished_at)),
+            escape(ENGLISH.advice(failure.reason, failure.expires_at, ending.finished_at)),
         )
         row = f"| {' | '.join(cells)} |"
         size += len(row.encode(errors="replace"))
@@ -106,7 +108,7 @@ def _rows(ending: RunResult) -> Iterator[str]:
 
 def _of_the_run(ending: RunResult) -> Iterator[Annotation]:
     if stopped := ending.stopped:
-        text = f"{stopped.reason}: {stopped.detail}\nTo do: {EN.advice(stopped.reason)}"
+        text = f"{stopped.reason}: {stopped.detail}\nTo do: {ENGLISH.advice(stopped.reason)}"
         yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(ending)}", text)
     if ending.undelivered:
         yield Annotation(Level.ERROR, "An alert could not be delivered", "The next run sends it again.")
@@ -114,12 +116,12 @@ def _of_the_run(ending: RunResult) -> Iterator[Annotation]:
         yield Annotation(Level.ERROR, "A report could not be written", "\n".join(ending.unwritten))
     if waiting := ending.tally.waiting:
         title = f"{waiting} WhatsApp {'line waits' if waiting == 1 else 'lines wait'} for a reconnect"
-        yield Annotation(Level.WARNING, title, f"To do: {EN.advice(Reason.RECONNECT_REQUIRED)}")
+        yield Annotation(Level.WARNING, title, f"To do: {ENGLISH.advice(Reason.RECONNECT_REQUIRED)}")
 
 
 def _of_a_channel(failure: Failed, now: datetime) -> Annotation:
     level = Level.WARNING if failure.reason.may_pass else Level.ERROR
-    to_do = EN.advice_by(failure.reason, failure.expires_at, now)
+    to_do = ENGLISH.advice(failure.reason, failure.expires_at, now)
     text = f"{failure.reason}: {failure.detail}\nTo do: {to_do}"
     return Annotation(level, label(failure), text)
 

@@ -17,8 +17,9 @@ from notify import DeliveryError, Target, broadcast
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.policy import STEPS, is_news, is_well_again
-from whatsapp_tokens.reports.text import First, Situation, compose, label
-from whatsapp_tokens.reports.translations import EN, Words
+from whatsapp_tokens.reports.alert_message import First, Situation, compose
+from whatsapp_tokens.reports.labels import label
+from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.results import Aborted, Failed, Tally
 
 MOST_AT_ONCE: Final = 10_000  # the next run tells of the rest; SQLite takes no more than 32766 in a list
@@ -37,9 +38,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How people are told: in which words, and with which link to reconnect (`{channel_id}` is replaced)."""
+    """How people are told: the language, and the link to reconnect (`{channel_id}` is replaced)."""
 
-    words: Words = EN
+    language: Language = ENGLISH
     reconnect_url: str | None = None
 
 
@@ -68,7 +69,7 @@ def send_alerts(
     situation = Situation(
         troubled, recovered, ended.stopped, ended.tally, now, style.reconnect_url, ended.unwritten
     )
-    errors = broadcast(targets, compose(situation, style.words))
+    errors = broadcast(targets, compose(situation, style.language))
     _remember(database, news, now, was_sent=len(errors) < len(targets))
     return errors
 

@@ -1,25 +1,24 @@
 """What a run shows while it works: lines, a progress bar on a terminal, or one JSON document.
 
-Nothing that happens to an output stream (a closed pipe, a full disk) may disturb a run, so errors in
-writing are remembered and not raised. Every line is redacted once more before it goes out.
+An output stream that fails (a closed pipe, a full disk) does not disturb a run: the error is remembered and
+not raised. Every line is redacted once more before it goes out.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import click
 
 from whatsapp_tokens.redaction import redact
-from whatsapp_tokens.reports.text import SHOWN_IN_SUMMARY, TABLE_HEAD, entry, outcome_line, table_row
+from whatsapp_tokens.reports.json_document import JsonDocument
+from whatsapp_tokens.reports.text import SHOWN_IN_SUMMARY, TABLE_HEAD, outcome_line, table_row
 from whatsapp_tokens.results import Failed, Outcome, Reason, Skipped
 
 COLOURS: Final = {
@@ -30,28 +29,23 @@ COLOURS: Final = {
     "failed": "red",
     "waiting": "yellow",
 }
-KEPT_IN_MEMORY: Final = 1024 * 1024  # bytes of the document; a larger one needs a place for temporary files
 ERASE_LINE: Final = "\r\033[K"
 SHOW_CURSOR: Final = "\033[?25h"  # click's progress bar hides it
 
 
 class Console:
-    """Where outcomes go. With `as_json` they are kept in a file, so that memory does not grow with them.
+    """Where outcomes go: with `as_json` into a document, else on stdout.
 
     Colours only on a terminal, and not with NO_COLOR: https://no-color.org.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool, dry_run: bool, now: datetime) -> None:
-        self._as_json = as_json
+        self._document = JsonDocument() if as_json else None
         self._quiet = quiet
         self._dry_run = dry_run
         self._now = now
         self._has_head = False
         self._bar: Any = None
-        self._spool: IO[str] | None = None
-        if as_json:
-            self._spool = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115 - closed in close()
-        self._kept = 0
         self._colours = {} if os.environ.get("NO_COLOR") else COLOURS
         self._is_github = is_github(os.environ)
         self.failures: list[Failed] = []
@@ -63,14 +57,13 @@ class Console:
         return self.error is not None
 
     def close(self) -> None:
-        """Let go of the temporary file."""
-        if self._spool:
-            with suppress(OSError):
-                self._spool.close()
+        """Let go of the document's temporary file."""
+        if self._document:
+            self._document.close()
 
     def begin(self, due: int) -> None:
-        """Show a progress bar, if somebody is looking."""
-        if not due or self._as_json or self._quiet or self._dry_run:
+        """Show a progress bar if stderr is a terminal."""
+        if not due or self._document or self._quiet or self._dry_run:
             return
         if sys.stderr is not None and sys.stderr.isatty():  # None: the file descriptor is closed
             self._bar = click.progressbar(length=due, label="Renewing", file=sys.stderr, show_pos=True)
@@ -88,8 +81,11 @@ class Console:
         """Show one outcome, or keep it for the document."""
         if isinstance(outcome, Failed) and len(self.failures) < SHOWN_IN_SUMMARY:
             self.failures.append(outcome)
-        if self._spool:
-            self._keep(self._spool, entry(outcome))
+        if self._document:
+            try:
+                self._document.add(outcome)
+            except OSError as error:
+                self.error = error
         elif self._quiet and not isinstance(outcome, Failed):
             pass
         elif self._dry_run:
@@ -102,8 +98,8 @@ class Console:
             self._above_bar(outcome_line(outcome, self._now), steps=0 if is_waiting else 1)
 
     def line(self, text: str) -> None:
-        """Print a line on stdout; not where a JSON document belongs there."""
-        if self._as_json or self.error:
+        """Print a line on stdout, unless a JSON document belongs there."""
+        if self._document:
             return
         colour = self._colours.get(text.partition(" ")[0])
         clean = harmless(redact(text)) if self._is_github else redact(text)
@@ -111,28 +107,13 @@ class Console:
 
     def document(self, head: Mapping[str, Any]) -> None:
         """Print the JSON document: `head`, and the outcomes as `channels`."""
-        if self._spool is None:
+        if self._document is None or self.is_broken:
             return
         try:
-            self._spool.seek(0)
-            self._write(self._json(_clean(head))[:-1] + ', "channels": [')
-            for kept in self._spool:
-                self._write(kept.rstrip("\n"))
+            for piece in self._document.pieces(head):
+                self._write(harmless_json(piece) if self._is_github else piece)
         except OSError as error:
             self.error = error
-        self._write("]}\n")
-
-    def _keep(self, spool: IO[str], fields: dict[str, Any]) -> None:
-        clean = fields | {name: _clean(fields[name]) for name in ("name", "detail")}
-        try:
-            spool.write((", " if self._kept else "") + self._json(clean) + "\n")
-        except OSError as error:
-            self.error = error  # better no document than one that lacks channels
-        self._kept += 1
-
-    def _json(self, value: Mapping[str, Any]) -> str:
-        text = json.dumps(value)
-        return harmless_json(text) if self._is_github else text
 
     def _above_bar(self, text: str, *, steps: int) -> None:
         if self._bar:
@@ -152,24 +133,13 @@ class Console:
             self.error = error
 
 
-def _clean(value: Any) -> Any:
-    """A JSON value with its texts redacted."""
-    match value:
-        case str():
-            return redact(value)
-        case Mapping():
-            return {name: _clean(inner) for name, inner in value.items()}
-        case _:
-            return value
-
-
 def is_github(environment: Mapping[str, str]) -> bool:
-    """Whether a runner of GitHub's reads what is printed."""
+    """Whether a runner of GitHub Actions reads what is printed."""
     return environment.get("GITHUB_ACTIONS") == "true"
 
 
 def harmless(line: str) -> str:
-    """A line of output that is no command, whatever channel names are in it.
+    """Return a line of output that is no workflow command, even if channel names in it look like one.
 
     A command begins its line (`::error::`), or stands anywhere in it in the old form (`##[error]`).
     """
@@ -177,5 +147,5 @@ def harmless(line: str) -> str:
 
 
 def harmless_json(document: str) -> str:
-    """The same JSON, written without the old form of a command: only the texts in it can hold one."""
+    """Return the same JSON, written without the old form of a command: only its texts can hold one."""
     return document.replace("##[", r"#\u0023[")

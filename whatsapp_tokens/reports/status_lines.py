@@ -1,0 +1,120 @@
+"""The lines of the status page: each channel as it is shown, in one language, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
+
+from models import Channel
+from whatsapp_tokens.policy import state_of
+from whatsapp_tokens.redaction import one_line, redact
+from whatsapp_tokens.reports.labels import reconnect_link
+from whatsapp_tokens.reports.language import ENGLISH, Language, capital
+from whatsapp_tokens.results import ChannelId, ChannelTotals, State
+
+CLEANED_AT_ONCE: Final = 1000
+_BETWEEN: Final = "\x1f"  # which no cleaned text contains
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a page is about, without its lines. Times are aware UTC.
+
+    `exit_code` and `stopped` (a reason) say how the run ended that made it; `lifetime` is a new token's.
+    """
+
+    now: datetime
+    window: timedelta
+    lifetime: timedelta
+    totals: ChannelTotals = field(default_factory=ChannelTotals)
+    exit_code: int = 0
+    stopped: str | None = None
+    is_dry: bool = False
+    language: Language = ENGLISH
+    reconnect_url: str | None = None
+    undelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One WhatsApp line as it is shown. Texts are clean: one line each, without secrets.
+
+    Only `id` is as it is in the table, for programs to find the channel by; people see `known_as`.
+    """
+
+    id: ChannelId
+    known_as: str
+    name: str
+    phone_number: str | None
+    state: State
+    expires_at: datetime | None
+    refreshed_at: datetime | None
+    percent_left: int
+    reason: str | None
+    cause: str | None
+    detail: str | None
+    advice: str | None
+    reconnect_url: str | None
+
+
+def lines_of(channels: Iterable[Channel], view: View) -> Iterator[Line]:
+    """Return channels as lines of the page, in their order."""
+    rest = iter(channels)
+    while some := list(islice(rest, CLEANED_AT_ONCE)):
+        # All texts at once: the search for every secret takes long, but hardly longer in a long text.
+        raw = [text for one in some for text in _texts(one, view)]
+        clean = redact(_BETWEEN.join(map(one_line, raw))).split(_BETWEEN)
+        per_line = len(clean) // len(some)
+        for place, channel in enumerate(some):
+            yield _line(channel, view, clean[place * per_line : (place + 1) * per_line])
+
+
+def _texts(channel: Channel, view: View) -> tuple[str, str, str, str, str]:
+    """Return the texts of a line that may hold anything: id, name, phone number, error, link."""
+    link = reconnect_link(view.reconnect_url, channel.id) if view.reconnect_url else ""
+    return str(channel.id), channel.name, channel.phone_number or "", channel.error or "", link
+
+
+def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
+    """Return one line, given its cleaned texts."""
+    id_, name, phone_number, error, link = texts
+    language, _ = view.language, view.language.gettext
+    state = state_of(channel, view.now, view.now + view.window)
+    reason, _colon, detail = error.partition(": ")
+    has_failed = state.needs_attention and state is not State.ENDED  # else the error is of an earlier time
+    cause = advice = None
+    if state is State.ENDED:
+        cause = _("its token has expired, and no run has renewed it")
+        advice = _("run the renewal now; if that fails, the customer must connect WhatsApp again")
+    elif has_failed:
+        cause, advice = language.cause(reason), language.advice(reason, channel.expires_at, view.now)
+    return Line(
+        id=_redacted_id(channel.id, id_),
+        known_as=id_,
+        name=name or id_,
+        phone_number=phone_number or None,
+        state=state,
+        expires_at=None if channel.replaced else channel.expires_at,
+        refreshed_at=None if channel.replaced else channel.refreshed_at,
+        percent_left=_percent_left(channel, view),
+        reason=reason if has_failed and reason else None,
+        cause=capital(cause) if cause else None,
+        detail=language.detail(detail) if has_failed and detail else None,
+        advice=capital(advice) if advice else None,
+        reconnect_url=link or None,
+    )
+
+
+def _redacted_id(id_: ChannelId, cleaned: str) -> ChannelId:
+    """Return an id as it is in the table, if it holds no secret."""
+    return id_ if isinstance(id_, int) or id_ == cleaned else redact(id_)
+
+
+def _percent_left(channel: Channel, view: View) -> int:
+    """Return how much of a whole lifetime a token has left."""
+    if channel.expires_at is None or channel.replaced:
+        return 100 if state_of(channel, view.now, view.now) is State.NEVER_EXPIRES else 0
+    return round(min(max((channel.expires_at - view.now) / view.lifetime, 0), 1) * 100)
