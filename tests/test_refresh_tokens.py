@@ -456,3 +456,42 @@ def test_a_limit_for_one_channel_appears_in_the_row_and_nowhere_with_a_secret(wo
     world.json()
     error = Rows(world.url).get(channel)["token_error"]
     assert (error.startswith("unexpected_answer: "), token in error, "***" in error) == (True, False, True)
+
+
+# -- keys
+
+
+@pytest.mark.parametrize("options", [(), ("--channel", "1"), ("--dry-run",), ("--dry-run", "--channel", "1")])
+def test_a_wrong_key_is_found_although_only_one_of_three_channels_is_due(world, options):
+    channels = [world.channel(key=OTHER_KEY)]
+    later = {"token_expires_at": world.now + days(40), "last_token_refresh_at": world.now - days(20)}
+    channels += [world.channel(world.token(age=20, lives=40), key=OTHER_KEY, **later) for _ in range(2)]
+    before = [world.rows.get(id_) for id_ in channels]
+    result = world.json(*options)
+    assert (result.code, result.document["stopped"]["reason"], result.document["channels"]) == (
+        2,
+        "configuration",
+        [],
+    )
+    assert "TOKEN_ENCRYPTION_KEY opens none of the stored tokens" in result.err
+    assert ([world.rows.get(id_) for id_ in channels], world.meta.count()) == (before, 0)
+
+
+def test_a_wrong_key_is_found_on_a_day_on_which_no_channel_is_due(world):
+    later = {"token_expires_at": world.now + days(40), "last_token_refresh_at": world.now - days(20)}
+    for _ in range(2):
+        world.channel(world.token(age=20, lives=40), key=OTHER_KEY, **later)
+    assert (world.json().code, world.meta.count()) == (2, 0)
+
+
+def test_the_only_token_of_a_table_may_be_at_fault_itself(world):
+    channel = world.channel(key=OTHER_KEY)
+    result = world.json()
+    assert (result.code, result.told(channel)) == (1, ("failed", "undecryptable"))
+
+
+def test_one_token_that_opens_shows_that_the_key_is_right_also_for_another_channel(world):
+    world.channel(token_expires_at=world.now + days(40), last_token_refresh_at=world.now)
+    channel = world.channel(key=OTHER_KEY)
+    result = world.json("--channel", str(channel))
+    assert (result.code, result.told(channel)) == (1, ("failed", "undecryptable"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -12,7 +12,7 @@ from models import Channel
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Selection, is_due
 from whatsapp_tokens.renewal.outcomes import about, failed, skipped
-from whatsapp_tokens.results import Due, DueReason, Outcome, Reason, Tally
+from whatsapp_tokens.results import ChannelId, Due, DueReason, Outcome, Reason, Tally
 
 OTHERS_TRIED: Final = 1000
 
@@ -69,8 +69,7 @@ def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallb
 def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
     """Count, try the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
     counts = database.queries.count(scope.selection)
-    if counts.due > 1:
-        _check_keys(database, keys, scope.selection)
+    _check_keys(database, keys, scope.selection)
     tally = Tally(candidates=counts.candidates, due=counts.due)
     callbacks.begin(tally)
     waiting = database.queries.waiting(scope.selection) if counts.waiting else ()
@@ -83,23 +82,28 @@ def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCall
 
 
 def _check_keys(database: Database, keys: KeyRing, selection: Selection) -> None:
-    """Make sure that the keys decrypt at least one token. One is enough, so usually one is tried."""
-    failures: list[Undecryptable] = []
+    """Raise `WrongKeys` if no key decrypts any token of the table, and there are two or more.
 
-    def opens(channel: Channel) -> bool:
+    One that can be decrypted is enough, so usually one is tried.
+    """
+    failures: dict[ChannelId, Undecryptable] = {}
+    for channel in _tokens(database, selection):
         try:
             keys.decrypt(channel.ciphertext)
         except Undecryptable as error:
             if len(failures) < OTHERS_TRIED:
-                failures.append(error)
-            return False
-        return True
+                failures[channel.id] = error
+        else:
+            return
+    if len(failures) > 1:  # a single one may be at fault itself
+        raise WrongKeys.of_all(list(failures.values()))
 
-    if not (
-        any(map(opens, database.queries.due(selection)))
-        or any(map(opens, database.queries.others(selection, OTHERS_TRIED)))
-    ):
-        raise WrongKeys.of_all(failures)
+
+def _tokens(database: Database, selection: Selection) -> Iterator[Channel]:
+    """Return the due channels and then some others of the whole table, looked up as they are needed."""
+    yield from database.queries.due(selection)
+    for limit in (1, OTHERS_TRIED):
+        yield from database.queries.others(selection, limit)
 
 
 def _foresee(channel: Channel, keys: KeyRing, selection: Selection) -> Outcome:
