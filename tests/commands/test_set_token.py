@@ -9,14 +9,19 @@ import re
 import select
 import signal
 import sys
+import threading
 import time
 from base64 import b64decode, b64encode
+from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from listener import listening
 from world import KEY, OTHER_KEY, ROOT, days, fernet
+
+from whatsapp_tokens.commands import set_token as module
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
 
@@ -312,7 +317,62 @@ def test_a_channel_that_is_deleted_meanwhile_is_not_made_again(world, monkeypatc
 
     monkeypatch.setattr(world.meta, "normal", race)
     result = world.json("--set-token", str(id_), stdin=world.token(lives=60))
-    assert (result.code, result.entry(id_)["detail"]) == (1, "the channel is gone")
+    assert (result.code, result.entry(id_)["detail"]) == (
+        1,
+        "the row was deleted, or is of another type now; nothing was stored",
+    )
+
+
+# -- a row that the application has locked
+
+
+@contextmanager
+def locked(world, id_):
+    """Keep a row locked, as a transaction of the application does."""
+    with world.rows.engine.connect() as connection, connection.begin():
+        connection.execute(sa.text('SELECT id FROM "Channel" WHERE id = :id FOR UPDATE'), {"id": id_})
+        yield connection
+
+
+@only_postgresql
+def test_a_row_that_stays_locked_keeps_its_token_and_that_is_a_failure(world, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1)
+    id_ = world.channel()
+    before = world.rows.get(id_)
+    with locked(world, id_):
+        result = world.json("--set-token", str(id_), stdin=world.token(lives=60))
+    assert (result.code, result.told(id_), world.rows.get(id_), world.events(id_)) == (
+        1,
+        ("failed", "write_failed"),
+        before,
+        [],
+    )
+    assert result.entry(id_)["detail"] == "the row stays locked by another transaction; nothing was stored"
+
+
+@only_postgresql
+def test_a_row_that_is_locked_for_a_while_is_waited_for(world):
+    id_ = world.channel()
+    token = world.token(lives=60)
+    with locked(world, id_) as connection:
+        release = threading.Timer(2.5, connection.rollback)
+        release.start()
+        result = world.run("--set-token", str(id_), stdin=token)
+        release.join()
+    assert (result.code, world.stored(id_), world.events(id_)) == (0, token, ["set_by_hand"])
+
+
+@only_postgresql
+def test_a_table_that_stays_locked_gets_no_new_channel_and_that_is_a_failure(world, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1)
+    with world.rows.engine.connect() as connection, connection.begin():
+        connection.execute(sa.text('LOCK TABLE "Channel" IN SHARE MODE'))
+        result = world.json("--set-token", "77", "--name", "North", stdin=world.token(lives=60))
+    assert (result.code, result.told(77), world.rows.scalar('SELECT count(*) FROM "Channel"')) == (
+        1,
+        ("failed", "write_failed"),
+        0,
+    )
 
 
 # -- a terminal

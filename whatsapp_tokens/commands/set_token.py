@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from time import monotonic
 from typing import Final
 
 from crypto import EncryptionFailed, KeyRing, Undecryptable
@@ -28,7 +29,7 @@ from whatsapp_tokens.commands.wiring import (
     require_permissions,
 )
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.database.errors import StatementRefused
+from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.policy import Policy
@@ -52,7 +53,7 @@ from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Interrupted
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
-TRIES: Final = 5
+PATIENCE_SECONDS: Final = 30  # for a row that another transaction has locked
 EXAMPLES: Final = 2000  # rows of each kind that show how tokens are written
 MESSAGE: Final = "Token set by hand"
 
@@ -77,7 +78,15 @@ def _set_token(
         renewer = open_renewer(invocation, settings, policy)
         tally = Tally(candidates=1, due=1)
         record.begin(tally)
-        store = Store(database, renewer, settings.keys, policy, invocation.clock, anyway=options.yes)
+        store = Store(
+            database,
+            renewer,
+            settings.keys,
+            policy,
+            invocation.clock,
+            invocation.signalled.is_set,
+            anyway=options.yes,
+        )
         outcome = store.store(slot, token)
     except (AppRejected, RateLimited) as error:
         reason = AbortReason.RATE_LIMITED if isinstance(error, RateLimited) else AbortReason.APP_REJECTED
@@ -141,6 +150,7 @@ class Store:
     keys: KeyRing
     policy: Policy
     clock: Callable[[], datetime]
+    is_stopped: Callable[[], bool]
     anyway: bool = False
 
     def store(self, slot: Slot, token: Secret) -> Renewed | Failed:
@@ -161,10 +171,9 @@ class Store:
         except EncryptionFailed as error:
             return failed(channel, Reason.WRITE_FAILED, str(error), channel.expires_at)
         change = _change(verdict, channel, ciphertext, self.clock())
-        if slot.is_new:
-            self._create(change)
-        elif refusal := self._overwrite(change, verdict):
-            return failed(channel, Reason.WRITE_FAILED, refusal, channel.expires_at)
+        if refusal := self._create(change) if slot.is_new else self._overwrite(change, verdict):
+            detail = facts(refusal, "nothing was stored")
+            return failed(channel, Reason.WRITE_FAILED, detail, channel.expires_at)
         return renewed(channel, change.expires_at, by_hand=True)
 
     def _worth_it(
@@ -192,26 +201,47 @@ class Store:
                 pass
         return usual_format(self.database, self.keys, channel.id)
 
-    def _create(self, change: PendingUpdate) -> None:
-        try:
-            self.database.writer.create(change)
-        except StatementRefused as error:
-            raise NotPossible(
-                f"the channel cannot be created: {error}; create it in the application, then set its token"
-            ) from None
+    def _create(self, change: PendingUpdate) -> str | None:
+        """Insert the row. Return why it failed, or None. Raise `NotPossible` if the database refuses it."""
+        until = monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self.database.writer.create(change)
+            except LockTimeout:
+                if self._is_over(until):
+                    return "the table stays locked by another transaction"
+            except StatementRefused as error:
+                raise NotPossible(
+                    f"the channel cannot be created: {error}; create it in the application, then set its token"
+                ) from None
+            else:
+                return None
 
     def _overwrite(self, change: PendingUpdate, verdict: StillValid | NeverExpires) -> str | None:
-        """Write over the token that the row holds: a person chose this one. Return why it failed, or None."""
-        channel = change.channel
-        for _ in range(TRIES):
+        """Write over the token that the row holds: a person chose this one. Return why it failed, or None.
+
+        Each try waits about a second for a locked row.
+        """
+        until = monotonic() + PATIENCE_SECONDS
+        while True:
             ((written, words),) = self.database.writer.write([change])
-            if written is not WriteResult.REPLACED:
-                refused = facts(words, "the stored token is as it was")
-                return refused if written is WriteResult.REFUSED else None
-            if (now_there := self.database.queries.get(channel.id)) is None:
-                return "the channel is gone"
+            match written:
+                case WriteResult.WRITTEN:
+                    return None
+                case WriteResult.REFUSED:
+                    return words
+                case WriteResult.LOCKED if self._is_over(until):
+                    return "the row stays locked by another transaction"
+                case WriteResult.LOCKED:
+                    continue
+                case WriteResult.REPLACED | WriteResult.TAKEN if self._is_over(until):
+                    return "the row keeps changing"
+            if (now_there := self.database.queries.get(change.channel.id)) is None:
+                return "the row was deleted, or is of another type now"
             change = _change(verdict, now_there, change.ciphertext, self.clock())
-        return "the row keeps changing"
+
+    def _is_over(self, until: float) -> bool:
+        return self.is_stopped() or monotonic() > until
 
 
 def usual_format(database: Database, keys: KeyRing, own: ChannelId) -> CiphertextFormat:
