@@ -12,7 +12,7 @@ from listener import listening
 from world import ROOT
 
 from whatsapp_tokens.commands import finish
-from whatsapp_tokens.reports import console
+from whatsapp_tokens.reports import json_document
 
 DEAD = (190, 460, "The password was changed.")
 
@@ -56,7 +56,7 @@ def test_a_step_that_fails_after_a_good_run_is_no_success(world, monkeypatch):
 
 def test_a_document_for_which_there_is_no_temporary_folder_is_said_to_be_lost(world, monkeypatch, tmp_path):
     channel = world.channel()
-    monkeypatch.setattr(console, "KEPT_IN_MEMORY", 10)
+    monkeypatch.setattr(json_document, "KEPT_IN_MEMORY", 10)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     result = world.json()
     assert (result.code, result.out) == (1, "")

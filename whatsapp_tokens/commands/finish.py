@@ -19,6 +19,7 @@ from whatsapp_tokens.reports.status_files import write_reports
 from whatsapp_tokens.reports.status_lines import View
 from whatsapp_tokens.reports.text import preview_summary, summary
 from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
+from whatsapp_tokens.settings import Settings
 
 T = TypeVar("T")
 
@@ -108,15 +109,20 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
 
 def _write_reports(invocation: Invocation, result: CommandResult, *, undelivered: bool) -> tuple[str, ...]:
     """Write the reports, if a run has begun. Return a line for each that is missing."""
-    paths, settings, database, tally = (
-        invocation.options.report,
-        result.settings,
-        result.database,
-        result.tally,
-    )
-    if not (paths and settings and database and tally):
+    paths, settings, database = invocation.options.report, result.settings, result.database
+    if not (paths and settings and database and result.is_run):
         return ()
-    view = View(
+    problems = guarded(
+        lambda: write_reports(database, paths, _view(invocation, result, settings, undelivered=undelivered)),
+        otherwise=[f"--report {path} could not be written" for path in paths],
+    )
+    for problem in problems:
+        logger.error(problem)
+    return tuple(problems)
+
+
+def _view(invocation: Invocation, result: CommandResult, settings: Settings, *, undelivered: bool) -> View:
+    return View(
         now=invocation.clock(),
         window=settings.refresh_before_expiry,
         lifetime=settings.token_lifetime,
@@ -125,13 +131,8 @@ def _write_reports(invocation: Invocation, result: CommandResult, *, undelivered
         is_dry=invocation.options.dry_run,
         language=Language(settings.alert_language),
         reconnect_url=settings.reconnect_url,
-        undelivered=undelivered and not tally.failed,
+        undelivered=undelivered and not (result.tally and result.tally.failed),
     )
-    missing = [f"--report {path} could not be written" for path in paths]
-    problems = guarded(lambda: write_reports(database, paths, view), missing)
-    for problem in problems:
-        logger.error(problem)
-    return tuple(problems)
 
 
 def _show(invocation: Invocation, result: CommandResult, ended: RunResult, version: str) -> bool:

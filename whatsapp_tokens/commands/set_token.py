@@ -211,9 +211,8 @@ class Store:
                 if self._is_over(until):
                     return "the table stays locked by another transaction"
             except StatementRefused as error:
-                raise NotPossible(
-                    f"the channel cannot be created: {error}; create it in the application, then set its token"
-                ) from None
+                instead = "create it in the application, then set its token"
+                raise NotPossible(f"the channel cannot be created: {error}; {instead}") from None
             else:
                 return None
 
