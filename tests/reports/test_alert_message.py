@@ -149,7 +149,7 @@ def test_our_own_details_are_in_the_language_of_the_alert():
     )
     message = compose(situation(dead, stopped=stopped), SPANISH)
     assert message.cards[0].lines[0] == (
-        "Meta ya no acepta el token: el token fue revocado; Graph error: 190/466; Meta said: “no”"
+        "Meta ya no acepta el token: el token fue revocado; error de Graph: 190/466; Meta dijo: “no”"
     )
     assert "ninguna tuvo éxito (systemic): el cliente cerró la sesión; 10. Qué hacer" in message.summary
 

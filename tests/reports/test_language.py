@@ -96,17 +96,17 @@ def test_where_there_is_no_advice_the_detail_must_do():
     [
         (
             "the customer's password was changed; Graph error: 190/460; Meta said: “It; has expired (#1)”",
-            "se cambió la contraseña del cliente; Graph error: 190/460; Meta said: “It; has expired (#1)”",
+            "se cambió la contraseña del cliente; error de Graph: 190/460; Meta dijo: “It; has expired (#1)”",
         ),
         ("the token has expired", "el token ha caducado"),
         ("x: the token has expired", "x: the token has expired"),
         (
             "the token was revoked; Meta said: “a long sente…",  # cut in `token_error`
-            "el token fue revocado; Meta said: “a long sente…",
+            "el token fue revocado; Meta dijo: “a long sente…",
         ),
         (
             "Meta said: “it is so; the token has expired; no”; the token was revoked",
-            "Meta said: “it is so; the token has expired; no”; el token fue revocado",
+            "Meta dijo: “it is so; the token has expired; no”; el token fue revocado",
         ),
         ("the token was revoked; ", "el token fue revocado; "),
     ],

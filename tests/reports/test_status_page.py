@@ -88,10 +88,10 @@ def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
 
 
 def test_our_own_details_are_in_the_language_of_the_page_and_nobody_is_told_to_wait_on_the_last_day():
-    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: the token has expired: ReadTimeout")
+    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: no answer from Meta: ReadTimeout")
     (line,) = read(SPANISH, [late])["lines"]
     assert (line["detail"], line["advice"][:42]) == (
-        "el token ha caducado: ReadTimeout",
+        "sin respuesta de Meta: ReadTimeout",
         "El cliente debe volver a conectar WhatsApp",
     )
 

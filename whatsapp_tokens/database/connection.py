@@ -27,6 +27,7 @@ from whatsapp_tokens.database.errors import (
     StatementRefused,
 )
 from whatsapp_tokens.database.url import DatabaseUrl
+from whatsapp_tokens.facts import fact
 from whatsapp_tokens.redaction import one_line, redact
 
 T = TypeVar("T")
@@ -104,10 +105,10 @@ class Connection:
             return _retrying()(once)
         except (SQLAlchemyError, ValueError, OverflowError) as error:
             if _is_lost(error):
-                raise DatabaseLost(f"the database cannot be reached ({_words(error)})") from None
+                raise DatabaseLost(fact("the database cannot be reached", _words(error))) from None
             if _sqlstate(error) == LOCKED:
                 refusal = LockTimeout
-            raise refusal(f"the database refused: {_words(error)}") from None
+            raise refusal(fact("the database refused", _words(error))) from None
 
 
 def _retrying() -> Retrying:

@@ -17,9 +17,10 @@ from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.permissions import count_on
+from whatsapp_tokens.facts import fact
 from whatsapp_tokens.results import ChannelId
 
-UNMOVED: Final = "the database leaves the row as it is, and does not say why (a policy? a trigger?)"
+UNMOVED: Final = fact("the database leaves the row as it is, and does not say why (a policy? a trigger?)")
 LOCKED_TABLE: Final = 3  # locked rows one after the other, before the next are not tried any more
 
 

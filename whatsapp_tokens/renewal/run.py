@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MOST_UNWRITABLE: Final = 1000  # rows that cannot be claimed, and no other in between: then it is the database
 LAST_TRIES: Final = 3  # at rows that the application has locked
 OVERTAKEN: Final = {
-    WriteResult.REPLACED: (Reason.REPLACED_MEANWHILE, fact("another token was stored meanwhile; it stays")),
+    WriteResult.REPLACED: (Reason.REPLACED_MEANWHILE, fact("another token was stored meanwhile")),
     WriteResult.TAKEN: (
         Reason.CLAIMED_ELSEWHERE,
         fact("the claim ran out, and another run has taken it over"),
