@@ -47,7 +47,7 @@ def recorded(
     """Read the settings, open the database and do `work`, which returns why it stopped early, or None."""
     settings = attempt(lambda: read_settings(invocation.options))
     if isinstance(settings, Aborted):
-        return CommandResult(settings)
+        return CommandResult(settings, monitors=monitors)
     if monitors:
         monitors.begin(settings, invocation.signalled.sleep, is_dry=invocation.options.dry_run)
     database = attempt(lambda: open_database(invocation, settings))
