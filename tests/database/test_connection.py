@@ -242,7 +242,7 @@ def test_a_busy_file_is_waited_for(database_url, connection, monkeypatch):
 
 @only_sqlite
 def test_a_file_that_stays_busy_is_as_good_as_lost(database_url, connection):
-    with writing(database_url), pytest.raises(DatabaseLost, match=": database is locked$"):
+    with writing(database_url), pytest.raises(DatabaseLost, match=r": database is locked$"):
         ask(connection, "SELECT 1", immediate=True)
 
 
