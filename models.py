@@ -1,19 +1,179 @@
-"""What a row is: the values that the modules hand to each other, and no SQL.
+"""The tables that the program works on, and the values that are read from them.
 
-`Channel` is a row as it was read, and `PendingUpdate` what to write over it.
+`channel_table` and `token_audit_log_table` are the tables as our migration makes them. The application may
+call its table and columns otherwise: a `TableMap` says how, and `mapped_tables` gives them those names.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)  # fmt: skip
+
+from whatsapp_tokens.column_types import UTCDateTime
 from whatsapp_tokens.results import ChannelId
 
 ERROR_LENGTH: Final = 500
+NAME_BYTES: Final = 63  # of PostgreSQL's names
+
+# fmt: off
+channel_table = Table(
+    "Channel",
+    MetaData(),
+    Column("id", Integer),  # in a table that exists it may be text, too
+    Column("name", Text),  # shown to people; where it is null, the id is
+    Column("type", Text, nullable=False, server_default="whatsapp"),
+    Column("wa_token_encrypted", Text),  # the token, encrypted by the application or by us; null: no token
+    Column("token_expires_at", UTCDateTime),  # when the token dies, by its own expiry or its data access
+    Column("last_token_refresh_at", UTCDateTime),  # when it was obtained or last looked at
+    Column("token_status", Text),  # see `Status`
+    Column("token_error", Text),  # null, or `reason: detail`
+    Column("token_fingerprint", Text),  # of the ciphertext that the state and the times describe
+    Column("token_alerted_at", UTCDateTime),  # when people were told that it failed
+    Column("token_lease_until", UTCDateTime),  # until when a run has claimed it
+    PrimaryKeyConstraint("id", name="pk_Channel"),
+)
+
+token_audit_log_table = Table(
+    "token_audit_log",
+    MetaData(),
+    Column("id", BigInteger().with_variant(Integer(), "sqlite")),
+    Column("at", UTCDateTime, nullable=False),
+    Column("channel_id", Text, nullable=False),
+    Column("event", Text, nullable=False),  # see `Event`
+    Column("message", Text, nullable=False),
+    Column("reason", Text),  # of a failure
+    Column("expires_at_before", UTCDateTime),
+    Column("expires_at_after", UTCDateTime),
+    PrimaryKeyConstraint("id", name="pk_token_audit_log"),
+    Index("ix_token_audit_log_channel_id", "channel_id", "at"),
+)
+# fmt: on
+
+AUDIT_TABLE: Final = token_audit_log_table.name
+COLUMNS: Final = tuple(channel_table.c.keys())
+# Of these, what our migration does not add to a table that exists: it is the application's to have.
+THEIRS: Final = ("id", "name", "type", "wa_token_encrypted")
+# What a table of the application may have, too. Used only where the map names it.
+OPTIONAL_COLUMNS: Final[Mapping[str, Any]] = {
+    "active": Boolean(),
+    "phone_number": Text(),
+    "updated_at": UTCDateTime(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TableMap:
+    """Where the channels are: a table, its schema, the type to look for, and other names for our columns."""
+
+    table: str = channel_table.name
+    schema: str | None = None
+    type: str = "whatsapp"
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def column(self, ours: str) -> str:
+        """Return the table's name for one of our columns."""
+        return self.columns.get(ours, ours)
+
+    @property
+    def full_name(self) -> str:
+        """The table as people are told of it."""
+        return f'"{self.schema}"."{self.table}"' if self.schema else f'"{self.table}"'
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Read `ours=theirs,…` as our column names and theirs. Raise ValueError with what to do."""
+    known = (*COLUMNS, *OPTIONAL_COLUMNS)
+    found: dict[str, str] = {}
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        ours, equals, theirs = (part.strip() for part in entry.partition("="))
+        theirs = theirs.strip('"')
+        if not (ours and equals and theirs):
+            raise ValueError(f'"{entry[:60]}" is not of the form our_name=their_name')
+        if ours not in known:
+            raise ValueError(f'"{ours[:60]}" is none of the names on the left: {", ".join(known)}')
+        if ours in found:
+            raise ValueError(f'"{ours}" is given twice')
+        found[ours] = theirs
+    users: dict[str, list[str]] = {}
+    for ours in known:
+        if ours in COLUMNS or ours in found:
+            users.setdefault(found.get(ours, ours), []).append(ours)
+    for theirs, several in users.items():
+        if len(several) > 1:
+            raise ValueError(f'the column "{theirs}" is used twice: as {" and as ".join(several)}')
+    return found
+
+
+class Tables(NamedTuple):
+    """The channel table, with our names as keys, and the audit table."""
+
+    channel: Table
+    audit: Table
+
+
+def mapped_tables(
+    metadata: MetaData, mapping: TableMap, types: Mapping[tuple[str, str], Any] | None = None
+) -> Tables:
+    """Return the tables under the names that `mapping` gives.
+
+    `types` are the types that columns really have, by table and our name, without a `name` that is not there;
+    by default the tables are as our migration makes them.
+    """
+    given = types or {}
+
+    def copy(table: str, column: Column[Any]) -> Column[Any]:
+        name = mapping.column(column.key) if table == mapping.table else column.name
+        kind = given.get((table, column.key), column.type)
+        default = mapping.type if column.server_default is not None else None
+        return Column(name, kind, key=column.key, nullable=column.nullable, server_default=default)
+
+    optional = (Column(ours, kind) for ours, kind in OPTIONAL_COLUMNS.items() if ours in mapping.columns)
+    is_nameless = types is not None and (mapping.table, "name") not in types
+    channel = Table(
+        mapping.table,
+        metadata,
+        *(
+            copy(mapping.table, column)
+            for column in (*channel_table.c, *optional)
+            if column.key != "name" or not is_nameless
+        ),
+        PrimaryKeyConstraint("id", name=short_name(f"pk_{mapping.table}")),
+        schema=mapping.schema,
+    )
+    audit = Table(
+        AUDIT_TABLE,
+        metadata,
+        *(copy(AUDIT_TABLE, column) for column in token_audit_log_table.c),
+        PrimaryKeyConstraint("id", name=f"pk_{AUDIT_TABLE}"),
+        Index(f"ix_{AUDIT_TABLE}_channel_id", "channel_id", "at"),
+        schema=mapping.schema,
+    )
+    return Tables(channel, audit)
+
+
+def short_name(name: str) -> str:
+    """Return a name as long as PostgreSQL lets it be, and still different from others."""
+    raw = name.encode()
+    if len(raw) <= NAME_BYTES:
+        return name
+    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()[:8]
+    return f"{raw[: NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
 
 
 class Status(StrEnum):
@@ -87,15 +247,6 @@ class PendingUpdate:
     audit: tuple[AuditEntry, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many rows of a `Selection` are candidates, due, and waiting for a reconnect."""
-
-    candidates: int
-    due: int
-    waiting: int
-
-
 def fingerprint(ciphertext: str) -> str:
     """Identify a ciphertext, the same way as the database does in SQL. It does not protect it."""
     return hashlib.md5(as_stored(ciphertext), usedforsecurity=False).hexdigest()
@@ -110,7 +261,7 @@ def as_stored(text: str) -> bytes:
 
 
 def as_channel(row: Any) -> Channel:
-    """A row of `Database._columns` as a value."""
+    """Return a row of `ChannelTable.columns` as a value."""
     id_, name, ciphertext, expires_at, refreshed_at, status, error, mark, alerted_at, phone = row[:10]
     return Channel(
         id=plain_id(id_),

@@ -11,18 +11,10 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 
+from models import AUDIT_TABLE, COLUMNS, OPTIONAL_COLUMNS, THEIRS, TableMap, mapped_tables
+from whatsapp_tokens.column_types import UTCDateTime
 from whatsapp_tokens.database.errors import BadUrl
-from whatsapp_tokens.database.schema import (
-    AUDIT_TABLE,
-    COLUMNS,
-    OPTIONAL_COLUMNS,
-    THEIRS,
-    VERSION_TABLE,
-    TableMap,
-    UTCDateTime,
-    define_tables,
-    due_index,
-)
+from whatsapp_tokens.database.schema import VERSION_TABLE, due_index
 from whatsapp_tokens.database.url import DatabaseUrl, warning_of
 from whatsapp_tokens.redaction import one_line, redact
 from whatsapp_tokens.settings import BadSettings, read_database, read_environment
@@ -79,7 +71,7 @@ def run() -> None:
     """Run the migrations, or compare the database with the models, in one transaction."""
     engine = sa.create_engine(database.url, poolclass=sa.NullPool, hide_parameters=True)
     metadata = sa.MetaData()
-    channel = define_tables(metadata, mapping).channel
+    channel = mapped_tables(metadata, mapping).channel
     due_index(channel, engine.dialect.name)
     try:
         with engine.begin() as connection:

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from benchmarks.figures import FULL
 from benchmarks.stage import Table, postgresql
+from models import TableMap
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.database.schema import TableMap
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.policy import Policy
 

@@ -24,9 +24,9 @@ from rows import Rows
 from shop import REAL, REAL_NAMES, Shop
 from world import World
 
+from models import TableMap
 from sandbox.graph import GraphServer
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.database.schema import TableMap
 from whatsapp_tokens.database.url import parse_url
 
 ROOT = Path(__file__).resolve().parent.parent

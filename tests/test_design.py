@@ -44,7 +44,7 @@ TOP_LEVEL = {
         "whatsapp_tokens.redaction",
         "whatsapp_tokens.signals",
     },
-    "models": {"whatsapp_tokens.results"},
+    "models": {"whatsapp_tokens.column_types", "whatsapp_tokens.results"},
     "notify": {"whatsapp_tokens.http_session", "whatsapp_tokens.redaction", "whatsapp_tokens.signals"},
     "refresh_tokens": {
         "whatsapp_tokens.commands.execute",

@@ -12,9 +12,19 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import AuditEntry, Channel, Event, PendingUpdate, Status, as_channel, fingerprint, plain_id
+from models import (
+    AuditEntry,
+    Channel,
+    Event,
+    PendingUpdate,
+    Status,
+    TableMap,
+    as_channel,
+    fingerprint,
+    plain_id,
+)
 from whatsapp_tokens.database.connection import Connection
-from whatsapp_tokens.database.schema import TableMap, reflect
+from whatsapp_tokens.database.schema import reflect
 from whatsapp_tokens.database.url import parse_url
 
 CHANNEL = Channel(1, "Shop", "a-ciphertext")

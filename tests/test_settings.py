@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from crypto import KeyRing
 from meta_client import MetaConfig
+from models import TableMap
 from whatsapp_tokens import settings as settings_module
-from whatsapp_tokens.database.schema import TableMap
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.redaction import RedactingFormatter, Secret, redact
 from whatsapp_tokens.settings import BadSettings, Settings, read_database, read_environment

@@ -22,9 +22,9 @@ from dotenv import dotenv_values
 
 from crypto import KeyRing
 from meta_client import MetaConfig
+from models import TableMap, parse_columns
 from whatsapp_tokens.apprise_target import parse_addresses, secret_parts
 from whatsapp_tokens.database.errors import BadUrl
-from whatsapp_tokens.database.schema import TableMap, parse_columns
 from whatsapp_tokens.database.url import DatabaseUrl, parse_url
 from whatsapp_tokens.redaction import Secret
 

@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 
-from models import AuditEntry, Channel, Counts, Event, PendingUpdate, Status, fingerprint
+from models import AuditEntry, Channel, Event, PendingUpdate, Status, TableMap, fingerprint
 from whatsapp_tokens.database import connection as connection_module
 from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
-from whatsapp_tokens.database.schema import TableMap
+from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.policy import Selection, is_due, is_waiting

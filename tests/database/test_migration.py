@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from conftest import ROOT, migrate, only_postgresql
 
+from models import TableMap, mapped_tables
 from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.errors import BadSchema
-from whatsapp_tokens.database.schema import TableMap, define_tables, due_index, reflect
+from whatsapp_tokens.database.schema import due_index, reflect
 from whatsapp_tokens.database.url import parse_url
 
 empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
@@ -99,7 +100,7 @@ def test_the_migration_makes_what_the_models_say(database_url):
     run(database_url, *(f'DROP TABLE "{table}"' for table in OURS[:2]))
     engine = sa.create_engine(parse_url(database_url).url, poolclass=sa.NullPool)
     metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s"})
-    channel, _ = define_tables(metadata, TableMap())
+    channel, _ = mapped_tables(metadata, TableMap())
     due_index(channel, engine.dialect.name)
     metadata.create_all(engine)
     assert migrated == shape(database_url, *OURS[:2])

@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 
-from models import Channel, plain_id
+from models import Channel, TableMap, mapped_tables, plain_id
+from whatsapp_tokens.column_types import SQLiteUTC, UTCDateTime
 from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.errors import BadSchema
-from whatsapp_tokens.database.schema import SQLiteUTC, TableMap, UTCDateTime, define_tables, reflect
+from whatsapp_tokens.database.schema import reflect
 from whatsapp_tokens.database.url import parse_url
 
 STATE = """
@@ -162,7 +163,7 @@ def test_an_unknown_time_is_null(kind):
 
 def test_a_table_that_the_migration_made_is_as_the_models_say(connection):
     channel, audit = tables(connection)
-    expected = define_tables(sa.MetaData(), TableMap())
+    expected = mapped_tables(sa.MetaData(), TableMap())
     assert [[c.key for c in table.c] for table in (channel, audit)] == [
         [c.key for c in t.c] for t in expected
     ]

@@ -16,12 +16,11 @@ from rows import Rows
 from world import KEY, days, fernet
 
 from crypto import EncryptionFailed, KeyRing
-from models import fingerprint
+from models import TableMap, fingerprint
 from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
-from whatsapp_tokens.database.schema import TableMap
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
 from whatsapp_tokens.policy import Policy, is_due, is_waiting

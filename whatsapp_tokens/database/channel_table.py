@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from models import Channel, as_channel
+from models import Channel, TableMap, Tables, as_channel
 from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.predicates import Conditions
-from whatsapp_tokens.database.schema import TableMap, Tables
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from models import Channel, Status, as_channel, plain_id
+from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
-from whatsapp_tokens.database.schema import comparable
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.results import ChannelId
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from models import TableMap
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.queries import Queries
-from whatsapp_tokens.database.schema import TableMap, reflect
+from whatsapp_tokens.database.schema import reflect
 from whatsapp_tokens.database.url import DatabaseUrl
 from whatsapp_tokens.database.writes import Writer
 

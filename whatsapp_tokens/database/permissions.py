@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from whatsapp_tokens.database.schema import Tables
+from models import Tables
 
 READ_ONLY: Final = frozenset({"id", "name", "type", "active", "phone_number"})
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Status, as_stored
-from whatsapp_tokens.database.schema import comparable
+from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.policy import RETRIED, Selection
 from whatsapp_tokens.results import Reason, State
 

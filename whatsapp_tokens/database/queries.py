@@ -10,21 +10,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from models import Channel, Counts, Status, as_channel, plain_id
+from models import Channel, Status, Tables, as_channel, plain_id
+from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
 from whatsapp_tokens.database.permissions import missing_permissions
-from whatsapp_tokens.database.schema import Tables, comparable
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
 
 PAGE_SIZE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows of a `Selection` are candidates, due, and waiting for a reconnect."""
+
+    candidates: int
+    due: int
+    waiting: int
 
 
 class Queries:

@@ -1,232 +1,24 @@
-"""Where the channels are: the table map, the tables as they really are, and the types of their columns.
-
-The table belongs to somebody else. A `TableMap` says what it and its columns are called; `reflect` looks
-at what is there and gives tables that speak our names in code and theirs in SQL, or says what is missing.
-"""
+"""What the tables really are: their types are read from the database, and compared with what a run needs."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOMAIN
 
+from models import AUDIT_TABLE, OPTIONAL_COLUMNS, THEIRS, TableMap, Tables, mapped_tables, short_name
+from whatsapp_tokens.column_types import SQLiteUTC, UTCDateTime
 from whatsapp_tokens.database.errors import UPGRADE, BadSchema
 
-AUDIT_TABLE: Final = "token_audit_log"
 VERSION_TABLE: Final = "whatsapp_token_alembic_version"
 MOST_SHOWN: Final = 20  # names of tables in an error
-NAME_BYTES: Final = 63  # of PostgreSQL's names
-
-
-@dataclass(frozen=True, slots=True)
-class TableMap:
-    """Where the channels are: a table, its schema, the type to look for, and other names for our columns."""
-
-    table: str = "Channel"
-    schema: str | None = None
-    type: str = "whatsapp"
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    def column(self, ours: str) -> str:
-        """The table's name for one of our columns."""
-        return self.columns.get(ours, ours)
-
-    @property
-    def full_name(self) -> str:
-        """The table as people are told of it."""
-        return f'"{self.schema}"."{self.table}"' if self.schema else f'"{self.table}"'
-
-
-# What the program needs of a table, in the order in which our migration makes it; and then what it uses only
-# where the map names it.
-COLUMNS: Final = (
-    *("id", "name", "type", "wa_token_encrypted", "token_expires_at", "last_token_refresh_at"),
-    *("token_status", "token_error", "token_fingerprint", "token_alerted_at", "token_lease_until"),
-)
-# Of these, what our migration does not add to a table that exists: it is the application's to have.
-THEIRS: Final = ("id", "name", "type", "wa_token_encrypted")
-OPTIONAL_COLUMNS: Final = ("active", "phone_number", "updated_at")
-
-
-def parse_columns(text: str) -> dict[str, str]:
-    """Read `ours=theirs,…` as our column names and theirs. Raises ValueError with what to do."""
-    known = (*COLUMNS, *OPTIONAL_COLUMNS)
-    found: dict[str, str] = {}
-    for entry in filter(None, (entry.strip() for entry in text.split(","))):
-        ours, equals, theirs = (part.strip() for part in entry.partition("="))
-        theirs = theirs.strip('"')
-        if not (ours and equals and theirs):
-            raise ValueError(f'"{entry[:60]}" is not of the form our_name=their_name')
-        if ours not in known:
-            raise ValueError(f'"{ours[:60]}" is none of the names on the left: {", ".join(known)}')
-        if ours in found:
-            raise ValueError(f'"{ours}" is given twice')
-        found[ours] = theirs
-    users: dict[str, list[str]] = {}
-    for ours in known:
-        if ours in COLUMNS or ours in found:
-            users.setdefault(found.get(ours, ours), []).append(ours)
-    for theirs, several in users.items():
-        if len(several) > 1:
-            raise ValueError(f'the column "{theirs}" is used twice: as {" and as ".join(several)}')
-    return found
-
-
-class UTCDateTime(sa.TypeDecorator[datetime]):
-    """Aware UTC in Python; in PostgreSQL `timestamptz`, or `timestamp` holding UTC.
-
-    Converted here and not by the server, so the session's time zone never matters. PostgreSQL knows more
-    years than Python: those are read as its infinities, which psycopg2 gives as the first and last datetime.
-    """
-
-    impl = sa.DateTime
-    cache_ok = True
-
-    def __init__(self, *, timezone: bool = True) -> None:
-        super().__init__(timezone=timezone)
-        self.timezone = timezone
-
-    def column_expression(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """What is selected of the column: one odd row must not stop the others."""
-        sql: Any = sa.literal_column
-        return sa.case(
-            (column < sql("'0002-01-01'"), sql("'-infinity'")),
-            (column >= sql("'9999-01-01'"), sql("'infinity'")),
-            else_=column,
-        )
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | str | None:
-        """To what the column holds. A naive value is a bug and raises ValueError."""
-        utc = _to_utc(value)
-        if utc is not None and dialect.name == "postgresql" and utc.year in {1, 9999}:
-            return "infinity" if utc.year > 1 else "-infinity"
-        return utc if utc is None or self.timezone else utc.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """From what the column holds."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class SQLiteUTC(sa.TypeDecorator[datetime]):
-    """The same in SQLite, which has no dates: SQLAlchemy's own text form, in UTC.
-
-    Other ISO forms are understood, and what is no date is read as "unknown": one odd row must not stop the
-    others. The `utc` that does it is registered by `connection`.
-    """
-
-    impl = sa.Text
-    cache_ok = True
-
-    def column_expression(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """What is selected of the column."""
-        return comparable(column)
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
-        """As `YYYY-MM-DD HH:MM:SS.ffffff`. A naive value is a bug and raises ValueError."""
-        utc = _to_utc(value)
-        return None if utc is None else utc.replace(tzinfo=None).isoformat(" ", "microseconds")
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """From the same."""
-        return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
-
-
-def comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """A date column as one compares and sorts it: SQLite's text in its one form, or null if it is no date."""
-    if isinstance(column.type, SQLiteUTC):
-        return sa.func.utc(column, type_=column.type)
-    return column
-
-
-def _to_utc(value: datetime | None) -> datetime | None:
-    if value is not None and value.tzinfo is None:
-        raise ValueError("naive datetime")
-    return None if value is None else value.astimezone(UTC)
-
-
-# The types that our migration gives them.
-_TYPES: Final[Mapping[str, Any]] = {
-    "id": sa.Integer(),
-    "active": sa.Boolean(),
-    **dict.fromkeys(
-        ("token_expires_at", "last_token_refresh_at", "token_alerted_at", "token_lease_until", "updated_at"),
-        UTCDateTime(),
-    ),
-}
-_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "id": {"primary_key": True},
-    "type": {"nullable": False},
-}
-
-
-class Tables(NamedTuple):
-    """The channel table, with our names as keys, and the audit table."""
-
-    channel: sa.Table
-    audit: sa.Table
-
-
-def define_tables(
-    metadata: sa.MetaData, mapping: TableMap, types: Mapping[tuple[str, str], Any] | None = None
-) -> Tables:
-    """The tables as `mapping` describes them.
-
-    `types` gives the types that columns really have, by table and our name, and leaves out a `name` that is
-    not there; without it the tables are as our migration makes them.
-    """
-    found = types or {}
-
-    def kind(table: str, ours: str, default: Any) -> Any:
-        return found.get((table, ours), default)
-
-    channel = sa.Table(
-        mapping.table,
-        metadata,
-        *(
-            sa.Column(
-                mapping.column(ours),
-                kind(mapping.table, ours, _TYPES.get(ours, sa.Text())),
-                key=ours,
-                server_default=mapping.type if ours == "type" else None,
-                **_OPTIONS.get(ours, {}),
-            )
-            for ours in (*COLUMNS, *OPTIONAL_COLUMNS)
-            if (ours in COLUMNS or ours in mapping.columns)
-            and (ours != "name" or types is None or (mapping.table, "name") in types)
-        ),
-        schema=mapping.schema,
-    )
-
-    def time(name: str, **options: Any) -> sa.Column[Any]:
-        return sa.Column(name, kind(AUDIT_TABLE, name, UTCDateTime()), **options)
-
-    audit = sa.Table(
-        AUDIT_TABLE,
-        metadata,
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
-        time("at", nullable=False),
-        sa.Column("channel_id", sa.Text(), nullable=False),
-        sa.Column("event", sa.Text(), nullable=False),
-        sa.Column("message", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text()),
-        time("expires_at_before"),
-        time("expires_at_after"),
-        sa.Index(f"ix_{AUDIT_TABLE}_channel_id", "channel_id", "at"),
-        schema=mapping.schema,
-    )
-    return Tables(channel, audit)
 
 
 def due_index(channel: sa.Table, dialect: str) -> sa.Index:
-    """The partial index that serves the due query: candidates of a type in the order of urgency.
+    """Return the partial index that serves the due query: candidates of a type in the order of urgency.
 
     SQLite puts nulls first by itself, and does not let an index say so.
     """
@@ -243,15 +35,6 @@ def due_index(channel: sa.Table, dialect: str) -> sa.Index:
     )
 
 
-def short_name(name: str) -> str:
-    """A name as long as PostgreSQL lets it be, and still different from others."""
-    raw = name.encode()
-    if len(raw) <= NAME_BYTES:
-        return name
-    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()[:8]
-    return f"{raw[: NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
-
-
 def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
     """The tables with the types that their columns really have.
 
@@ -264,7 +47,7 @@ def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
 
 def _reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
     inspector = sa.inspect(connection)
-    plain = define_tables(sa.MetaData(), mapping)
+    plain = mapped_tables(sa.MetaData(), mapping)
     types: dict[tuple[str, str], Any] = {}
     for table in plain:
         found = _columns_of(inspector, table.name, mapping)
@@ -279,7 +62,7 @@ def _reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
         for column in table.c:
             if column.name in found:
                 types[table.name, column.key] = _type(connection.dialect, column, found[column.name])
-    tables = define_tables(sa.MetaData(), mapping, types)
+    tables = mapped_tables(sa.MetaData(), mapping, types)
     _check_type(connection, tables.channel.c.type, mapping)
     _check_ids(connection, inspector, tables.channel)
     return tables
