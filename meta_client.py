@@ -12,6 +12,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from time import monotonic
 from typing import Any, Final
 
 import requests
@@ -25,6 +28,7 @@ from whatsapp_tokens.meta.errors import (
     MetaError,
     RateLimited,
     ReconnectRequired,
+    Throttled,
     Unavailable,
     UnexpectedAnswer,
 )
@@ -79,8 +83,9 @@ class MetaClient:
             for endpoint, path in PATHS.items()
         }
         self._new_token = threading.local()  # `.value`: what this thread's last exchange returned
-        self._version_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._version_warned = False
+        self._date: tuple[datetime, float] | None = None  # the first that Meta gave, and when
         self._retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, MetaError) and error.retryable),
             stop=stop_after_attempt(config.retries + 1),
@@ -94,6 +99,13 @@ class MetaClient:
         """Seconds to wait before asking a second time."""
         return self._config.retry_wait
 
+    def time_at_meta(self) -> datetime | None:
+        """Return what time it is now by Meta's clock; None before its first answer with a `Date`."""
+        if self._date is None:
+            return None
+        date, noted_at = self._date
+        return date + timedelta(seconds=monotonic() - noted_at)
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._session.close()
@@ -104,14 +116,16 @@ class MetaClient:
         Raises `ReconnectRequired` if it is dead or of another app, with `expires_at` if Meta gives it; else
         any `MetaError`, or `Interrupted`.
         """
-        call = _Call(
+        return read_inspection(self._get(self._inspection_of(token)), self._config.app_id)
+
+    def _inspection_of(self, token: Secret) -> _Call:
+        return _Call(
             "debug_token",
             {"input_token": token.reveal()},
             # As bytes: for a text that is not Latin-1, `requests` raises an error that repeats it.
             {"Authorization": f"Bearer {self._app_token.reveal()}".encode()},
             finishes=token == getattr(self._new_token, "value", None),
         )
-        return read_inspection(self._get(call), self._config.app_id)
 
     def check_app(self) -> None:
         """Ask about the app token itself, to check that Meta accepts our app id and secret.
@@ -145,13 +159,31 @@ class MetaClient:
         return self._retrying(self._get_within_limits, call)
 
     def _get_within_limits(self, call: _Call) -> dict[str, Any]:
-        """Make a call, and repeat it while the app is limited and the budget for waiting lasts."""
+        """Make a call, and repeat it while the app is limited and the budget for waiting lasts.
+
+        Raises `Throttled` if a call about the app itself gets through: then the limit is not the app's.
+        """
+        has_waited = False
         while True:
             called_at = self._limiter.enter(begins=not call.finishes)
             try:
                 return self._get_once(call, called_at)
             except RateLimited as limited:
+                if (has_waited or self._limiter.is_spent) and self._gets_through(call):
+                    raise Throttled(str(limited)) from None
                 self._limiter.pause(limited, called_at)
+                has_waited = True
+
+    def _gets_through(self, limited: _Call) -> bool:
+        """Return whether Meta answers a call about the app token while it limits this one."""
+        call = self._inspection_of(self._app_token)
+        if call.params == limited.params:
+            return False
+        try:
+            self._get_once(call, monotonic())
+        except MetaError:
+            return False
+        return True
 
     def _get_once(self, call: _Call, called_at: float) -> dict[str, Any]:
         failure = None
@@ -167,17 +199,27 @@ class MetaClient:
         if failure is not None:  # raised outside the handler, so that it does not hold theirs as its context
             raise Unavailable(failure)
         logger.debug("%s: HTTP %d, %d bytes", call.endpoint, response.status_code, len(body))
+        self._note_date(response.headers.get("Date", ""))
         self._watch_version(response.headers.get("facebook-api-version"))
         payload = read_payload(call.endpoint, response.status_code, response.headers, body)
         has_begun = call.finishes or call.endpoint == "exchange"
         self._limiter.note(Usage.parse(response.headers), called_at, has_begun=has_begun)
         return payload
 
+    def _note_date(self, date: str) -> None:
+        """Note what time it is at Meta, by the first answer that says it."""
+        if self._date is not None:
+            return
+        with suppress(ValueError, TypeError, OverflowError):
+            moment = parsedate_to_datetime(date).astimezone(UTC)
+            with self._lock:
+                self._date = self._date or (moment, monotonic())
+
     def _watch_version(self, served: str | None) -> None:
         """Warn once if a newer version answers: Meta does so silently when the configured one has ended."""
         if not served or served == self._config.version:
             return
-        with self._version_lock:
+        with self._lock:
             first, self._version_warned = not self._version_warned, True
         if first:
             logger.warning(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from models import Channel
+from sandbox.graph import APP_ID
 from whatsapp_tokens.meta.answers import Exchanged, Inspection
 from whatsapp_tokens.redaction import Secret
 
@@ -35,6 +36,7 @@ def inspection(*, age: float | None = 50, lives: float | None = 10, **fields: An
             "data_access_expires_at": None,
             "issued_at": None if age is None else NOW - days(age),
             "scopes": SCOPES,
+            "app_id": APP_ID,
         }
         | fields
     )

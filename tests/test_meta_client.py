@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -60,6 +61,7 @@ NOTHING = Inspection(
     data_access_expires_at=None,
     issued_at=None,
     scopes=None,
+    app_id=APP_ID,
 )
 ODD_TOKENS = {
     "with a space": "abc d",
@@ -224,10 +226,11 @@ def exchanged(parrot, connect):
     """What the client makes of an exchange with this body."""
 
     def exchange(body, status=200, **headers):
-        parrot.script(None, Reply(status, body, headers))
+        parrot.script(None, Reply(status, body, headers), forever=True)
         return connect(parrot.url).exchange(Secret(TOKEN), "USER")
 
-    return exchange
+    yield exchange
+    parrot.script(None)
 
 
 # What is sent
@@ -466,7 +469,7 @@ def test_a_ca_bundle_named_by_the_environment_is_trusted(tls_meta, connect, monk
         ({"data_access_expires_at": 0}, {}),
         ({"issued_at": NOW}, {"issued_at": at(NOW)}),
         ({"app_id": int(APP_ID)}, {}),
-        ({"app_id": None}, {}),
+        ({"app_id": None}, {"app_id": None}),
         ({"scopes": []}, {"scopes": frozenset()}),
         ({"scopes": ["a", "b"]}, {"scopes": frozenset("ab")}),
         ({"scopes": "a,b"}, {}),
@@ -481,8 +484,8 @@ def test_an_inspection_is_read_by_shape(inspected, said, expected):
     assert inspected({"data": VALID | said}) == replace(NOTHING, **expected)
 
 
-def test_an_inspection_without_an_app_id_is_believed(inspected):
-    assert inspected({"data": {"is_valid": True}}) == NOTHING
+def test_an_inspection_without_an_app_id_says_so(inspected):
+    assert inspected({"data": {"is_valid": True}}) == replace(NOTHING, app_id=None)
 
 
 @pytest.mark.parametrize("key", ["expires_at", "data_access_expires_at", "issued_at"])
@@ -511,6 +514,30 @@ def test_an_impossible_date_is_not_believed(inspected, key, value):
 def test_an_inspection_that_does_not_say_yes_or_no_is_unexpected(inspected, body):
     with pytest.raises(UnexpectedAnswer):
         inspected(body)
+
+
+@pytest.mark.parametrize(
+    ("said", "names_app", "has_cause"),
+    [
+        ({"app_id": APP_ID, "error": {"code": 190, "subcode": 460}}, True, True),
+        ({"app_id": int(APP_ID), "error": {"code": 190, "subcode": 463}}, True, True),
+        ({"app_id": APP_ID, "error": {"code": 190}}, True, False),
+        ({"error": {"code": 190, "subcode": 460}}, False, True),
+        ({"error": {"code": 190, "message": "Malformed access token"}}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_a_dead_token_says_whether_meta_named_our_app_and_a_cause(inspected, said, names_app, has_cause):
+    with pytest.raises(ReconnectRequired) as caught:
+        inspected({"data": {"is_valid": False} | said})
+    assert (caught.value.names_app, caught.value.has_cause) == (names_app, has_cause)
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_a_token_of_another_app_is_foreign_alive_or_dead(inspected, is_valid):
+    error = {"code": 190, "subcode": 460}
+    with pytest.raises(ForeignToken, match=r"^the token belongs to another app: 200000000000002$"):
+        inspected({"data": {"app_id": "200000000000002", "is_valid": is_valid, "error": error}})
 
 
 @pytest.mark.parametrize("app_id", ["200000000000002", 200000000000002, f"{APP_ID}0", "", False, [APP_ID]])
@@ -732,6 +759,7 @@ def test_a_token_is_inspected_and_exchanged(meta, connect):
             data_access_expires_at=None,
             issued_at=at(NOW),
             scopes=frozenset("ab"),
+            app_id=APP_ID,
         ),
         timedelta(days=60),
     )
@@ -821,7 +849,7 @@ def test_what_is_hardly_http_is_unavailable(connect, answer):
 )
 def test_a_good_answer_in_an_unusual_wrapping_is_read(connect, answer):
     with Wire(answer) as server:
-        assert connect(server.url).inspect(Secret(TOKEN)) == NOTHING
+        assert replace(connect(server.url).inspect(Secret(TOKEN)), app_id=APP_ID) == NOTHING
 
 
 @pytest.mark.parametrize("answer", [Drip(30), Drip(6000), Drip(30, head=True)], ids=repr)
@@ -931,7 +959,6 @@ def test_the_wait_doubles_with_some_jitter(meta, connect, clock):
         (graph_error(400, "Error validating application, really", 101), AppRejected),
         (graph_error(400, "This business calls too often", 80001), Throttled),
         (graph_error(400, "Odd", 506), UnexpectedAnswer),
-        (LIMITED, RateLimited),
         (Huge(2 * MAX_ANSWER_BYTES), UnexpectedAnswer),
     ],
 )
@@ -982,14 +1009,57 @@ def test_pauses_double_and_end_when_the_budget_of_the_whole_run_is_spent(meta, c
         with pytest.raises(RateLimited):
             client.inspect(Secret(TOKEN))
         calls.append(meta.count())
-    assert (clock.waits, calls) == ([60, 120, 240, 180], [5, 6])
+    assert (clock.waits, calls) == ([60, 120, 240, 180], [9, 11])  # with questions about the app between them
 
 
 def test_a_budget_of_nothing_is_spent_from_the_start(meta, connect):
     meta.script(None, LIMITED, forever=True)
     with pytest.raises(RateLimited):
         connect(meta.url, rate_limit_wait=0).inspect(Secret(TOKEN))
-    assert meta.count() == 1
+    assert (meta.count(), meta.count(token=TOKEN)) == (2, 1)
+
+
+def test_a_limit_that_meets_one_token_while_others_get_through_is_its_own(meta, connect, clock):
+    meta.script(TOKEN, LIMITED, forever=True)
+    client = connect(meta.url, rate_limit_wait=600, retries=3, sleep=clock.sleep)
+    with pytest.raises(Throttled, match=r"^Graph error: 4; Meta said: “Too many calls of this app”$"):
+        client.inspect(Secret(TOKEN))
+    assert (clock.waits, client.inspect(Secret(meta.issue())).kind) == ([60], "SYSTEM_USER")
+
+
+def test_a_limit_that_meets_one_token_does_not_stop_a_run_without_a_budget_for_waiting(meta, connect):
+    meta.script(TOKEN, LIMITED, forever=True)
+    with pytest.raises(Throttled):
+        connect(meta.url, rate_limit_wait=0).exchange(Secret(TOKEN), "USER")
+
+
+def test_the_limit_of_a_question_about_the_app_is_the_apps(meta, connect):
+    meta.script(None, LIMITED, None)
+    with pytest.raises(RateLimited):
+        connect(meta.url, rate_limit_wait=0).check_app()
+
+
+# The time at Meta
+
+
+@pytest.mark.parametrize("seconds", [0, -20 * DAY, 365 * DAY])
+def test_the_time_at_meta_is_that_of_its_first_answer_and_goes_on(meta, connect, seconds):
+    client = connect(meta.url)
+    date = format_datetime(at(NOW + seconds), usegmt=True)
+    before = client.time_at_meta()
+    meta.script(None, Reply(200, {"data": VALID}, {"Date": date}), Reply(200, {"data": VALID}, {"Date": "x"}))
+    for _ in range(2):
+        client.inspect(Secret(TOKEN))
+    assert before is None
+    assert timedelta(0) <= client.time_at_meta() - at(NOW + seconds) < timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 01 Dec 99999999999999999999 04:38:30 GMT"])
+def test_an_answer_without_a_date_says_nothing_about_the_time(meta, connect, date):
+    client = connect(meta.url)
+    meta.script(None, Reply(200, {"data": VALID}, {"Date": date}))
+    client.inspect(Secret(TOKEN))
+    assert client.time_at_meta() is None
 
 
 def business(*minutes):

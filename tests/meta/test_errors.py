@@ -66,7 +66,7 @@ LOCKED = "Meta has locked the account"
 LIMITS = [
     *(
         Case(f"code {code} is a limit of one user or business", graph(code=code), Throttled)
-        for code in (17, 32, 80000, 80004, 80014, 131048, 131056, 133016)
+        for code in (9, 17, 32, 80000, 80004, 80014, 131048, 131056, 133016)
     ),
     *(
         Case(f"code {code} is a limit of the app", graph(code=code), RateLimited)
@@ -114,6 +114,7 @@ TROUBLE = [
     Case("500 without any error", None, Unavailable, status=500),
     Case("503 at an inspection", graph(code=100), Unavailable, endpoint="debug_token", status=503),
     Case("599 over a dead token", graph(code=190), Unavailable, status=599),
+    Case("1: too much data", graph("Please reduce the amount of data you ask for", 1), Unavailable),
     *(
         Case(f"code {code} passes by itself", graph(code=code), Unavailable)
         for code in (2, 131000, 131016, 131057)
@@ -227,6 +228,20 @@ APP = [
         endpoint="debug_token",
     ),
     Case("our IP, by its text", graph("This IP can't make requests here"), AppRejected, IP),
+    *(
+        Case(f"{code}: {text}", graph(text, code), AppRejected, BLOCKED, endpoint, status)
+        for text in (
+            "API access disrupted. Go to the App Dashboard and complete Data Use Checkup.",
+            "Facebook Login is temporarily disabled for non-active apps until its owner returns.",
+            "This app is currently unavailable, and nobody says why.",
+        )
+        for code, endpoint, status in (
+            (None, "exchange", 401),
+            (200, "exchange", 400),
+            (190, "debug_token", 400),
+        )
+    ),
+    Case("200: our app id", graph("(#200) Provide valid app ID", 200), AppRejected, "META_APP_ID is wrong"),
     Case("our IP, by its code", graph(code=5), AppRejected, IP),
     Case("12: version", graph(code=12), AppRejected, VERSION),
     Case("2635: version", graph(code=2635), AppRejected, VERSION, endpoint="debug_token"),
@@ -313,6 +328,12 @@ CUSTOMER = [
     *(Case(f"only a text: {text}", graph(text), ReconnectRequired, DEAD) for text in TEXTS),
     *(Case(f"190: {text}", graph(text, 190), UnreadableToken, UNREADABLE) for text in UNREADABLE_TEXTS),
     *(Case(f"only a text: {text}", graph(text), UnreadableToken, UNREADABLE) for text in UNREADABLE_TEXTS),
+    Case(
+        "0: the app user",
+        graph("Unable to authenticate the app user now", 0),
+        ReconnectRequired,
+        "the customer removed the app",
+    ),
     Case("only a bare text", "This session has expired", ReconnectRequired, DEAD),
     Case("a text counts only without a code", graph(TEXTS[0], 100), UnexpectedAnswer),
 ]

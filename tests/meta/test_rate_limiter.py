@@ -106,7 +106,7 @@ def test_the_budget_bounds_all_waiting_and_then_nothing_begins(clock):
     gate = RateLimiter(90, clock.sleep)
     for _ in range(3):
         gate.note(Usage(app=99), gate.enter())
-    with pytest.raises(RateLimited, match="percent of the app's allowance used: 99"):
+    with pytest.raises(RateLimited, match="percent of the app's rate limit used: 99"):
         gate.enter()
     assert clock.waits == [60, 30]
 

@@ -37,7 +37,7 @@ _NOT_JSON: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What Meta says of a valid token of our app. None where it says nothing.
+    """What Meta says of a valid token. None where it says nothing; `app_id` is ours, or not given.
 
     `never_expires` is Meta's `expires_at: 0`; `expires_at` is then None. `data_access_expires_at` is also
     None for "never": USER tokens lose data access 90 days after the user's last activity.
@@ -50,6 +50,7 @@ class Inspection:
     data_access_expires_at: datetime | None
     issued_at: datetime | None
     scopes: frozenset[str] | None
+    app_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +112,14 @@ def read_inspection(payload: dict[str, Any], app_id: str) -> Inspection:
         raise UnexpectedAnswer(fact("an inspection without data"))
     expires_at = _as_time(data.get("expires_at"))
     data_access_expires_at = _as_time(data.get("data_access_expires_at"))
-    if data.get("is_valid") is False:
-        raise _dead(data, min(filter(None, (expires_at, data_access_expires_at)), default=None))
-    if data.get("is_valid") is not True:
-        raise UnexpectedAnswer(fact("an inspection that does not say whether the token is valid"))
     if data.get("app_id") is not None and str(data["app_id"]) != app_id:
         other = quote_foreign(str(data["app_id"]), 40)
         raise ForeignToken(fact("the token belongs to another app", other), expires_at=expires_at)
+    if data.get("is_valid") is False:
+        expiry = min(filter(None, (expires_at, data_access_expires_at)), default=None)
+        raise _dead(data.get("error"), expiry, names_app=str(data.get("app_id")) == app_id)
+    if data.get("is_valid") is not True:
+        raise UnexpectedAnswer(fact("an inspection that does not say whether the token is valid"))
     return Inspection(
         kind=_as_text(data.get("type")),
         user_id=_as_text(data.get("user_id")),
@@ -126,18 +128,22 @@ def read_inspection(payload: dict[str, Any], app_id: str) -> Inspection:
         data_access_expires_at=data_access_expires_at,
         issued_at=_as_time(data.get("issued_at")),
         scopes=_scopes(data),
+        app_id=_as_text(data.get("app_id")),
     )
 
 
-def _dead(data: dict[str, Any], expires_at: datetime | None) -> MetaError:
+def _dead(inner_error: object, expires_at: datetime | None, *, names_app: bool) -> MetaError:
     """Return the error for a token that Meta calls invalid; Meta's inner error only says why."""
-    answer = GraphError.parse(200, data.get("error"))
+    answer = GraphError.parse(200, inner_error)
     if answer.is_transient:
         return Unavailable(wording(Rule(Unavailable), answer))
     rule = classify("exchange", answer)  # whose errors are about the token, not about the caller
     if not issubclass(rule.error, ReconnectRequired):
         rule = Rule(ReconnectRequired, "the token is no longer valid")
-    return rule.error(wording(rule, answer), expires_at=expires_at)
+    error = rule.error(wording(rule, answer), expires_at=expires_at)
+    if isinstance(error, ReconnectRequired):
+        error.names_app, error.has_cause = names_app, rule.subcode is not None
+    return error
 
 
 def read_exchange(payload: dict[str, Any]) -> Exchanged:

@@ -43,7 +43,13 @@ class MetaError(Exception):
 
 
 class ReconnectRequired(MetaError):
-    """The token is dead, foreign or lost its rights: the customer must connect again."""
+    """The token is dead, foreign or lost its rights: the customer must connect again.
+
+    `names_app`: the answer names our app, so Meta accepts it. `has_cause`: Meta says why this token died.
+    """
+
+    names_app = False
+    has_cause = False
 
 
 class ForeignToken(ReconnectRequired):
@@ -158,7 +164,7 @@ def _codes(*codes: int) -> frozenset[int]:
 RULES: Final[tuple[Rule, ...]] = (
     # Limits, of one user, page or business, and of the whole app.
     # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
-    Rule(Throttled, codes=_codes(17, 32, *range(80000, 80015), 131048, 131056, 133016)),
+    Rule(Throttled, codes=_codes(9, 17, 32, *range(80000, 80015), 131048, 131056, 133016)),
     Rule(RateLimited, codes=_codes(4, 341, 613, 130429)),
     Rule(RateLimited, codes=_codes(368), text=("too fast",)),
     Rule(RateLimited, status=range(429, 430)),
@@ -173,14 +179,25 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     # Our app is refused, and with it every channel.
     Rule(AppRejected, "META_APP_SECRET is wrong", text=("validating client secret",)),
-    Rule(AppRejected, "META_APP_ID is wrong", text=("error validating application",)),
+    Rule(AppRejected, "META_APP_ID is wrong", text=("error validating application", "provide valid app id")),
     Rule(
         AppRejected,
         "META_APP_SECRET is wrong",
         endpoint="debug_token",
         text=("invalid oauth access token signature",),
     ),
-    Rule(AppRejected, "Meta has blocked the app", text=("api access blocked", "api access deactivated")),
+    Rule(
+        AppRejected,
+        "Meta has blocked the app",
+        text=(
+            "api access blocked",
+            "api access deactivated",
+            "api access disrupted",
+            "data use checkup",
+            "temporarily disabled for non-active apps",
+            "app is currently unavailable",
+        ),
+    ),
     Rule(AppRejected, "Meta refuses calls for this app", text=("cannot call api for app",)),
     Rule(AppRejected, "the app wants an appsecret_proof", text=("appsecret_proof", "app secret proof")),
     Rule(AppRejected, "the app token is refused", text=("must provide an app access token",)),
@@ -192,7 +209,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(AppRejected, "Meta refuses the app's credentials or call", codes=_codes(101, 104, 191, 2500)),
     # Codes that pass without a change.
     Rule(Unavailable, codes=_codes(2, 131000, 131016, 131057)),
-    Rule(Unavailable, codes=_codes(1), text=("unknown error",), explained=False),
+    Rule(Unavailable, codes=_codes(1), text=("unknown error", "reduce the amount of data"), explained=False),
     # debug_token answers 200 about a token; its errors are about the caller.
     Rule(AppRejected, "Meta refuses our inspection call", endpoint="debug_token", shaped=True),
     # This customer must connect again.
@@ -215,6 +232,12 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(ReconnectRequired, "the token is no longer valid", codes=_codes(190, 102, 450, 452)),
     Rule(ReconnectRequired, "a permission was withdrawn", codes=_codes(10, 25, *range(200, 300), 131005)),
     Rule(ReconnectRequired, "Meta has locked the account", codes=_codes(131031, 368)),
+    Rule(
+        ReconnectRequired,
+        "the customer removed the app",
+        codes=_codes(0),
+        text=("unable to authenticate the app user",),
+    ),
     Rule(
         ReconnectRequired,
         "the token is no longer valid",

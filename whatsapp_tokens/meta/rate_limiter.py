@@ -1,8 +1,8 @@
-"""Meta's allowance: how much of it is used, and how all workers together slow down before it is spent.
+"""Keep all workers within Meta's rate limits: slow down as usage grows, pause when a call is refused.
 
-Every answer may say how much is used, in `X-App-Usage` of our app's allowance and in
-`X-Business-Use-Case-Usage` of one business's. The app's concerns every call, so all workers wait; a
-business's concerns only the calls about its own tokens, so only the worker that is at one of them waits.
+An answer may say how much of a limit is used: `X-App-Usage` is the app's, `X-Business-Use-Case-Usage` one
+business's. The app's limit concerns every call, so all workers wait. A business's concerns the calls about
+its own tokens, so only the worker that made one of them waits.
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
 
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 SLOW_FROM: Final = 80  # percent used
 PAUSE_FROM: Final = 95
 SLOW_SECONDS: Final = 0.25  # for each percent above SLOW_FROM, between an answer and the next call
-PAUSE_SECONDS: Final = 60.0  # the allowance is of a rolling hour: a minute gives back what a minute used
-FOR_BUSINESSES: Final = 0.1  # of the budget: none of them may use up what the whole run may wait
+PAUSE_SECONDS: Final = 60.0  # the limit is per rolling hour: a minute gives back what a minute used
+FOR_BUSINESSES: Final = 0.1  # share of the budget, so that one business cannot use it up
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer says of allowances, in percent: 100 is throttled. `regain` is seconds, of a business."""
+    """Percent of the limits used; 100 is limited. `regain`: seconds until the business may call again."""
 
     app: int = 0
     business: int = 0
@@ -39,7 +39,7 @@ class Usage:
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> Usage:
-        """Read the two headers. What has not the shape that Meta documents says nothing."""
+        """Read the two headers. A value that does not have the documented shape is ignored."""
         business = [entry for entries in _members(headers, "X-Business-Use-Case-Usage") for entry in entries]
         minutes = [as_int(entry.get("estimated_time_to_regain_access")) for entry in business]
         return cls(
@@ -50,14 +50,14 @@ class Usage:
 
 
 def pause_after(percent: int) -> float:
-    """Seconds for which nobody calls once so much is used: none up to 80 %, a minute from 95 % on."""
+    """Return the seconds to wait at this usage: none up to 80 %, a minute from 95 % on."""
     if percent <= SLOW_FROM:
         return 0.0
     return (percent - SLOW_FROM) * SLOW_SECONDS if percent < PAUSE_FROM else PAUSE_SECONDS
 
 
 class RateLimiter:
-    """One pause for all workers when the app as a whole nears or meets its limit; `budget` seconds in all."""
+    """One pause for all workers when the app nears or meets its limit; at most `budget` seconds in all."""
 
     def __init__(self, budget: float, sleep: Sleep) -> None:
         self._sleep = sleep
@@ -66,20 +66,25 @@ class RateLimiter:
         self._for_businesses = budget * FOR_BUSINESSES
         self._step = budget / 10  # doubles: 1/10, 2/10, 4/10, and what is left
         self._begun = self._until = self._refused_until = float("-inf")
-        self._nearly_used: int | None = None  # percent, once there is no budget to sit that out
+        self._nearly_used: int | None = None  # percent, once there is no budget left to wait
 
     def enter(self, *, begins: bool = True) -> float:
-        """Wait for the end of the current pause, if there is one. Gives the time at which it was passed.
+        """Wait for the end of the current pause, if there is one. Return the time at which that was.
 
-        Raises `RateLimited` if so much is used that nothing may begin, and no budget is left to wait.
-        What has begun may end, and waits only where Meta has refused a call: a run that is told to stop
-        begins no wait, and would give up what it has nearly finished.
+        Raises `RateLimited` if the limit is nearly used and no budget is left to wait. A call that completes
+        a renewal (not `begins`) waits only if Meta has refused one: a run that is told to stop begins no
+        wait, and would give up what it has nearly finished.
         """
         if begins and self._nearly_used is not None:
-            raise RateLimited(fact("percent of the app's allowance used", self._nearly_used))
+            raise RateLimited(fact("percent of the app's rate limit used", self._nearly_used))
         while (wait := (self._until if begins else self._refused_until) - monotonic()) > 0:
             self._sleep(wait)
         return monotonic()
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left of the budget."""
+        return self._left <= 0
 
     def pause(self, limited: RateLimited, called_at: float) -> None:
         """Begin the next pause, unless one has begun since the limited call was made.
@@ -99,9 +104,9 @@ class RateLimiter:
         logger.warning("Meta limits the app: every call waits for %.0f s (%s)", wait, limited)
 
     def note(self, usage: Usage, called_at: float, *, has_begun: bool = False) -> None:
-        """Take what a good answer says of the allowances into account, before Meta has to refuse a call.
+        """Slow down for what a successful answer says of the limits, before Meta refuses a call.
 
-        `has_begun`: what the answer brought is still to be proved or written, so nothing may come in between.
+        `has_begun`: the answer belongs to a renewal that is not finished yet, so it must not wait.
         """
         if pause_after(usage.app):
             self._spare_the_app(usage.app, called_at)
@@ -109,7 +114,7 @@ class RateLimiter:
             self._sleep(wait)
 
     def _spare_the_app(self, percent: int, called_at: float) -> None:
-        """Begin a pause, unless one has begun since the call was made: its answer may be out of date."""
+        """Begin a pause, unless one has begun since the call was made: then its answer may be out of date."""
         with self._lock:
             if called_at < self._begun:
                 return
@@ -121,10 +126,10 @@ class RateLimiter:
             self._begun = monotonic()
             self._until = max(self._until, self._begun + wait)
         level = logging.WARNING if percent >= PAUSE_FROM else logging.DEBUG
-        logger.log(level, "%d %% of the app's allowance is used: every call waits for %.1f s", percent, wait)
+        logger.log(level, "%d %% of the app's rate limit is used: every call waits for %.1f s", percent, wait)
 
     def _for_one_business(self, usage: Usage) -> float:
-        """Seconds that the next call about a token of this business has to wait, taken from the budget."""
+        """Take the seconds that the next call about this business has to wait from the budget."""
         wanted = usage.regain or pause_after(usage.business)
         if not wanted:
             return 0.0
@@ -136,7 +141,7 @@ class RateLimiter:
 
 
 def _json(headers: Mapping[str, str], name: str) -> dict[str, Any]:
-    """A header that holds a JSON object; an empty one if it does not."""
+    """Return the JSON object in a header; an empty one if there is none."""
     try:
         found = json.loads(headers.get(name) or "{}")
     except (ValueError, RecursionError):
@@ -145,13 +150,13 @@ def _json(headers: Mapping[str, str], name: str) -> dict[str, Any]:
 
 
 def _members(headers: Mapping[str, str], name: str) -> Iterator[list[dict[str, Any]]]:
-    """The lists of objects that such an object holds."""
+    """Yield the lists of objects in the JSON object of a header."""
     for entries in _json(headers, name).values():
         if isinstance(entries, list):
             yield [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _percent(usage: Mapping[str, Any]) -> int:
-    """The greatest of the three counts: the first at 100 throttles."""
+    """Return the greatest of the three counts: the first to reach 100 limits."""
     counts = (as_int(usage.get(name)) for name in ("call_count", "total_time", "total_cputime"))
     return max((count for count in counts if count is not None), default=0)
