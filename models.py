@@ -26,7 +26,7 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from whatsapp_tokens.column_types import UTCDateTime
-from whatsapp_tokens.results import ChannelId
+from whatsapp_tokens.results import ChannelId, DueReason, State
 
 ERROR_LENGTH: Final = 500
 NAME_BYTES: Final = 63  # of PostgreSQL's names
@@ -197,7 +197,10 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A row as it was read. Times are aware UTC."""
+    """A row as it was read. Times are aware UTC.
+
+    `due_reason` and `state` are only there where a query asks for them.
+    """
 
     id: ChannelId
     name: str
@@ -209,6 +212,8 @@ class Channel:
     fingerprint: str | None = None
     alerted_at: datetime | None = None
     phone_number: str | None = None
+    due_reason: DueReason | None = None
+    state: State | None = None
 
     @property
     def replaced(self) -> bool:
@@ -263,6 +268,7 @@ def as_stored(text: str) -> bytes:
 def as_channel(row: Any) -> Channel:
     """Return a row of `ChannelTable.columns` as a value."""
     id_, name, ciphertext, expires_at, refreshed_at, status, error, mark, alerted_at, phone = row[:10]
+    due_reason, state = (getattr(row, label, None) for label in ("due_reason", "state"))
     return Channel(
         id=plain_id(id_),
         name=_text(name) or str(id_),
@@ -274,6 +280,8 @@ def as_channel(row: Any) -> Channel:
         fingerprint=_text(mark),
         alerted_at=alerted_at,
         phone_number=_text(phone) or None,
+        due_reason=due_reason and DueReason(due_reason),
+        state=state and State(state),
     )
 
 

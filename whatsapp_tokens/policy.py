@@ -1,4 +1,4 @@
-"""The rules: which channels are due, in which state they are, and of which people must be told. Pure."""
+"""The rules: which rows a run is about, what is good enough, and what people must be told. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from models import Channel, Status
-from whatsapp_tokens.results import ChannelId, DueReason, Reason, State
-
-RETRIED: Final = tuple(reason for reason in Reason if reason.is_retried)
+from whatsapp_tokens.results import ChannelId
 
 # A channel that people know about comes up again when this much of its time is left.
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
@@ -46,58 +44,6 @@ class Policy:
             everything=self.force or self.audit,
             ids=ids,
         )
-
-
-def is_waiting(channel: Channel, now: datetime) -> bool:
-    """Whether the channel only waits for its customer to reconnect; nobody is asked about it any more."""
-    return (
-        channel.status == Status.WARNING
-        and channel.reason == Reason.RECONNECT_REQUIRED
-        and channel.fingerprint is not None
-        and not channel.replaced
-        and channel.expires_at is not None
-        and channel.expires_at <= now
-    )
-
-
-def is_due(channel: Channel, selection: Selection) -> DueReason | None:  # noqa: PLR0911 - guard clauses
-    """Why this candidate is due, or None. `Conditions.due` says the same in SQL; a test compares them."""
-    if selection.everything:
-        return DueReason.ASKED_FOR
-    if is_waiting(channel, selection.now):
-        return None
-    if channel.replaced:
-        return DueReason.REPLACED
-    if channel.expires_at is None:
-        if channel.status != Status.NEVER_EXPIRES:
-            return DueReason.UNKNOWN_EXPIRY
-    elif channel.expires_at <= selection.now:
-        return DueReason.EXPIRED
-    elif channel.expires_at < selection.expires_before:
-        return DueReason.ENDS_SOON
-    if channel.refreshed_at is not None and channel.refreshed_at < selection.refreshed_before:
-        return DueReason.OLD
-    if channel.status == Status.WARNING and channel.reason in RETRIED:
-        return DueReason.FAILED_BEFORE
-    return None
-
-
-def state_of(channel: Channel, now: datetime, soon: datetime) -> State:
-    """The state of a line. `soon` is `now` and the window. `Conditions.state` says the same in SQL.
-
-    After a reconnect nothing is known until Meta has been asked: what the row says is of another token.
-    """
-    if channel.replaced:
-        return State.UNKNOWN
-    if is_waiting(channel, now):
-        return State.WAITING
-    if channel.status == Status.WARNING:
-        return State.WARNING
-    if channel.expires_at is None:
-        return State.NEVER_EXPIRES if channel.status == Status.NEVER_EXPIRES else State.UNKNOWN
-    if channel.expires_at <= now:
-        return State.ENDED
-    return State.ENDING if channel.expires_at < soon else State.OK
 
 
 def is_news(channel: Channel, now: datetime) -> bool:

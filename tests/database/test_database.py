@@ -7,7 +7,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice, product
+from itertools import chain, islice
 
 import psycopg2
 import pytest
@@ -22,7 +22,7 @@ from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.database.writes import WriteResult
-from whatsapp_tokens.policy import Selection, is_due, is_waiting
+from whatsapp_tokens.policy import Selection
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -194,40 +194,6 @@ def test_each_rule_of_being_due_and_waiting_holds_to_the_instant(rows, database,
 def test_everything_is_due_if_it_was_asked_for(rows, database, changes):
     rows.insert(**WELL | changes)
     assert standing(database, look(everything=True)) == "due"
-
-
-def test_sql_and_python_agree_on_what_is_due_and_what_waits(rows, database):
-    statuses = [None, "", *Status, "unheard of"]
-    errors = [
-        None,
-        "",
-        DEAD,
-        "reconnect_required",
-        "unavailable: x",
-        "unexpected_answer: x",
-        "not_extended: x",
-    ]
-    ends = [None, NOW - DAY, NOW, NOW + INSTANT, NOW + 15 * DAY, NOW + 40 * DAY]
-    marks = [None, fingerprint("stored"), "of another"]
-    rows.insert_many(
-        {
-            **WELL,
-            "token_status": status,
-            "token_error": error,
-            "token_expires_at": end,
-            "token_fingerprint": mark,
-            "last_token_refresh_at": None if age is None else NOW - age * DAY,
-        }
-        for status, error, end, mark, age in product(statuses, errors, ends, marks, [None, 20, 46])
-    )
-    everything = list(database.queries.due(look(everything=True)))
-    assert (
-        ids_of(database.queries.due(look())),
-        ids_of(database.queries.waiting(look())),
-    ) == (
-        [channel.id for channel in everything if is_due(channel, look())],
-        [channel.id for channel in everything if is_waiting(channel, NOW)],
-    )
 
 
 @only_sqlite

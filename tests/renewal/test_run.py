@@ -10,20 +10,18 @@ import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql
 from fakes import FakeMeta, exchanged, inspection
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from rows import Rows
 from world import KEY, days, fernet
 
 from crypto import EncryptionFailed, KeyRing
-from models import TableMap, fingerprint
+from models import TableMap
 from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
-from whatsapp_tokens.policy import Policy, is_due, is_waiting
+from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal import token_pool
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.run import Run
@@ -86,61 +84,6 @@ def fleet(database_url):
     made = ChannelTotals(database_url)
     yield made
     made.database.close()
-
-
-# -- SQL and Python agree on what is due
-
-TIMES = st.sampled_from([None, -70, -46, -45, -44, -1, 0, 1, 14, 15, 16, 40])
-ROWS = st.fixed_dictionaries(
-    {
-        "expires": TIMES,
-        "age": TIMES,
-        "status": st.sampled_from([None, "ok", "warning", "never_expires"]),
-        "error": st.sampled_from(
-            [
-                None,
-                "",
-                "reconnect_required",
-                "reconnect_required: x",
-                "reconnect_requiredx: y",
-                "unavailable: x",
-                "unexpected_answer: x",
-                "missing_permission: x",
-                "undecryptable: x",
-            ]
-        ),
-        "mark": st.sampled_from([None, "same", "other"]),
-    }
-)
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(rows=st.lists(ROWS, min_size=1, max_size=30), everything=st.booleans())
-def test_sql_and_python_agree_on_what_is_due_and_what_waits(fleet, rows, everything):
-    fleet.rows.run('DELETE FROM "Channel"')
-    now = fleet.now
-    for row in rows:
-        fleet.rows.insert(
-            wa_token_encrypted="cipher",
-            token_expires_at=None if row["expires"] is None else now + days(row["expires"]),
-            last_token_refresh_at=None if row["age"] is None else now + days(row["age"]),
-            token_status=row["status"],
-            token_error=row["error"],
-            token_fingerprint={"same": fingerprint("cipher"), "other": "0" * 32, None: None}[row["mark"]],
-        )
-    everyone = list(fleet.database.queries.due(replace(POLICY, force=True).select(now)))
-    look = replace(POLICY, audit=everything).select(now)
-    due = {one.id for one in fleet.database.queries.due(look)}
-    waiting = {one.id for one in fleet.database.queries.waiting(look)}
-    counts = fleet.database.queries.count(look)
-    assert len(everyone) == len(rows)
-    assert due == {one.id for one in everyone if is_due(one, look)}
-    assert waiting == {one.id for one in everyone if not everything and is_waiting(one, now)}
-    assert (counts.candidates, counts.due, counts.waiting) == (len(rows), len(due), len(waiting))
 
 
 # -- runs

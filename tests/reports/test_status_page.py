@@ -42,8 +42,18 @@ VIEW = View(
 )
 SPANISH = replace(VIEW, language=Language("es"))
 CHANNELS = [
-    Channel("a/7", "North", "x", NOW + days(9), NOW - days(51), "warning", DEAD, phone_number="+34 600"),
-    Channel(8, "South", "x", NOW + days(50), NOW - days(10), "ok"),
+    Channel(
+        "a/7",
+        "North",
+        "x",
+        NOW + days(9),
+        NOW - days(51),
+        "warning",
+        DEAD,
+        phone_number="+34 600",
+        state=State.WARNING,
+    ),
+    Channel(8, "South", "x", NOW + days(50), NOW - days(10), "ok", state=State.OK),
 ]
 
 
@@ -88,7 +98,8 @@ def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
 
 
 def test_our_own_details_are_in_the_language_of_the_page_and_nobody_is_told_to_wait_on_the_last_day():
-    late = Channel(3, "Late", "x", NOW, None, "warning", "unavailable: no answer from Meta: ReadTimeout")
+    error = "unavailable: no answer from Meta: ReadTimeout"
+    late = Channel(3, "Late", "x", NOW, None, "warning", error, state=State.WARNING)
     (line,) = read(SPANISH, [late])["lines"]
     assert (line["detail"], line["advice"][:42]) == (
         "sin respuesta de Meta: ReadTimeout",
@@ -180,7 +191,7 @@ def test_all_is_well_is_not_said_after_a_run_that_did_not_go_well(ending):
 
 
 def test_a_token_that_ended_and_was_not_renewed_is_trouble_with_its_own_words():
-    dead = Channel(3, "Dead", "x", NOW - days(5), NOW - days(65), "ok")
+    dead = Channel(3, "Dead", "x", NOW - days(5), NOW - days(65), "ok", state=State.ENDED)
     (line,) = read(channels=[dead])["lines"]
     assert {name: line[name] for name in ("state", "reason", "cause", "detail", "advice")} == {
         "state": "ended",
@@ -275,7 +286,9 @@ def test_the_json_without_lines_is_json():
 
 
 def test_after_a_reconnect_the_old_trouble_is_not_told_any_more():
-    (line,) = read(channels=[replace(CHANNELS[0], fingerprint=fingerprint("another"))])["lines"]
+    (line,) = read(channels=[replace(CHANNELS[0], fingerprint=fingerprint("another"), state=State.UNKNOWN)])[
+        "lines"
+    ]
     known = ("state", "expires_at", "refreshed_at", "reason", "cause", "detail", "advice")
     assert [line[name] for name in known] == ["unknown", *[None] * 6]
 

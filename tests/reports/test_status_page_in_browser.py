@@ -28,8 +28,27 @@ LINK = "https://app.example.com/reconnect?a=1&channel={channel_id}#\"><'`x"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
 
 CHANNELS = [
-    Channel("a/7 & b", "Panadería Norte", TEXT, NOW - days(3), None, "warning", DEAD, fingerprint(TEXT)),
-    Channel(2, "<script>alert(1)</script>", TEXT, NOW + days(2), NOW - days(58), "warning", DEAD),
+    Channel(
+        "a/7 & b",
+        "Panadería Norte",
+        TEXT,
+        NOW - days(3),
+        None,
+        "warning",
+        DEAD,
+        fingerprint(TEXT),
+        state=State.WAITING,
+    ),
+    Channel(
+        2,
+        "<script>alert(1)</script>",
+        TEXT,
+        NOW + days(2),
+        NOW - days(58),
+        "warning",
+        DEAD,
+        state=State.WARNING,
+    ),
     Channel(
         3,
         "*bold* ::error:: <!channel>",
@@ -38,6 +57,7 @@ CHANNELS = [
         NOW - days(51),
         "warning",
         f"unavailable: {'y' * 400}",
+        state=State.WARNING,
     ),
     Channel(
         4,
@@ -47,12 +67,15 @@ CHANNELS = [
         NOW - days(50),
         "ok",
         phone_number="+34 600 000 000",
+        state=State.ENDING,
     ),
-    Channel(5, "5", TEXT, None, None, None),
-    Channel(6, "x" * 300, TEXT, NOW + days(30), NOW - days(30), "ok"),
-    Channel(7, "Two\nlines\tof text", TEXT, NOW + days(55), NOW - days(5), "ok"),
-    Channel(8, "South", TEXT, None, NOW - days(5), "never_expires"),
-    Channel(9, "Restaurante El Rincón de la Abuela", TEXT, NOW - days(5), NOW - days(65), "ok"),
+    Channel(5, "5", TEXT, None, None, None, state=State.UNKNOWN),
+    Channel(6, "x" * 300, TEXT, NOW + days(30), NOW - days(30), "ok", state=State.OK),
+    Channel(7, "Two\nlines\tof text", TEXT, NOW + days(55), NOW - days(5), "ok", state=State.OK),
+    Channel(8, "South", TEXT, None, NOW - days(5), "never_expires", state=State.NEVER_EXPIRES),
+    Channel(
+        9, "Restaurante El Rincón de la Abuela", TEXT, NOW - days(5), NOW - days(65), "ok", state=State.ENDED
+    ),
 ]
 FLEET = ChannelTotals(
     {

@@ -46,9 +46,9 @@ class ChannelTable:
         """Run one statement that changes something."""
         self.run(lambda connection, _: connection.execute(statement), immediate=True)
 
-    def select(self, *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        """Return a query of the channels for which all of the conditions hold."""
-        return sa.select(*self.columns).where(*which)
+    def select(self, *which: sa.ColumnElement[bool], labels: Sequence[Any] = ()) -> sa.Select[Any]:
+        """Return a query of the channels for which all of the conditions hold, with more columns."""
+        return sa.select(*self.columns, *labels).where(*which)
 
     def channels(self, query: sa.Select[Any]) -> list[Channel]:
         """Return what a query made by `select` finds."""

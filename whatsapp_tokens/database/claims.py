@@ -46,12 +46,14 @@ class Claims:
         """Return the lease that this run has on a row, or None."""
         return self._leases.get(id_)
 
-    def claim(self, look: Selection, ids: Iterable[ChannelId], *, patient: bool = False) -> list[Channel]:
+    def claim(
+        self, selection: Selection, ids: Iterable[ChannelId], *, patient: bool = False
+    ) -> list[Channel]:
         """Claim those of the `ids` that are still due and free, and return them, the most urgent first.
 
         A row that another session has locked is passed over, or (`patient`) waited for a moment.
         """
-        is_due = sa.and_(self._where.candidate(look), self._where.due(look))
+        is_due = sa.and_(self._where.candidate(selection), self._where.due(selection))
         return self._claim(is_due, ids, patient=patient)
 
     def claim_to_alert(self, ids: Iterable[ChannelId]) -> list[Channel]:
@@ -82,7 +84,7 @@ class Claims:
         c = self._table.c
         is_odd = comparable(c.token_lease_until) > self._where.clock(c.token_lease_until, LONGEST_LEASE)
         others = c.id.in_([id_ for id_ in ids if id_ not in self._leases])
-        query = self._table.select(others, sa.not_(self._where.free())).add_columns(is_odd.label("is_odd"))
+        query = self._table.select(others, sa.not_(self._where.free()), labels=[is_odd.label("is_odd")])
         rows = self._table.fetch(query)
         if odd := next((row for row in rows if row.is_odd), None):  # it stays claimed until a person ends it
             logger.warning(
@@ -92,9 +94,9 @@ class Claims:
             )
         return [as_channel(row) for row in rows]
 
-    def passed_over(self, look: Selection, ids: Iterable[ChannelId]) -> list[Channel]:
-        """Return those of the `ids` that are still due and free, although they could not be claimed."""
-        is_due = sa.and_(self._where.candidate(look), self._where.due(look))
+    def still_due(self, selection: Selection, ids: Iterable[ChannelId]) -> list[Channel]:
+        """Return those of the `ids` that are still due and free."""
+        is_due = sa.and_(self._where.candidate(selection), self._where.due(selection))
         return self._table.channels(
             self._table.select(self._table.c.id.in_(list(ids)), is_due, self._where.free())
         )

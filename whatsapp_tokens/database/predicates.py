@@ -1,20 +1,20 @@
 """Which rows: every condition on the channel table, in SQL, for PostgreSQL and SQLite alike.
 
-The rules are those of `due.py` and `fleet.py`, where they are said of values; tests hold each pair
-together. None of them is ever null where NOT is put before it: NOT of null would drop the row.
+Why a channel is due and in which state it is are labels that come back with the row, so each rule stands here
+and nowhere else. No condition is null where NOT is put before it: NOT of null would drop the row.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import Status, as_stored
 from whatsapp_tokens.column_types import comparable
-from whatsapp_tokens.policy import RETRIED, Selection
-from whatsapp_tokens.results import Reason, State
+from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.results import DueReason, Reason, State
 
 
 class Conditions:
@@ -25,11 +25,11 @@ class Conditions:
         self._type = type_
         self._is_sqlite = is_sqlite
 
-    def candidate(self, look: Selection | None = None) -> sa.ColumnElement[bool]:
+    def candidate(self, selection: Selection | None = None) -> sa.ColumnElement[bool]:
         """Whether a row is a WhatsApp channel with a token, not inactive, and one of those asked for."""
         conditions = [self._table.c.type == self._type, self._has_token(), sa.not_(self._is_inactive())]
-        if look:
-            conditions.append(self.asked_for(look))
+        if selection:
+            conditions.append(self.asked_for(selection))
         return sa.and_(*conditions)
 
     def inactive(self) -> sa.ColumnElement[bool]:
@@ -40,30 +40,36 @@ class Conditions:
         """Whether a row has a token that is not for us."""
         return sa.and_(sa.func.coalesce(self._table.c.type != self._type, sa.true()), self._has_token())
 
-    def asked_for(self, look: Selection) -> sa.ColumnElement[bool]:
-        """Whether a row is among those that the look names, if it names any."""
-        return sa.true() if look.ids is None else self._table.c.id.in_(look.ids)
+    def asked_for(self, selection: Selection) -> sa.ColumnElement[bool]:
+        """Whether a row is among those that the selection names, if it names any."""
+        return sa.true() if selection.ids is None else self._table.c.id.in_(selection.ids)
 
-    def due(self, look: Selection) -> sa.ColumnElement[bool]:
-        """The rule of `due.is_due`, in SQL; never null. A test holds the two together."""
-        if look.everything:
-            return sa.true()
+    def due_reason(self, selection: Selection) -> sa.ColumnElement[str]:
+        """Return why a candidate is due, as a `DueReason`; null if it is not."""
+        if selection.everything:
+            return sa.literal(DueReason.ASKED_FOR, sa.Text())
         c = self._table.c
         expires_at = comparable(c.token_expires_at)
-        reasons = sa.or_(
-            expires_at < look.expires_before,
-            comparable(c.last_token_refresh_at) < look.refreshed_before,
-            sa.and_(expires_at.is_(None), sa.func.coalesce(c.token_status, "") != Status.NEVER_EXPIRES),
-            c.token_fingerprint != self._md5(),
-            sa.and_(
-                c.token_status == Status.WARNING, sa.or_(*(self._failed_by(reason) for reason in RETRIED))
-            ),
+        never_expires = sa.func.coalesce(c.token_status, "") == Status.NEVER_EXPIRES
+        failed_before = sa.or_(*(self._failed_by(reason) for reason in Reason if reason.is_retried))
+        return sa.case(
+            (self.waiting(selection), sa.null()),
+            (self._is_replaced(), DueReason.REPLACED),
+            (sa.and_(expires_at.is_(None), sa.not_(never_expires)), DueReason.UNKNOWN_EXPIRY),
+            (expires_at <= selection.now, DueReason.EXPIRED),
+            (expires_at < selection.expires_before, DueReason.ENDS_SOON),
+            (comparable(c.last_token_refresh_at) < selection.refreshed_before, DueReason.OLD),
+            (sa.and_(c.token_status == Status.WARNING, failed_before), DueReason.FAILED_BEFORE),
+            else_=sa.null(),
         )
-        return sa.and_(_never_null(reasons), sa.not_(self.waiting(look)))
 
-    def waiting(self, look: Selection) -> sa.ColumnElement[bool]:
-        """The rule of `due.is_waiting`, in SQL; never null, because NOT of null would drop the row."""
-        if look.everything:
+    def due(self, selection: Selection) -> sa.ColumnElement[bool]:
+        """Whether a candidate is due."""
+        return self.due_reason(selection).is_not(None)
+
+    def waiting(self, selection: Selection) -> sa.ColumnElement[bool]:
+        """Whether a candidate only waits for its customer to reconnect: Meta is not asked about it."""
+        if selection.everything:
             return sa.false()
         c = self._table.c
         return _never_null(
@@ -71,38 +77,31 @@ class Conditions:
                 c.token_status == Status.WARNING,
                 self._failed_by(Reason.RECONNECT_REQUIRED),
                 c.token_fingerprint == self._md5(),
-                comparable(c.token_expires_at) <= look.now,
+                comparable(c.token_expires_at) <= selection.now,
             )
         )
 
-    def ended(self, now: datetime) -> sa.ColumnElement[bool]:
-        """Whether a token has ended and no run has dealt with it: `State.ENDED`; never null."""
-        c = self._table.c
-        return _never_null(
-            sa.and_(
-                comparable(c.token_expires_at) <= now,
-                sa.func.coalesce(c.token_status, "") != Status.WARNING,
-                sa.func.coalesce(c.token_fingerprint == self._md5(), sa.true(), type_=sa.Boolean()),
-            )
-        )
+    def state(self, selection: Selection) -> sa.ColumnElement[str]:
+        """Return the `State` of a candidate.
 
-    def needs_attention(self, now: datetime) -> sa.ColumnElement[bool]:
-        """Whether a line needs attention by its status or by the clock; never null."""
-        return sa.or_(sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING, self.ended(now))
-
-    def state(self, look: Selection) -> sa.ColumnElement[str]:
-        """The rule of `fleet.state_of`, in SQL. A test holds the two together."""
+        After a reconnect nothing is known until Meta has been asked: the row describes another token.
+        """
         status, expires_at = self._table.c.token_status, comparable(self._table.c.token_expires_at)
         return sa.case(
-            (_never_null(self._table.c.token_fingerprint != self._md5()), State.UNKNOWN),
-            (self.waiting(look), State.WAITING),
+            (self._is_replaced(), State.UNKNOWN),
+            (self.waiting(selection), State.WAITING),
             (status == Status.WARNING, State.WARNING),
             (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
             (expires_at.is_(None), State.UNKNOWN),
-            (self.ended(look.now), State.ENDED),
-            (expires_at < look.expires_before, State.ENDING),
+            (expires_at <= selection.now, State.ENDED),
+            (expires_at < selection.expires_before, State.ENDING),
             else_=State.OK,
         )
+
+    def needs_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
+        """Whether a candidate needs attention by its status or by the clock."""
+        is_warning = sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING
+        return sa.or_(is_warning, self.state(selection) == State.ENDED)
 
     def holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
         """Whether a row still holds what was read; nothing is read as an empty text."""
@@ -149,6 +148,10 @@ class Conditions:
             if isinstance(active.type, sa.Boolean)
             else sa.func.coalesce(active, 1) == 0
         )
+
+    def _is_replaced(self) -> sa.ColumnElement[bool]:
+        """Whether the application has stored another token since state and times were written."""
+        return _never_null(self._table.c.token_fingerprint != self._md5())
 
     def _failed_by(self, reason: str) -> sa.ColumnElement[bool]:
         error = self._table.c.token_error

@@ -85,37 +85,38 @@ class Queries:
         """Yield the rows of other types that have a token."""
         return self._by_id(self._where.of_another_type())
 
-    def others(self, look: Selection, limit: int) -> list[Channel]:
-        """Return up to `limit` candidates of the whole table that this look does not call due."""
+    def others(self, selection: Selection, limit: int) -> list[Channel]:
+        """Return up to `limit` candidates of the whole table that this selection does not call due."""
         query = self._table.select(
-            self._where.candidate(replace(look, ids=None)),
-            sa.not_(sa.and_(self._where.asked_for(look), self._where.due(look))),
+            self._where.candidate(replace(selection, ids=None)),
+            sa.not_(sa.and_(self._where.asked_for(selection), self._where.due(selection))),
         )
         return self._table.channels(query.limit(limit))
 
     # Channels in the order of urgency
 
-    def count(self, look: Selection) -> Counts:
+    def count(self, selection: Selection) -> Counts:
         """Count candidates, due and waiting in one pass."""
         query = sa.select(
             sa.func.count(),
-            sa.func.count(sa.case((self._where.due(look), 1))),
-            sa.func.count(sa.case((self._where.waiting(look), 1))),
-        ).where(self._where.candidate(look))
+            sa.func.count(sa.case((self._where.due(selection), 1))),
+            sa.func.count(sa.case((self._where.waiting(selection), 1))),
+        ).where(self._where.candidate(selection))
         return Counts(*self._table.fetch(query)[0])
 
-    def due(self, look: Selection) -> Iterator[Channel]:
-        """Yield the due channels."""
-        return self._by_urgency(self._where.candidate(look), self._where.due(look))
+    def due(self, selection: Selection) -> Iterator[Channel]:
+        """Yield the due channels, each with its `due_reason`."""
+        why = self._where.due_reason(selection).label("due_reason")
+        return self._by_urgency(self._where.candidate(selection), self._where.due(selection), labels=[why])
 
-    def due_ids(self, look: Selection) -> Iterator[ChannelId]:
+    def due_ids(self, selection: Selection) -> Iterator[ChannelId]:
         """Yield the ids of the due channels."""
-        rows = self._rows_by_urgency((), self._where.candidate(look), self._where.due(look))
+        rows = self._rows_by_urgency(self._where.candidate(selection), self._where.due(selection))
         return (plain_id(row.id) for row in rows)
 
-    def waiting(self, look: Selection) -> Iterator[Channel]:
+    def waiting(self, selection: Selection) -> Iterator[Channel]:
         """Yield the channels that only wait for a reconnect."""
-        return self._by_urgency(self._where.candidate(look), self._where.waiting(look))
+        return self._by_urgency(self._where.candidate(selection), self._where.waiting(selection))
 
     def to_tell_of(self, soon: datetime) -> Iterator[Channel]:
         """Yield the channels that people may have to be told of; the caller decides.
@@ -135,14 +136,23 @@ class Queries:
             ),
         )
 
-    def needing_attention(self, now: datetime) -> Iterator[Channel]:
-        """Yield the candidates in `warning`, and those whose token has expired."""
-        return self._by_urgency(self._where.candidate(), self._where.needs_attention(now))
+    def needing_attention(self, now: datetime, soon: datetime) -> Iterator[Channel]:
+        """Yield the candidates in `warning` and those whose token has expired, each with its `state`."""
+        selection = Selection(now, soon, now)
+        state = self._where.state(selection).label("state")
+        return self._by_urgency(
+            self._where.candidate(), self._where.needs_attention(selection), labels=[state]
+        )
 
-    def not_needing_attention(self, now: datetime, limit: int) -> list[Channel]:
-        """Return up to `limit` of the other candidates; those that never expire come last."""
+    def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> list[Channel]:
+        """Return up to `limit` of the others, each with its `state`; those that never expire come last."""
+        selection = Selection(now, soon, now)
+        query = self._table.select(
+            self._where.candidate(),
+            sa.not_(self._where.needs_attention(selection)),
+            labels=[self._where.state(selection).label("state")],
+        )
         status = sa.func.coalesce(self._table.c.token_status, "")
-        query = self._table.select(self._where.candidate(), sa.not_(self._where.needs_attention(now)))
         query = query.order_by(status == Status.NEVER_EXPIRES, *self._urgency)
         return self._table.channels(query.limit(limit))
 
@@ -189,15 +199,15 @@ class Queries:
         """The order of urgency: unknown expiry first, then the soonest, then by id."""
         return (comparable(self._table.c.token_expires_at).asc().nulls_first(), self._table.c.id)
 
-    def _by_urgency(self, *which: sa.ColumnElement[bool]) -> Iterator[Channel]:
-        return map(as_channel, self._rows_by_urgency(self._table.columns[1:], *which))
+    def _by_urgency(self, *which: sa.ColumnElement[bool], labels: Sequence[Any] = ()) -> Iterator[Channel]:
+        return map(as_channel, self._rows_by_urgency(*which, columns=(*self._table.columns[1:], *labels)))
 
     def _by_id(self, *which: sa.ColumnElement[bool]) -> Iterator[Channel]:
         id_ = self._table.c.id
         query = self._table.select(*which).order_by(id_)
         return map(as_channel, self._pages(query, lambda last: id_ > last.id))
 
-    def _rows_by_urgency(self, columns: Sequence[Any], *which: sa.ColumnElement[bool]) -> Iterator[Any]:
+    def _rows_by_urgency(self, *which: sa.ColumnElement[bool], columns: Sequence[Any] = ()) -> Iterator[Any]:
         """Yield rows of the id, `columns`, and the expiry as the database writes it.
 
         That text is the exact value, which may be a year that Python does not know.
@@ -222,6 +232,6 @@ class Queries:
         page = self._table.fetch(query.limit(PAGE_SIZE))
         while True:
             yield from page
-            if len(page) < PAGE_SIZE:  # one more look at the whole table would find nothing
+            if len(page) < PAGE_SIZE:  # one more selection at the whole table would find nothing
                 return
             page = self._table.fetch(query.where(behind(page[-1])).limit(PAGE_SIZE))

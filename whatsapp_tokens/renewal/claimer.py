@@ -110,7 +110,7 @@ class Claimer:
         for channel in held:
             self._skip(channel, fact("another run is at work on it"))
         others = ids - {channel.id for channel in held}
-        free = [channel.id for channel in self._database.claims.passed_over(self._selection, others)]
+        free = [channel.id for channel in self._database.claims.still_due(self._selection, others)]
         self.no_longer_due += len(others) - len(free)
         return free
 
@@ -122,7 +122,7 @@ class Claimer:
         ids, self._passed_over = self._passed_over[:count], self._passed_over[count:]
         claimed, refused = self._take(ids)
         rest = set(ids) - {channel.id for channel in claimed} - refused
-        stuck = self._database.claims.passed_over(self._selection, rest) if rest else []
+        stuck = self._database.claims.still_due(self._selection, rest) if rest else []
         self.no_longer_due += len(rest) - len(stuck)
         until = monotonic() + PATIENCE_SECONDS
         for channel in stuck:
@@ -140,6 +140,11 @@ class Claimer:
                 self.unwritable.append((channel, words))
             claimed += late
         return claimed
+
+    def note_moved(self, ids: Sequence[ChannelId]) -> None:
+        """Remember which of these written channels, now further on in the order, are due all the same."""
+        if ids:
+            self.seen.update(channel.id for channel in self._database.claims.still_due(self._selection, ids))
 
     def _skip(self, channel: Channel, detail: str) -> None:
         self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
-from models import Channel, PendingUpdate, fingerprint
+from models import Channel, PendingUpdate
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.facts import fact, facts
-from whatsapp_tokens.policy import Selection, is_due
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker
 from whatsapp_tokens.renewal.claimer import Claimer
 from whatsapp_tokens.renewal.decision import Unusable, Verdict
@@ -141,14 +139,16 @@ class Run:
         if updates:
             written = self._database.writer.write([update for _, update in updates])
             logger.debug("wrote %d channels", len(updates))
+            moved = []
             for (result, update), (found, words) in zip(updates, written, strict=True):
-                self._report_write(result, update, found, words)
+                self._report_write(result, found, words)
+                if found is WriteResult.WRITTEN and _moves_back(update):
+                    moved.append(update.channel.id)
+            self._claimer.note_moved(moved)
         if released := self._breaker.released():
             self._write(released)
 
-    def _report_write(
-        self, result: ChannelResult, update: PendingUpdate, found: WriteResult, words: str
-    ) -> None:
+    def _report_write(self, result: ChannelResult, found: WriteResult, words: str) -> None:
         """Report what became of one write."""
         channel = result.channel
         match found:
@@ -162,8 +162,6 @@ class Run:
             case WriteResult.WRITTEN:
                 if not isinstance(result.outcome, Failed):
                     self._breaker.note_success()
-                if _comes_again(channel, update, self._scope.selection):
-                    self._claimer.seen.add(channel.id)
                 self._report(result.outcome)
 
     def _write_locked(self) -> None:
@@ -209,21 +207,7 @@ class Run:
         self.tally.due = self._reached + self.tally.left
 
 
-def _comes_again(channel: Channel, update: PendingUpdate, selection: Selection) -> bool:
-    """Return whether the row is met once more: still due, and moved to a later place in the order."""
-    if update.expires_at is None or is_due(_after(channel, update), selection) is None:
-        return False  # unknown expiries come first, so they are behind us
-    return channel.expires_at is None or update.expires_at > channel.expires_at
-
-
-def _after(channel: Channel, update: PendingUpdate) -> Channel:
-    """Return the row as `update` has left it."""
-    return replace(
-        channel,
-        ciphertext=update.ciphertext,
-        expires_at=update.expires_at,
-        refreshed_at=update.refreshed_at,
-        status=update.status,
-        error=update.error,
-        fingerprint=fingerprint(update.ciphertext),
-    )
+def _moves_back(update: PendingUpdate) -> bool:
+    """Return whether the row moves to a later place in the order; unknown expiries come first."""
+    before, after = update.channel.expires_at, update.expires_at
+    return after is not None and (before is None or after > before)

@@ -10,7 +10,7 @@ from typing import Final
 from crypto import KeyRing, Undecryptable
 from models import Channel
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.policy import Selection, is_due
+from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.renewal.outcomes import about, failed, skipped
 from whatsapp_tokens.results import ChannelId, Due, DueReason, Outcome, Reason, Tally
 
@@ -59,7 +59,7 @@ def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallb
     """
     tally = open_run(database, keys, scope, callbacks)
     for channel in islice(database.queries.due(scope.selection), scope.limit):
-        outcome = _foresee(channel, keys, scope.selection)
+        outcome = _foresee(channel, keys)
         tally.add(outcome)
         callbacks.outcome(outcome)
     tally.left = max(tally.due - scope.limit, 0) if scope.limit else 0
@@ -106,11 +106,10 @@ def _tokens(database: Database, selection: Selection) -> Iterator[Channel]:
         yield from database.queries.others(selection, limit)
 
 
-def _foresee(channel: Channel, keys: KeyRing, selection: Selection) -> Outcome:
+def _foresee(channel: Channel, keys: KeyRing) -> Outcome:
     """Return what a dry run says of a due channel."""
     try:
         keys.decrypt(channel.ciphertext)
     except Undecryptable as error:
         return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
-    why = is_due(channel, selection) or DueReason.ASKED_FOR
-    return Due(**about(channel, channel.expires_at), why=why)
+    return Due(**about(channel, channel.expires_at), why=channel.due_reason or DueReason.ASKED_FOR)

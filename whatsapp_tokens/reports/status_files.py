@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -41,7 +40,7 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
     problems = []
     for path in paths:
         try:
-            write(path, view, _all_channels(database, view.now))
+            write(path, view, _all_channels(database, view))
         except OSError as error:
             problems.append(_problem(path, error.strerror or type(error).__name__))
         except DatabaseError as error:
@@ -96,10 +95,11 @@ def _entry(line: Line) -> dict[str, Any]:
     return fields | {name: timestamp(fields[name]) for name in ("expires_at", "refreshed_at")}
 
 
-def _all_channels(database: Database, now: datetime) -> Iterator[Channel]:
+def _all_channels(database: Database, view: View) -> Iterator[Channel]:
     """Return all channels that need attention, then some of the others; in both, the most urgent first."""
-    yield from database.queries.needing_attention(now)
-    yield from database.queries.not_needing_attention(now, OTHERS_SHOWN)
+    soon = view.now + view.window
+    yield from database.queries.needing_attention(view.now, soon)
+    yield from database.queries.not_needing_attention(view.now, soon, OTHERS_SHOWN)
 
 
 @contextmanager

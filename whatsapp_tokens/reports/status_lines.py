@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Final
 
 from models import Channel
-from whatsapp_tokens.policy import state_of
 from whatsapp_tokens.redaction import one_line, redact
 from whatsapp_tokens.reports.labels import reconnect_link
 from whatsapp_tokens.reports.language import ENGLISH, Language, capital
@@ -82,7 +81,7 @@ def _line(channel: Channel, view: View, texts: Sequence[str]) -> Line:
     """Return one line, given its cleaned texts."""
     id_, name, phone_number, error, link = texts
     language, _ = view.language, view.language.gettext
-    state = state_of(channel, view.now, view.now + view.window)
+    state = channel.state or State.UNKNOWN
     reason, _colon, detail = error.partition(": ")
     has_failed = state.needs_attention and state is not State.ENDED  # else the error is of an earlier time
     cause = advice = None
@@ -116,5 +115,5 @@ def _redacted_id(id_: ChannelId, cleaned: str) -> ChannelId:
 def _percent_left(channel: Channel, view: View) -> int:
     """Return how much of a whole lifetime a token has left."""
     if channel.expires_at is None or channel.replaced:
-        return 100 if state_of(channel, view.now, view.now) is State.NEVER_EXPIRES else 0
+        return 100 if channel.state is State.NEVER_EXPIRES else 0
     return round(min(max((channel.expires_at - view.now) / view.lifetime, 0), 1) * 100)
