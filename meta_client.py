@@ -1,5 +1,6 @@
 """Meta's Graph API: inspect a token (`GET /debug_token`), exchange it (`GET /oauth/access_token`).
 
+A fault of this machine, such as a CA file that is missing, is a `LocalFault`.
 `meta/answers.py` reads the answers, `meta/errors.py` says what each error means, `meta/rate_limiter.py` keeps
 all workers within Meta's limits. No exception of `requests` leaves this module: they hold the URL, and the
 URL holds the secrets.
@@ -21,6 +22,7 @@ import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from whatsapp_tokens.facts import fact
+from whatsapp_tokens.http_environment import LocalFault, local_fault
 from whatsapp_tokens.http_session import ERRORS, Address, open_session
 from whatsapp_tokens.meta.answers import Exchanged, Inspection, read_exchange, read_inspection, read_payload
 from whatsapp_tokens.meta.errors import (
@@ -87,7 +89,7 @@ class MetaClient:
         self._version_warned = False
         self._date: tuple[datetime, float] | None = None  # the first that Meta gave, and when
         self._retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, MetaError) and error.retryable),
+            retry=retry_if_exception(lambda error: bool(getattr(error, "retryable", False))),
             stop=stop_after_attempt(config.retries + 1),
             wait=wait_exponential_jitter(multiplier=config.retry_wait, jitter=config.retry_wait / 2),
             sleep=sleep,
@@ -186,7 +188,7 @@ class MetaClient:
         return True
 
     def _get_once(self, call: _Call, called_at: float) -> dict[str, Any]:
-        failure = None
+        failure: MetaError | LocalFault | None = None
         timeout = self._config.timeout
         try:
             response = self._addresses[call.endpoint].get(
@@ -195,9 +197,10 @@ class MetaClient:
             with response:
                 body = _read_body(response)
         except ERRORS as error:
-            failure = fact("no answer from Meta", type(error).__name__)
+            failure = local_fault(error, self._config.url)
+            failure = failure or Unavailable(fact("no answer from Meta", type(error).__name__))
         if failure is not None:  # raised outside the handler, so that it does not hold theirs as its context
-            raise Unavailable(failure)
+            raise failure
         logger.debug("%s: HTTP %d, %d bytes", call.endpoint, response.status_code, len(body))
         self._note_date(response.headers.get("Date", ""))
         self._watch_version(response.headers.get("facebook-api-version"))

@@ -37,6 +37,7 @@ TOP_LEVEL = {
     "crypto": {"whatsapp_tokens.ciphertext_formats", "whatsapp_tokens.facts", "whatsapp_tokens.redaction"},
     "meta_client": {
         "whatsapp_tokens.facts",
+        "whatsapp_tokens.http_environment",
         "whatsapp_tokens.http_session",
         "whatsapp_tokens.meta.answers",
         "whatsapp_tokens.meta.errors",
@@ -66,7 +67,7 @@ def test_the_five_modules_import_only_what_is_below_them(module):
 @pytest.mark.parametrize(
     ("library", "modules"),
     [
-        ("requests", {"meta_client", "whatsapp_tokens.http_session"}),
+        ("requests", {"meta_client", "whatsapp_tokens.http_environment", "whatsapp_tokens.http_session"}),
         ("cryptography", {"crypto"}),
         ("dotenv", {"whatsapp_tokens.settings"}),
         ("babel", {"whatsapp_tokens.reports.language"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import socket
 import ssl
@@ -16,8 +17,11 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from receivers import closed_port
 
-from whatsapp_tokens.http_session import open_session
+from whatsapp_tokens.http_environment import LocalFault
+from whatsapp_tokens.http_session import NoAnswer, open_session, post, reach, server_of
+from whatsapp_tokens.redaction import Secret
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -46,6 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def do_HEAD(self):
+        self.server.paths.append(self.path)
+        self.send_error(501)
+
     def log_message(self, *_):
         pass
 
@@ -56,6 +64,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen = []
+        self.paths = []
         self.connections = set()
 
     def handle_error(self, *_):
@@ -137,23 +146,99 @@ def test_a_proxy_is_not_used_for_a_server_that_is_excepted(environment):
         assert dict(session.proxies) == {}
 
 
-@pytest.mark.parametrize("name", BUNDLES)
 @pytest.mark.parametrize(
-    ("value", "verify"),
+    ("variables", "proxy"),
     [
-        ("", True),
-        ("/etc/own-ca.pem", "/etc/own-ca.pem"),
-        # Meant as "off" by some: taken for a file, which does not exist, so that nothing is sent at all.
-        ("0", "0"),
-        ("false", "false"),
-        ("False", "False"),
-        (" ", " "),
+        ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"https_proxy": "http://me:p%40ss@proxy.example"}, "http://me:p%40ss@proxy.example"),
+        ({"ALL_PROXY": "https://proxy.example:8443/"}, "https://proxy.example:8443/"),
+        ({"HTTPS_PROXY": "[::1]:3128"}, "http://[::1]:3128"),
+        ({"HTTPS_PROXY": "proxy"}, "http://proxy"),
+        ({"HTTP_PROXY": "http:/wrong"}, None),
+        ({"HTTPS_PROXY": ""}, None),
     ],
 )
-def test_certificates_are_verified_whatever_the_environment_says(environment, name, value, verify):
-    environment.setenv(name, value)
+def test_a_proxy_is_taken_as_people_write_it(environment, variables, proxy):
+    for name, value in variables.items():
+        environment.setenv(name, value)
     with open_session("https://graph.example/", connections=1) as session:
-        assert session.verify == verify
+        assert session.proxies.get("https") == proxy
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "http:/proxy.example:3128",
+            "http://proxy.example:port",
+            "proxy.example:99999",
+            "http://",
+            "http://:80",
+        ),
+        *("ftp://proxy.example:21", "https://proxy.example:0", "http://[::1", "two words"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_a_fault_that_names_its_variable(environment, name, value):
+    environment.setenv(name, value)
+    with pytest.raises(LocalFault) as raised:
+        open_session("https://graph.example/", connections=1)
+    assert str(raised.value) == f"{name}: it must be a proxy's address such as http://host:port"
+
+
+def test_a_socks_proxy_without_its_library_is_a_fault_that_says_what_to_install(environment):
+    environment.setenv("ALL_PROXY", "socks5h://proxy.example:1080")
+    environment.setattr(importlib.util, "find_spec", {"socks": None}.get)
+    with pytest.raises(LocalFault) as raised:
+        open_session("https://graph.example/", connections=1)
+    assert str(raised.value) == "ALL_PROXY: a SOCKS proxy needs PySocks; run: pip install pysocks"
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_loopback_address_is_never_reached_through_a_proxy(environment, scheme, host):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        environment.setenv(name, "http://proxy.example:3128")
+    with open_session(f"{scheme}://{host}:8080/services", connections=1) as session:
+        assert dict(session.proxies) == {}
+
+
+def test_a_secret_that_is_posted_to_loopback_does_not_go_to_the_proxy(environment, server):
+    with serving(Server()) as proxy:
+        environment.setenv("HTTP_PROXY", url_of(proxy))
+        answer = post(Secret(url_of(server)), timeout=5, read_bytes=0, data=b"x")
+        assert (answer.status, proxy.seen) == (501, [])
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_no_value_of_a_variable_turns_the_verification_off(environment, name):
+    environment.setenv(name, "")
+    with open_session("https://graph.example/", connections=1) as session:
+        assert session.verify is True
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("value", ["/etc/own-ca.pem", "0", "false", "False", " "])
+def test_a_bundle_that_does_not_exist_is_a_fault_that_names_both(environment, name, value):
+    environment.setenv(name, value)
+    with pytest.raises(LocalFault) as raised:
+        open_session("https://graph.example/", connections=1)
+    assert str(raised.value) == f"{name}: there is no file {value}"
+
+
+def test_a_bundle_without_certificates_is_a_fault(environment, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing to see here")
+    environment.setenv("REQUESTS_CA_BUNDLE", str(path))
+    with pytest.raises(LocalFault) as raised:
+        open_session("https://graph.example/", connections=1)
+    assert str(raised.value) == f"REQUESTS_CA_BUNDLE: {path}: it holds no CA certificates"
+
+
+def test_plain_http_needs_no_bundle(environment, server):
+    environment.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    with open_session(url_of(server), connections=1) as session:
+        assert session.get(url_of(server)).status_code == 302
 
 
 def test_certificates_are_verified_if_the_environment_says_nothing():
@@ -161,7 +246,7 @@ def test_certificates_are_verified_if_the_environment_says_nothing():
         assert session.verify is True
 
 
-def certificate(folder):
+def certificate(folder, lives=timedelta(days=1)):
     """A new certificate for 127.0.0.1 that signs itself; the path of it and its key in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
@@ -172,10 +257,13 @@ def certificate(folder):
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + lives)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("meta.example")]
+            ),
+            critical=False,
         )
         .sign(key, hashes.SHA256())
     )
@@ -196,13 +284,17 @@ def bundle(tmp_path):
     return certificate(tmp_path)
 
 
+def secured(server, path):
+    """The server with TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    return server
+
+
 @pytest.fixture
 def tls_server(bundle):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle)
-    server = Server()
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    with serving(server):
+    with serving(secured(Server(), bundle)) as server:
         yield server
 
 
@@ -228,12 +320,45 @@ def test_a_server_is_trusted_that_the_named_bundle_vouches_for(environment, tls_
         assert session.get(url).status_code == 302
 
 
-def test_a_bundle_that_does_not_exist_means_that_nothing_is_sent(environment, tls_server):
-    environment.setenv("REQUESTS_CA_BUNDLE", "false")
-    url = secure_url_of(tls_server)
-    with open_session(url, connections=1) as session, pytest.raises(OSError, match="CA certificate bundle"):
-        session.get(url)
-    assert tls_server.seen == []
+def test_a_certificate_of_an_unknown_ca_is_a_fault_of_this_machine(tls_server):
+    answer = post(Secret(secure_url_of(tls_server)), timeout=5, read_bytes=0)
+    assert (answer, tls_server.seen) == (
+        NoAnswer(
+            "the certificate of 127.0.0.1 is not trusted here (self-signed certificate); "
+            "name the file of its CA in REQUESTS_CA_BUNDLE",
+            is_local=True,
+        ),
+        [],
+    )
+
+
+def test_a_certificate_that_has_expired_may_be_a_fault_of_this_machines_clock(environment, tmp_path):
+    path = certificate(tmp_path, lives=timedelta(days=-1))
+    environment.setenv("REQUESTS_CA_BUNDLE", str(path))
+    with serving(secured(Server(), path)) as server:
+        answer = post(Secret(secure_url_of(server)), timeout=5, read_bytes=0)
+    assert answer.why == (
+        "the certificate of 127.0.0.1 is not trusted here (certificate has expired); set this machine's clock"
+    )
+
+
+def test_a_proxy_that_is_not_there_is_a_fault_that_names_its_variable(environment):
+    environment.setenv("HTTPS_PROXY", f"127.0.0.1:{closed_port()}")
+    answer = post(Secret("https://hooks.example/services/T0/B0/x"), timeout=5, read_bytes=0)
+    assert answer == NoAnswer("HTTPS_PROXY: the proxy does not let the call through", is_local=True)
+
+
+def test_a_server_is_reached_without_its_path(server):
+    answer = reach(f"{url_of(server)}services/secret?key=secret", timeout=5)
+    assert (answer.status, server.paths) == (501, ["/"])
+
+
+def test_a_server_that_is_not_there_is_not_reached():
+    assert reach(f"http://127.0.0.1:{closed_port()}/x", timeout=5) == NoAnswer("ConnectionError")
+
+
+def test_of_an_address_only_the_server_is_shown():
+    assert server_of("https://me:secret@hooks.example:8443/services/T0?x=1#y") == "https://hooks.example:8443"
 
 
 # Time
@@ -332,7 +457,7 @@ def test_an_answer_that_a_proxy_passes_on_and_never_ends_is_given_up_in_time(env
 def test_what_never_ends_in_the_tunnel_of_a_proxy_is_given_up_in_time(environment, context, begin, tunnel):
     with Dripper(begin, tunnel, context) as proxy:
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        assert slowness("https://127.0.0.1:1/") == (True, True)
+        assert slowness("https://meta.example:1/") == (True, True)
 
 
 def test_the_time_of_each_request_is_its_own_on_a_connection_that_is_kept(session, server):

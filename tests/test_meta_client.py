@@ -28,9 +28,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from receivers import closed_port
 
 from meta_client import MAX_ANSWER_BYTES, MetaClient, MetaConfig
 from sandbox.graph import APP_ID, APP_SECRET, Cut, Drip, GraphServer, Huge, Reply, Reset, Slow, graph_error
+from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.meta import rate_limiter as limits
 from whatsapp_tokens.meta.answers import Exchanged, Inspection, read_exchange, read_inspection, read_payload
 from whatsapp_tokens.meta.errors import (
@@ -389,7 +391,9 @@ def test_the_environment_is_looked_at_only_when_the_client_is_made(meta, connect
 def test_a_proxy_that_refuses_a_tunnel_learns_nothing_and_its_password_stays_with_us(connect, monkeypatch):
     with Wire(http(b"<html>", status=407)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//us:proxy-password@"))
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(
+            LocalFault, match=r"^HTTPS_PROXY: the proxy does not let the call through$"
+        ) as caught:
             connect("https://meta.test").inspect(Secret(TOKEN))
     [head] = proxy.asked
     assert head.startswith("CONNECT meta.test:443 ")
@@ -438,9 +442,17 @@ def test_an_unknown_certificate_is_refused_whatever_the_environment_says(
 ):
     if bundle is not None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-    with pytest.raises(Unavailable):
+    with pytest.raises(LocalFault, match="REQUESTS_CA_BUNDLE"):
         connect(tls_meta.url).inspect(Secret(TOKEN))
     assert tls_meta.asked == []
+
+
+def test_a_proxy_that_is_not_there_is_asked_again_like_meta(connect, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{closed_port()}")
+    waits = []
+    with pytest.raises(LocalFault, match="HTTPS_PROXY"):
+        connect("https://meta.test", retries=3, sleep=waits.append).inspect(Secret(TOKEN))
+    assert len(waits) == 3
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

@@ -404,7 +404,9 @@ def test_an_address_that_is_none_is_an_error(slept, address):
 def test_certificates_that_cannot_be_found_are_an_error(monkeypatch, slept):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     slack = Slack(Secret(f"https://127.0.0.1:{closed_port()}{PATH}"), sleep=slept.append)
-    assert str(refusal(slack)) == "Slack did not answer (OSError)"
+    assert (
+        str(refusal(slack)) == "Slack did not answer (REQUESTS_CA_BUNDLE: there is no file /nowhere/ca.pem)"
+    )
 
 
 # The address is a secret

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 from requests.utils import check_header_validity
 
+from whatsapp_tokens.http_environment import LocalFault, ca_bundle, local_fault, proxy_for
 from whatsapp_tokens.redaction import Secret
 
 
@@ -32,16 +33,16 @@ class _Session(requests.Session):
 
 
 def open_session(url: str, *, connections: int) -> requests.Session:
-    """Return a session for one server. Proxies and a CA bundle come from the environment, read once here.
+    """Return a session for one server. Its proxy and CA bundle come from the environment, read once here.
 
     `.netrc` is not read, because it could replace our credentials. No redirect is followed, no cookie is
-    kept, and TLS is always verified.
+    kept, and TLS is always verified. Raises `LocalFault`.
     """
     session = _Session()
-    environment = session.merge_environment_settings(url, {}, None, None, None)
     session.trust_env = False
-    session.proxies.update(environment["proxies"])
-    session.verify = environment["verify"] or True  # the CA bundle of the environment, never False
+    if proxy := proxy_for(url):
+        session.proxies[urlsplit(url).scheme] = proxy
+    session.verify = ca_bundle() if urlsplit(url).scheme == "https" else True
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # Answers are small, so no compression, which could hide a huge one.
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": "whatsapp-token-refresh"})
@@ -62,9 +63,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """No complete answer came. `why` names the error, without the address."""
+    """No complete answer came. `why` names the error, not the address; `is_local`: it is this machine's."""
 
     why: str
+    is_local: bool = False
 
 
 def post(url: Secret, *, timeout: float, read_bytes: int, **content: Any) -> Answer | NoAnswer:
@@ -72,19 +74,35 @@ def post(url: Secret, *, timeout: float, read_bytes: int, **content: Any) -> Ans
 
     `content` is what `requests` takes: `json`, or `data` and `headers`.
     """
+    return _request("POST", url.reveal(), timeout=timeout, read_bytes=read_bytes, **content)
+
+
+def reach(url: str, *, timeout: float) -> Answer | NoAnswer:
+    """Ask the server of an address for nothing, without the path: whether it can be reached."""
+    return _request("HEAD", server_of(url), timeout=timeout, read_bytes=0)
+
+
+def server_of(url: str) -> str:
+    """Return an address without its path, its query and its credentials: what may be shown of it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _request(method: str, url: str, *, read_bytes: int, **how: Any) -> Answer | NoAnswer:
     try:
         with (
-            open_session(url.reveal(), connections=1) as session,
-            session.post(
-                url.reveal(), timeout=timeout, allow_redirects=False, stream=True, **content
-            ) as response,
+            open_session(url, connections=1) as session,
+            session.request(method, url, allow_redirects=False, stream=True, **how) as response,
         ):
             body = b""
             while len(body) < read_bytes and (chunk := response.raw.read1(read_bytes)):
                 body += chunk
             return Answer(response.status_code, response.headers, body)
+    except LocalFault as fault:
+        return NoAnswer(str(fault), is_local=True)
     except ERRORS as error:
-        return NoAnswer(type(error).__name__)
+        ours = local_fault(error, url)
+        return NoAnswer(str(ours), is_local=True) if ours else NoAnswer(type(error).__name__)
 
 
 # What sending a request or reading its answer may raise. Their texts hold the URL, and so the secrets.

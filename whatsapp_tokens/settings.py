@@ -7,7 +7,6 @@ Nothing is read at import. `read_environment` puts a `.env` file under the real 
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from models import TableMap, parse_columns
 from whatsapp_tokens.apprise_target import parse_addresses, secret_parts
 from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.url import DatabaseUrl, parse_url
+from whatsapp_tokens.http_environment import is_loopback
 from whatsapp_tokens.redaction import Secret
 
 T = TypeVar("T")
@@ -314,13 +314,6 @@ def _split_url(text: str) -> SplitResult:
         usable = False
     if not usable or re.search(r"[\s\\]", text.strip()):  # libraries disagree about what a \ ends
         raise ValueError("it must be an address that begins with https://")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("plain http is accepted for a loopback address only; use https://")
     return parts
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

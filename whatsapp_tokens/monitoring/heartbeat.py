@@ -50,7 +50,7 @@ def _post(url: Secret, body: bytes) -> None:
     headers = {"Content-Type": "text/plain; charset=utf-8"}
     answer = post(url, timeout=TIMEOUT_SECONDS, read_bytes=0, data=body, headers=headers)
     if isinstance(answer, NoAnswer):
-        raise DeliveryError(answer.why)
+        raise DeliveryError(answer.why, permanent=answer.is_local)
     if not 200 <= answer.status < 300:
         raise DeliveryError(f"HTTP {answer.status}", permanent=answer.status != 429 and answer.status < 500)
 
