@@ -24,6 +24,8 @@ from requests.utils import check_header_validity
 from whatsapp_tokens.http_environment import LocalFault, ca_bundle, local_fault, proxy_for
 from whatsapp_tokens.redaction import Secret
 
+PROBE_SECONDS: Final = 10
+
 
 class _Session(requests.Session):
     """A session that ignores where a redirect points to."""
@@ -77,13 +79,14 @@ def post(url: Secret, *, timeout: float, read_bytes: int, **content: Any) -> Ans
     return _request("POST", url.reveal(), timeout=timeout, read_bytes=read_bytes, **content)
 
 
-def reach(url: str, *, timeout: float) -> Answer | NoAnswer:
-    """Ask the server of an address for nothing, without the path: whether it can be reached."""
-    return _request("HEAD", server_of(url), timeout=timeout, read_bytes=0)
+def why_unreachable(url: str) -> str | None:
+    """Ask the server of an address for its root only. Return why no answer came, or None."""
+    answer = _request("GET", origin(url), timeout=PROBE_SECONDS, read_bytes=0)
+    return answer.why if isinstance(answer, NoAnswer) else None
 
 
-def server_of(url: str) -> str:
-    """Return an address without its path, its query and its credentials: what may be shown of it."""
+def origin(url: str) -> str:
+    """Return scheme, host and port of an address: the part that is no secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 

@@ -18,6 +18,7 @@ from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import UPGRADE, DatabaseError, DatabaseLost
 from whatsapp_tokens.database.url import warning_of
+from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import WrongKeys
@@ -61,7 +62,7 @@ def attempt(work: Callable[[], T]) -> T | Aborted:
         return Aborted(AbortReason.DATABASE_LOST, str(error))
     except DatabaseError as error:
         return misconfigured(explained(error))
-    except (WrongKeys, NotPossible) as error:
+    except (WrongKeys, NotPossible, LocalFault) as error:
         return misconfigured(str(error))
     except Exception as error:  # noqa: BLE001 - a mistake of ours must not keep people from being told
         log_unexpected(error)
