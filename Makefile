@@ -13,9 +13,7 @@ demo: .venv/runtime
 	$(BIN)/python -m sandbox demo
 
 test: .venv/development
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report term-missing:skip-covered
 
 lint: .venv/development
 	$(BIN)/ruff check .

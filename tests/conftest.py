@@ -69,6 +69,11 @@ def migrate(
     )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Start two processes for each core with `-n auto`: many tests wait for a process or a server."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory) -> Iterator[str]:
     """The URL of a PostgreSQL server."""

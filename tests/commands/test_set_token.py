@@ -403,10 +403,16 @@ class Terminal:
         return self
 
     def interrupt(self, number):
-        """Send a signal until it ends, like an impatient user: the first may come just before the reading."""
+        """Send a signal and return the exit code. Send it again after ten seconds, as a person does.
+
+        A signal between Python's printing of the prompt and its reading is lost, so give it a moment.
+        A second one while Python shuts down would kill the process, so give a slow machine the time to end.
+        """
+        time.sleep(0.2)
         while not select.select([self.fd], [], [], 0)[0] or self.reads_on():
             os.kill(self.pid, number)
-            select.select([self.fd], [], [], 0.5)
+            while select.select([self.fd], [], [], 10)[0] and self.reads_on():
+                pass
         return self.end()
 
     def reads_on(self):
@@ -460,12 +466,12 @@ def test_who_says_no_to_the_question_is_not_told_so_by_an_alert(world):
     world.rows.insert_many({"type": "whatsapp", "wa_token_encrypted": ciphertext} for _ in range(101))
     with listening() as slack:
         world.env |= {"SLACK_WEBHOOK_URL": f"{slack.url}/hook", "NO_PROXY": "127.0.0.1"}
-        code = Terminal(world, "--force").until("Go on?").type("n\n").end()
+        code = Terminal(world, "--force").until("Go on? [y/N]: ").type("n\n").end()
     assert (code, slack.pings, world.meta.count()) == (2, [], 0)
 
 
 def test_a_signal_ends_the_question_before_many_channels_are_forced(world):
     ciphertext = fernet().encrypt(world.token().encode()).decode()
     world.rows.insert_many({"type": "whatsapp", "wa_token_encrypted": ciphertext} for _ in range(101))
-    terminal = Terminal(world, "--force").until("Go on?")
+    terminal = Terminal(world, "--force").until("Go on? [y/N]: ")
     assert (terminal.interrupt(signal.SIGINT), world.meta.count()) == (130, 0)
