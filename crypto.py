@@ -7,7 +7,8 @@ still read it. Only authenticated encryption is read and written: AES-256-GCM an
 Errors::
 
     BadKey             the setting does not describe usable keys (a configuration error)
-    Undecryptable      no key decrypts this ciphertext, or what it holds is no token
+    Undecryptable      no key decrypts this ciphertext
+    └── NotAToken      a key does, but what it holds is no token
     EncryptionFailed   a new ciphertext does not decrypt to its token: it must not be written
 
 Their texts contain no part of a key, a token or a ciphertext.
@@ -21,7 +22,7 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
@@ -30,19 +31,17 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from whatsapp_tokens.ciphertext_formats import (
-    CBC,
     FERNET,
     TAG_BYTES,
     CiphertextFormat,
     Encrypted,
     FernetText,
     GcmParts,
-    looks_like,
-    may_be_cbc,
     parse,
 )
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.token_text import CBC, ENCRYPTED_TWICE, looks_like, may_be_cbc, no_token, why_no_token
 
 KEY_BYTES: Final = 32
 _KEY_FORMS: Final = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
@@ -53,11 +52,15 @@ class BadKey(ValueError):
 
 
 class Undecryptable(Exception):
-    """No key decrypts this ciphertext; `is_unknown_format` if it is not in a format that we know."""
+    """There is no token in this ciphertext for us. `is_unknown_format`: it is in none of `FORMATS`."""
 
     def __init__(self, detail: str, *, is_unknown_format: bool = False) -> None:
         super().__init__(detail)
         self.is_unknown_format = is_unknown_format
+
+
+class NotAToken(Undecryptable):
+    """A key decrypts this ciphertext, but to something that is no bare token."""
 
 
 class EncryptionFailed(Exception):
@@ -101,18 +104,28 @@ class KeyRing:
         return len(self._keys)
 
     def decrypt(self, ciphertext: str) -> Decrypted:
-        """Decrypt a stored ciphertext with the key that fits. Raises `Undecryptable`."""
+        """Decrypt a stored token with the key that fits. Raises `Undecryptable` or `NotAToken`."""
         ciphertext = ciphertext.strip()  # CHAR columns pad, and rows written by hand end in a newline
-        tried: list[CiphertextFormat] = []
-        for parsed in parse(ciphertext):
-            tried.append(parsed.format)
+        found = next(self._decryptions(ciphertext), None)
+        if found is None:
+            tried = [one.format for one in parse(ciphertext)]
+            is_unknown_format = not tried or looks_like(ciphertext) is not None
+            raise Undecryptable(_explain(ciphertext, tried), is_unknown_format=is_unknown_format)
+        plaintext, ciphertext_format, key_index = found
+        token = _as_text(plaintext)
+        if why := why_no_token(token):
+            raise NotAToken(why)
+        if next(self._decryptions(token), None):
+            raise NotAToken(no_token(ENCRYPTED_TWICE))
+        return Decrypted(Secret(token), ciphertext_format, key_index)
+
+    def _decryptions(self, text: str) -> Iterator[tuple[bytes, CiphertextFormat, int]]:
+        """Yield the plaintext, its format and the index of its key, for each key that decrypts a text."""
+        for parsed in parse(text):
             for index, key in enumerate(self._keys):
                 plaintext = _decrypt(parsed.encrypted, key)
                 if plaintext is not None:
-                    return Decrypted(_as_token(plaintext), parsed.format, index)
-        raise Undecryptable(
-            _explain(ciphertext, tried), is_unknown_format=not tried or looks_like(ciphertext) is not None
-        )
+                    yield plaintext, parsed.format, index
 
     def encrypt(self, token: Secret, ciphertext_format: CiphertextFormat = FERNET) -> str:
         """Encrypt with the first key, and verify the result. Raises `EncryptionFailed`."""
@@ -185,15 +198,12 @@ def _parse_key(entry: str) -> bytes:
     return key
 
 
-def _as_token(plaintext: bytes) -> Secret:
-    """Return the plaintext as a token. Raises `Undecryptable` if it cannot be one."""
+def _as_text(plaintext: bytes) -> str:
+    """Return the plaintext as text. Raises `NotAToken` if it is none."""
     try:
-        text = plaintext.decode()
+        return plaintext.decode()
     except UnicodeDecodeError:
-        raise Undecryptable(fact("it decrypts, but not to text")) from None
-    if not text.strip():
-        raise Undecryptable(fact("it decrypts to nothing"))
-    return Secret(text)
+        raise NotAToken(no_token(fact("it is not text"))) from None
 
 
 def _explain(text: str, tried: Sequence[CiphertextFormat]) -> str:

@@ -27,7 +27,7 @@ SCRIPT = FOLDER / "ciphers.mjs"
 MADE = json.loads((FOLDER / "vectors.json").read_text(encoding="utf-8"))
 KEYS = KeyRing.parse(MADE["key"])
 # Of a length that leaves base64 some padding: without any, base64url without - and _ is the very same text.
-NEW_TOKEN = "EAA-made-up-and-somewhat-longer-than-the-old-onexx-€"
+NEW_TOKEN = "EAA-made-up-and-somewhat-longer-than-the-old-onexx-EUR"
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not on this machine")
 

@@ -14,11 +14,9 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Protocol, TypeAlias
-
-from whatsapp_tokens.facts import fact
 
 TAG_BYTES: Final = 16
 IV_BYTES: Final = (12, 16)  # the length that GCM recommends, and the one that much Node code uses
@@ -61,6 +59,10 @@ class CiphertextFormat(Protocol):
     @property
     def iv_bytes(self) -> int | None:
         """The length of the IV; None for Fernet, whose library makes its own."""
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether a text that can be read in this format is hardly anything else, such as a token."""
 
     def parse(self, text: str) -> Iterator[Parsed]:
         """Yield every way to read `text` in this format."""
@@ -116,7 +118,7 @@ ENCODINGS: Final = (
 )
 
 
-def _decoded(texts: Sequence[str]) -> Iterator[tuple[Encoding, list[bytes]]]:
+def decodings(texts: Sequence[str]) -> Iterator[tuple[Encoding, list[bytes]]]:
     """Yield the texts as bytes for each encoding that fits all of them; the same bytes only once."""
     seen: list[list[bytes]] = []
     for encoding in ENCODINGS:
@@ -135,6 +137,7 @@ class Fernet:
 
     name: str = "Fernet"
     iv_bytes: None = None
+    is_distinct: bool = field(default=True, repr=False)
 
     def parse(self, text: str) -> Iterator[Parsed]:
         """Yield base64url of version 0x80, 8 bytes of time, 16 of IV, whole blocks and 32 of HMAC."""
@@ -149,8 +152,8 @@ class Fernet:
 
 
 # A label in front, such as `v1:`, `enc:v1:` or `aes-256-gcm.`: its parts are shorter than any encoded IV.
-_LABEL: Final = r"((?:[A-Za-z0-9_-]{1,15}[:.]){0,3})"
-_TEXT: Final = r"([A-Za-z0-9+/=_-]+)"
+LABEL: Final = r"((?:[A-Za-z0-9_-]{1,15}[:.]){0,3})"
+TEXT: Final = r"([A-Za-z0-9+/=_-]+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +174,19 @@ class Joined:
         """For example `AES-256-GCM as iv:tag:data`."""
         return f"AES-256-GCM as {self.order}"
 
+    @property
+    def is_distinct(self) -> bool:
+        """Whether it has several parts."""
+        return _shape(self.order)[1] != ""
+
     def parse(self, text: str) -> Iterator[Parsed]:
         """Yield one for each encoding and each length of the IV that fits."""
         shape, separator = _shape(self.order)
-        found = re.fullmatch(_LABEL + re.escape(separator).join([_TEXT] * len(shape)), text)
+        found = re.fullmatch(LABEL + re.escape(separator).join([TEXT] * len(shape)), text)
         if found is None:
             return
         label, *texts = found.groups()
-        for encoding, chunks in _decoded(texts):
+        for encoding, chunks in decodings(texts):
             for iv_bytes in IV_BYTES:
                 if parts := _split(chunks, shape, iv_bytes):
                     yield Parsed(Joined(self.order, label, encoding, iv_bytes), parts)
@@ -226,6 +234,7 @@ class JsonObject:
     is_compact: bool = True
     encoding: Encoding = ENCODINGS[0]
     iv_bytes: int = IV_BYTES[0]
+    is_distinct: bool = field(default=True, repr=False)
 
     @property
     def name(self) -> str:
@@ -234,7 +243,7 @@ class JsonObject:
 
     def parse(self, text: str) -> Iterator[Parsed]:
         """Yield an object with an IV, one tag and one ciphertext."""
-        members = _json_object(text)
+        members = json_object(text)
         tags = [name for name in TAG_NAMES if name in members]
         data = [name for name in DATA_NAMES if name in members]
         if "iv" not in members or len(tags) != 1 or len(data) != 1:
@@ -244,7 +253,7 @@ class JsonObject:
         if len(texts) != len(names):
             return
         template = json.dumps(members | dict.fromkeys(names, ""))
-        for encoding, chunks in _decoded(texts):
+        for encoding, chunks in decodings(texts):
             for iv_bytes in IV_BYTES:
                 if parts := _split(chunks, (("iv",), ("tag",), ("data",)), iv_bytes):
                     is_compact = f'"iv":"{texts[0]}"' in text
@@ -258,7 +267,7 @@ class JsonObject:
         return json.dumps(members, ensure_ascii=False, separators=separators)
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     """Return the members of a JSON object; none if the text is no object, or has a member twice."""
     if not text.startswith("{"):
         return {}
@@ -296,51 +305,3 @@ def parse(text: str) -> Iterator[Parsed]:
     """Yield every way to read a stored text, in the order of `FORMATS`."""
     for one in FORMATS:
         yield from one.parse(text)
-
-
-# -- What is refused
-
-CBC: Final = fact("the stored text is AES-CBC or similar, without an authentication tag")
-
-# The first that fits. A format without authentication is named and never decrypted: nothing would show that
-# the key is wrong or the text was altered.
-_LOOKS: Final = (
-    (r"\s*$", fact("the stored text is blank")),
-    (r"EAA", fact("the stored text is an unencrypted token (plaintext)")),
-    (
-        r'U2FsdGVk|53616c7465645f5f|Salted__|\{"ct":',
-        fact("the stored text was encrypted with a passphrase, by CryptoJS or OpenSSL"),
-    ),
-    (r"eyJpdiI6", fact("the stored text was encrypted by Laravel")),
-    (r"eyJ", fact("the stored text is a JSON Web Token")),
-    (r"vault:v\d", fact("the stored text was encrypted by HashiCorp Vault")),
-    (r"-----BEGIN ", fact("the stored text is a PEM or PGP block")),
-    (r"\\x", fact("the stored text is binary data")),
-)
-
-
-def looks_like(text: str) -> str | None:
-    """Return a sentence that says what the text is, without repeating any of it; None if that is unknown."""
-    known = next((sentence for pattern, sentence in _LOOKS if re.match(pattern, text)), None)
-    return known or (CBC if _is_cbc(text) else None)
-
-
-def may_be_cbc(text: str) -> bool:
-    """Return whether a text of one part may be a 16-byte IV followed by whole blocks."""
-    return re.fullmatch(_LABEL + _TEXT, text) is not None and any(
-        len(raw) > 16 and len(raw) % 16 == 0 for _, (raw,) in _decoded([re.split("[:.]", text)[-1]])
-    )
-
-
-def _is_cbc(text: str) -> bool:
-    """Return whether a text is a 16-byte IV and whole blocks, and nothing that authenticates them."""
-    if found := re.fullmatch(f"{_LABEL}{_TEXT}[:.]{_TEXT}", text):
-        texts = list(found.groups()[1:])
-    else:
-        members = _json_object(text)
-        texts = [members[name] for name in ("iv", *TAG_NAMES, *DATA_NAMES) if name in members]
-    return (
-        len(texts) == 2
-        and all(isinstance(one, str) for one in texts)
-        and any(len(iv) == 16 and len(data) % 16 == 0 for _, (iv, data) in _decoded(texts))
-    )

@@ -1,6 +1,6 @@
-// Ciphertexts as applications on Node write them, by Node's own `crypto`: what the layouts are tested against.
+// Ciphertexts as applications on Node write them, by Node's own `crypto`: what the formats are tested against.
 //
-//   node ciphers.mjs make   prints vectors: each ciphertext with its token and the layout it is written in
+//   node ciphers.mjs make   prints vectors: each ciphertext with its token and the format it is written in
 //   node ciphers.mjs open   reads [{"shape": …, "text": …}] from stdin, prints the tokens that Node decrypts
 //
 // Keys, tokens and IVs are made up from the names, so `make` always prints the same. Each shape is read as
@@ -174,7 +174,7 @@ function make() {
   for (const shape of shapes()) {
     const name = JSON.stringify(shape);
     const ivBytes = shape.ivBytes ?? 16;
-    const token = `EAA-made-up-${digest(`token ${name}`).toString("base64url")}-ñ`;
+    const token = `EAA-made-up-${digest(`token ${name}`).toString("base64url")}-xy`;
     vectors.push({ shape, token, text: write(shape, token, digest(`iv ${name}`).subarray(0, ivBytes)) });
   }
   return { key: KEY.toString("hex"), vectors, refused: [...refused("EAA-made-up-and-refused-1234567890")] };
