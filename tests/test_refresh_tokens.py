@@ -346,10 +346,20 @@ def test_a_database_without_channels_is_not_called_well(world):
 
 
 def test_a_channel_that_cannot_be_renewed_is_said_not_to_be_one(world):
+    world.rows.run('ALTER TABLE "Channel" ADD COLUMN active BOOLEAN')
+    world.env["CHANNEL_COLUMNS"] = "active=active"
     world.channel()
-    email = world.channel(type="email")
-    result = world.run("--channel", str(email), "--channel", "1")
-    assert (result.code, "1 of the channels asked for cannot be renewed" in result.err) == (0, True)
+    email, empty = world.channel(type="email"), world.channel(wa_token_encrypted=None)
+    inactive = world.channel(active=False)
+    options = [word for id_ in (email, 1, empty, inactive) for word in ("--channel", str(id_))]
+    result, alone = world.run(*options), world.run("--channel", str(inactive), "--dry-run")
+    assert (result.code, alone.code) == (0, 0)
+    assert (
+        f"3 of the channels asked for cannot be renewed: {email} is of another type than CHANNEL_TYPE; "
+        f"{empty} has no token; {inactive} is inactive" in result.err
+    )
+    assert f"1 of the channels asked for cannot be renewed: {inactive} is inactive" in alone.err
+    assert "there is nothing to do" not in alone.err
 
 
 def test_an_unexpected_error_is_one_line_and_a_stop(world, monkeypatch):
@@ -376,6 +386,17 @@ def test_force_asks_on_a_terminal(world, answer, code, calls):
     assert (process.returncode, world.meta.count()) == (code, calls)
     assert "--force renews all 101 channels" in err
     assert json.loads(out)["exit_code"] == code
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "said"), [("3", 0, None), ("101", 2, "--force renews 101 channels; add --yes")]
+)
+def test_force_asks_about_as_many_channels_as_it_would_renew(world, limit, code, said):
+    token = world.token()
+    for _ in range(102):
+        world.channel(token)
+    result = world.json("--force", "--limit", limit, stdin="")
+    assert (result.code, (said or "--force") in result.err) == (code, said is not None)
 
 
 def test_a_terminal_sees_a_progress_bar(world):

@@ -178,12 +178,20 @@ class Due(_Outcome):
 Outcome: TypeAlias = Renewed | Skipped | Failed | Due
 
 
+class Level(StrEnum):
+    """How good a finding is. A problem keeps runs from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of a check: what was looked at, whether it is well, and what was seen or what to do."""
+    """One line of a check: what was looked at, how good it is, and what was seen or what to do."""
 
     subject: str
-    ok: bool
+    level: Level
     text: str
 
 

@@ -7,6 +7,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
+from listener import listening
 from world import KEY, OTHER_KEY, fernet
 
 
@@ -15,12 +16,12 @@ def checks(result):
     return {check["subject"]: (check["ok"], check["text"]) for check in result.document["checks"]}
 
 
-def test_where_all_is_well_each_line_says_ok(world):
+def test_where_all_is_well_each_line_says_ok_and_that_no_one_is_told_is_a_warning(world):
     world.channel()
     result = world.run("--check")
     assert (result.code, [line.split(": ")[0] for line in result.out.splitlines()]) == (
         0,
-        ["ok       settings", "ok       database", "ok       keys", "ok       meta", "ok       alerts"],
+        ["ok       settings", "ok       database", "ok       keys", "ok       meta", "warning  alerts"],
     )
 
 
@@ -42,7 +43,7 @@ def test_the_findings_are_one_json_document(world):
 def test_quiet_shows_only_what_is_not_well(world):
     world.env["META_APP_SECRET"] = "0" * 32
     result = world.run("--check", "--quiet")
-    assert [line.split(": ")[0] for line in result.out.splitlines()] == ["PROBLEM  meta"]
+    assert [line.split(": ")[0] for line in result.out.splitlines()] == ["PROBLEM  meta", "warning  alerts"]
 
 
 # -- keys
@@ -89,6 +90,17 @@ def test_an_old_key_that_an_inactive_channel_needs_is_still_needed(world):
         True,
         "1 stored token: 1 open with the first key, 1 of inactive channels need key 2 (no run renews them)",
     )
+
+
+def test_an_inactive_channel_whose_key_is_gone_is_warned_of(world):
+    world.rows.run('ALTER TABLE "Channel" ADD COLUMN active BOOLEAN')
+    world.env["CHANNEL_COLUMNS"] = "active=active"
+    world.channel()
+    id_ = world.channel(key=OTHER_KEY, active=False)
+    result = world.json("--check")
+    ((level, text),) = levels(result, "keys")
+    assert (result.code, level) == (0, "warning")
+    assert f"; 1 of inactive channels cannot be opened: channel {id_}: " in text
 
 
 def test_tokens_of_more_pages_than_one_are_all_tried(world):
@@ -147,10 +159,18 @@ def test_an_app_that_meta_does_not_accept_is_found(world, name, value):
     assert (result.code, checks(result)["meta"][0]) == (2, False)
 
 
-def test_a_meta_that_does_not_answer_is_found(world):
+def test_a_meta_that_does_not_answer_is_found_and_its_address_named(world):
     world.env |= {"META_GRAPH_URL": "http://127.0.0.1:9", "META_RETRIES": "0"}
     ok, text = checks(world.json("--check"))["meta"]
-    assert (ok, text.startswith("no answer from Meta")) == (False, True)
+    assert (ok, text.startswith("no answer from Meta"), "META_APP_ID" in text) == (False, True, False)
+    assert text.endswith("; asked: http://127.0.0.1:9; check the network and META_GRAPH_URL")
+
+
+def test_an_app_that_meta_accepts_is_named_with_the_address_that_was_asked(world):
+    assert checks(world.json("--check"))["meta"] == (
+        True,
+        f"{world.meta.url} accepts the app {world.meta.app_id}",
+    )
 
 
 def test_a_missing_column_is_found_and_meta_is_looked_at_all_the_same(world):
@@ -161,6 +181,7 @@ def test_a_missing_column_is_found_and_meta_is_looked_at_all_the_same(world):
         True,
         True,
     )
+    assert "check DATABASE_URL" not in found["database"][1]
 
 
 def test_a_database_that_cannot_be_reached_is_found(world):
@@ -194,10 +215,37 @@ def test_an_unmigrated_database_says_what_to_run(world, tmp_path):
     assert (ok, text.endswith("run: alembic upgrade head")) == (False, True)
 
 
-def test_where_alerts_would_go_is_said_without_an_address(world):
+def levels(result, subject):
+    found = [check for check in result.document["checks"] if check["subject"] == subject]
+    return [(check["level"], check["text"]) for check in found]
+
+
+def test_that_no_one_is_told_is_a_warning_and_no_problem(world):
+    result = world.json("--check")
+    assert (result.code, levels(result, "alerts")) == (
+        0,
+        [("warning", "no one is told when a channel fails: set SLACK_WEBHOOK_URL or NOTIFY_URLS")],
+    )
+
+
+def test_where_alerts_go_is_said_and_that_it_can_be_reached_without_sending_anything(world):
+    with listening() as slack:
+        world.env |= {"SLACK_WEBHOOK_URL": f"{slack.url}/T0/very-secret", "NO_PROXY": "127.0.0.1"}
+        result = world.json("--check")
+        assert (result.code, levels(result, "alerts"), slack.pings, "very-secret" in result.out) == (
+            0,
+            [("ok", "they go to Slack"), ("ok", f"Slack can be reached: {slack.url}")],
+            [],
+            False,
+        )
+
+
+def test_a_webhook_at_which_nothing_listens_is_a_problem_that_names_the_address(world):
     world.env["SLACK_WEBHOOK_URL"] = "https://127.0.0.1:9/services/T0/B0/very-secret"
     result = world.json("--check")
-    assert (checks(result)["alerts"], "very-secret" in result.out) == ((True, "they go to Slack"), False)
+    (_, (level, text)) = levels(result, "alerts")
+    assert (result.code, level, "very-secret" in result.out) == (2, "problem", False)
+    assert text.startswith("Slack cannot be reached; asked: https://127.0.0.1:9; no answer: ConnectionError")
 
 
 # -- what the role may do

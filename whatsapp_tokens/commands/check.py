@@ -13,7 +13,7 @@ from whatsapp_tokens.commands.wiring import (
     read_settings,
 )
 from whatsapp_tokens.reports.text import finding_line
-from whatsapp_tokens.results import Aborted, Finding
+from whatsapp_tokens.results import Aborted, Finding, Level
 from whatsapp_tokens.settings import BadSettings
 from whatsapp_tokens.signals import Interrupted
 
@@ -26,7 +26,7 @@ def check(invocation: Invocation) -> CommandResult:
         try:
             for finding in _findings(invocation):
                 findings.append(finding)
-                if not (finding.ok and invocation.options.quiet):
+                if finding.level is not Level.OK or not invocation.options.quiet:
                     invocation.console.line(finding_line(finding))
         except Interrupted:  # the exit code says it
             pass

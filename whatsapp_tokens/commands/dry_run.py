@@ -21,9 +21,10 @@ def dry_run(invocation: Invocation) -> CommandResult:
 
 
 def _preview(invocation: Invocation, settings: Settings, database: Database, record: Record) -> None:
+    scope = scope_of(invocation, settings, database)
+
     def begin(tally: Tally) -> None:
-        warn_of_missing(invocation.options, tally)
+        warn_of_missing(database, scope.selection, tally)
         record.begin(tally)
 
-    scope = scope_of(invocation, settings, database)
     preview(database, settings.keys, scope, RunCallbacks(begin, record.outcome))

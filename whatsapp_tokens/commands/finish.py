@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Final, TypeVar
 
@@ -18,7 +18,7 @@ from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports
 from whatsapp_tokens.reports.status_lines import View
 from whatsapp_tokens.reports.text import preview_summary, summary
-from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
+from whatsapp_tokens.results import AbortReason, Exit, Finding, Level, RunResult, Tally
 from whatsapp_tokens.settings import Settings
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool)
     if result.aborted:
         is_unusable = result.aborted.reason == AbortReason.CONFIGURATION
         return Exit.CONFIGURATION if is_unusable else Exit.STOPPED
-    if not all(finding.ok for finding in result.findings):
+    if any(finding.level is Level.PROBLEM for finding in result.findings):
         return Exit.CONFIGURATION
     return Exit.FAILED if is_short or (result.tally and result.tally.failed) else Exit.OK
 
@@ -138,8 +138,7 @@ def _view(invocation: Invocation, result: CommandResult, settings: Settings, *, 
 def _show(invocation: Invocation, result: CommandResult, ended: RunResult, version: str) -> bool:
     """Print the document or the summary. Return whether all output of the command has arrived."""
     options, console = invocation.options, invocation.console
-    checks = {"checks": [asdict(finding) for finding in result.findings]} if options.check else {}
-    console.document(_document(ended, version) | checks)
+    console.document(_document(ended, version) | (_checks(result.findings) if options.check else {}))
     if result.is_run and (ended.code != Exit.OK or not options.quiet):
         lines = summary(ended.tally, ended.failures, ended.stopped, ended.started_at)
         for line in ("", *([preview_summary(ended.tally)] if options.dry_run else lines), *shortfalls(ended)):
@@ -150,6 +149,11 @@ def _show(invocation: Invocation, result: CommandResult, ended: RunResult, versi
     what = "the JSON document" if options.as_json else "the output"
     logger.error("%s was lost: it could not be written (%s)", what, error.strerror or error)
     return False
+
+
+def _checks(findings: Iterable[Finding]) -> dict[str, object]:
+    """Return what a check adds to the document. `ok` is false for problems only."""
+    return {"checks": [asdict(finding) | {"ok": finding.level is not Level.PROBLEM} for finding in findings]}
 
 
 def _document(ended: RunResult, version: str) -> dict[str, object]:

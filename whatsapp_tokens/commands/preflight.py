@@ -1,128 +1,152 @@
-"""Whether a run would work: asked before the first one, and after every change of the settings.
+"""What `--check` looks at: everything that a run needs, each with what was seen or what to do.
 
-Each `Finding` is one line: what was looked at, and that it is well or what to do. Nothing is changed,
-nobody is written to, and Meta is asked about our own app only.
+Nothing is changed, no message is sent, and Meta is asked about our own app only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from meta_client import MetaClient
+from models import Channel
 from notify import Target
+from whatsapp_tokens.commands.wiring import explained
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.database.errors import UPGRADE, DatabaseError
-from whatsapp_tokens.meta.errors import MetaError
-from whatsapp_tokens.results import Finding
+from whatsapp_tokens.database.errors import DatabaseError
+from whatsapp_tokens.http_session import origin, why_unreachable
+from whatsapp_tokens.meta.errors import AppRejected, MetaError
+from whatsapp_tokens.results import Finding, Level, facts
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Sleep
 
-MOST_NAMED = 3  # channels whose token does not open
+MOST_NAMED: Final = 3  # channels whose token cannot be decrypted
 
 
 def bad_settings(problems: Sequence[str]) -> list[Finding]:
-    """The findings where the settings cannot be read: then there is nothing else to look at."""
-    return [Finding("settings", ok=False, text=problem) for problem in problems]
+    """Return the findings if the settings cannot be read: then there is nothing else to look at."""
+    return [Finding("settings", Level.PROBLEM, problem) for problem in problems]
 
 
 def preflight(settings: Settings, targets: Sequence[Target], sleep: Sleep) -> Iterator[Finding]:
-    """Look at everything that a run needs. Raises `Interrupted` if `sleep` does."""
-    yield Finding("settings", ok=True, text="all that is required is there")
+    """Look at everything that a run needs. Raise `Interrupted` if `sleep` does."""
+    yield Finding("settings", Level.OK, "all required settings are there")
     yield from _look_at_database(settings)
     yield _look_at_meta(settings, sleep)
-    yield _look_at_alerts(targets)
+    yield from _look_at_alerts(settings, targets)
 
 
 def _look_at_database(settings: Settings) -> Iterator[Finding]:
-    """The table with its columns, what we may do there, and the keys against the tokens in it."""
+    """Look at the table with its columns, at what our role may do there, and try the keys on the tokens."""
     try:
         with closing(Database(settings.database, settings.table, lease=settings.lease)) as database:
-            if lacking := database.queries.missing_permissions():
-                problem = f"the role may not {'; nor '.join(lacking)}"
-                yield Finding(
-                    "database", ok=False, text=f"{database.queries.describe()}: {problem}; grant it"
-                )
+            where = database.queries.describe()
+            if missing := database.queries.missing_permissions():
+                text = f"{where}: the role may not {'; nor '.join(missing)}; grant it"
+                yield Finding("database", Level.PROBLEM, text)
             else:
-                yield Finding("database", ok=True, text=f"{database.queries.describe()} has all columns")
+                yield Finding("database", Level.OK, f"{where} has all columns")
             yield _look_at_keys(database, settings.keys)
     except DatabaseError as error:
-        hint = "" if UPGRADE in str(error) else "; check DATABASE_URL"
-        yield Finding("database", ok=False, text=f"{error}{hint}")
+        yield Finding("database", Level.PROBLEM, explained(error))
+
+
+@dataclass(slots=True)
+class _Tried:
+    """How many tokens each key of the ring decrypts, and how many none does, with the first of these."""
+
+    by_key: Counter[int] = field(default_factory=Counter)
+    unreadable: int = 0
+    named: list[str] = field(default_factory=list)
+
+    @classmethod
+    def on(cls, keys: KeyRing, channels: Iterator[Channel]) -> _Tried:
+        """Try the keys on the tokens of channels."""
+        tried = cls()
+        for channel in channels:
+            try:
+                tried.by_key[keys.decrypt(channel.ciphertext).key_index] += 1
+            except Undecryptable as error:
+                tried.unreadable += 1
+                if len(tried.named) < MOST_NAMED:
+                    tried.named.append(f"channel {channel.id}: {error}")
+        return tried
+
+    @property
+    def examples(self) -> str:
+        """The first that cannot be decrypted, with the reason of each, and how many more there are."""
+        more = self.unreadable - len(self.named)
+        return "; ".join([*self.named, *([f"and {more} more"] if more else [])])
 
 
 def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
-    """Try the ring on every stored token, a page at a time, and count which key opens how many.
+    """Try the keys on every stored token.
 
-    An inactive channel's is counted, too: it may be active again when its key has been taken out.
+    Those of inactive channels count, too: such a channel may be active again after its key has gone.
     """
-    opened: Counter[int] = Counter()
-    closed = 0
-    named: list[str] = []
-    asleep: Counter[int] = Counter()
-    for channel in database.queries.inactive():
-        with suppress(Undecryptable):
-            asleep[keys.decrypt(channel.ciphertext).key_index] += 1
-    for channel in database.queries.candidates():
-        try:
-            opened[keys.decrypt(channel.ciphertext).key_index] += 1
-        except Undecryptable as error:
-            closed += 1
-            if len(named) < MOST_NAMED:
-                named.append(f"channel {channel.id}: {error}")
-    if closed and not opened:
-        text = (
-            f"TOKEN_ENCRYPTION_KEY opens none of {_count(closed, 'stored token')}: give the application's key"
-        )
-        return Finding("keys", ok=False, text=f"{text} ({named[0]})")
-    if closed:
-        named += [f"and {closed - len(named)} more"] if closed > len(named) else []
-        return Finding(
-            "keys",
-            ok=False,
-            text=f"{_key_use(opened, asleep, len(keys))}; {closed} cannot be opened: {'; '.join(named)}",
-        )
-    return Finding("keys", ok=True, text=_key_use(opened, asleep, len(keys)))
+    active = _Tried.on(keys, database.queries.candidates())
+    inactive = _Tried.on(keys, database.queries.inactive())
+    if active.unreadable and not active.by_key:
+        tokens = _count(active.unreadable, "stored token")
+        text = f"TOKEN_ENCRYPTION_KEY opens none of {tokens}: give the application's key ({active.named[0]})"
+        return Finding("keys", Level.PROBLEM, text)
+    text = _key_use(active.by_key, inactive.by_key, len(keys))
+    if inactive.unreadable:
+        text += f"; {inactive.unreadable} of inactive channels cannot be opened: {inactive.examples}"
+    if active.unreadable:
+        text += f"; {active.unreadable} cannot be opened: {active.examples}"
+    level = Level.PROBLEM if active.unreadable else Level.WARNING if inactive.unreadable else Level.OK
+    return Finding("keys", level, text)
 
 
-def _key_use(opened: Counter[int], asleep: Counter[int], keys: int) -> str:
-    """How many tokens each key opens, and which keys of the ring are no longer needed."""
-    if not (opened or asleep):
+def _key_use(active: Counter[int], inactive: Counter[int], keys: int) -> str:
+    """Return how many tokens each key decrypts, and which keys of the ring are no longer needed."""
+    if not (active or inactive):
         return f"{_count(keys, 'key')}; there is no stored token to try them on"
-    said = [f"{_count(opened.total(), 'stored token')}: {opened[0]} open with the first key"]
-    said += [f"{opened[place]} still need key {place + 1}" for place in range(1, keys) if opened[place]]
-    said += [
-        f"{asleep[place]} of inactive channels need key {place + 1} (no run renews them)"
-        for place in range(1, keys)
-        if asleep[place]
+    uses = [f"{_count(active.total(), 'stored token')}: {active[0]} open with the first key"]
+    uses += [f"{active[key]} still need key {key + 1}" for key in range(1, keys) if active[key]]
+    uses += [
+        f"{inactive[key]} of inactive channels need key {key + 1} (no run renews them)"
+        for key in range(1, keys)
+        if inactive[key]
     ]
-    idle = [str(place + 1) for place in range(1, keys) if not (opened[place] or asleep[place])]
-    said += [f"key {place} opens none" for place in idle]
-    return ", ".join(said)
+    uses += [f"key {key + 1} opens none" for key in range(1, keys) if not (active[key] or inactive[key])]
+    return ", ".join(uses)
 
 
 def _look_at_meta(settings: Settings, sleep: Sleep) -> Finding:
-    """Our app's id and secret, with a question about the app itself; a limit is not waited for."""
+    """Check our app's id and secret with a question about the app itself. A limit is not waited for."""
+    address = settings.meta.url
     with closing(MetaClient(replace(settings.meta, rate_limit_wait=0), sleep=sleep)) as meta:
         try:
             meta.check_app()
+        except AppRejected as error:
+            to_do = "check META_APP_ID, META_APP_SECRET and the app"
+            return Finding("meta", Level.PROBLEM, facts(str(error), to_do))
         except MetaError as error:
-            return Finding("meta", ok=False, text=f"{error}; check META_APP_ID, META_APP_SECRET and the app")
-    return Finding("meta", ok=True, text=f"Meta accepts the app {settings.meta.app_id}")
+            to_do = "check the network and META_GRAPH_URL"
+            return Finding("meta", Level.PROBLEM, facts(str(error), f"asked: {address}", to_do))
+    return Finding("meta", Level.OK, f"{address} accepts the app {settings.meta.app_id}")
 
 
-def _look_at_alerts(targets: Sequence[Target]) -> Finding:
-    """Who would be told. Nothing is sent to find out whether it would arrive."""
+def _look_at_alerts(settings: Settings, targets: Sequence[Target]) -> Iterator[Finding]:
+    """Look who is told, and whether Slack can be reached. Nothing is sent there, nor to the others."""
     if not targets:
-        return Finding(
-            "alerts",
-            ok=True,
-            text="nobody is told when a channel fails: set SLACK_WEBHOOK_URL or NOTIFY_URLS",
-        )
-    return Finding("alerts", ok=True, text=f"they go to {', '.join(target.name for target in targets)}")
+        text = "no one is told when a channel fails: set SLACK_WEBHOOK_URL or NOTIFY_URLS"
+        yield Finding("alerts", Level.WARNING, text)
+        return
+    yield Finding("alerts", Level.OK, f"they go to {', '.join(target.name for target in targets)}")
+    if settings.slack_webhook_url:
+        address = origin(settings.slack_webhook_url.reveal())
+        if why := why_unreachable(address):
+            text = f"Slack cannot be reached; asked: {address}; no answer: {why}; check SLACK_WEBHOOK_URL"
+            yield Finding("alerts", Level.PROBLEM, text)
+        else:
+            yield Finding("alerts", Level.OK, f"Slack can be reached: {address}")
 
 
 def _count(number: int, noun: str) -> str:

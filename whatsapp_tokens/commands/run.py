@@ -51,9 +51,11 @@ def _renew(invocation: Invocation, settings: Settings, database: Database, recor
     scope = scope_of(invocation, settings, database)
 
     def begin(tally: Tally) -> None:
-        warn_of_missing(options, tally)
-        if options.force and not options.yes and tally.candidates > MANY:
-            _confirm(f"--force renews all {tally.candidates} channels", invocation)
+        warn_of_missing(database, scope.selection, tally)
+        count = min(tally.candidates, options.limit or tally.candidates)
+        if options.force and not options.yes and count > MANY:
+            every = "all " if count == tally.candidates else ""
+            _confirm(f"--force renews {every}{count} channels", invocation)
         record.begin(tally)
         invocation.console.begin(tally.due)
 

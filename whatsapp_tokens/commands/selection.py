@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.commands.wiring import Invocation, NotPossible, policy_of
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.redaction import one_line
 from whatsapp_tokens.renewal.start import Scope
 from whatsapp_tokens.results import ChannelId, Tally
 from whatsapp_tokens.settings import Settings
@@ -21,13 +24,25 @@ def scope_of(invocation: Invocation, settings: Settings, database: Database) -> 
     return Scope(selection, options.limit, settings.workers)
 
 
-def warn_of_missing(options: Options, tally: Tally) -> None:
-    """Warn if channels that were asked for cannot be renewed, or if there are none at all."""
-    missing = len(set(options.channel)) - tally.candidates
-    if not tally.candidates:
+def warn_of_missing(database: Database, selection: Selection, tally: Tally) -> None:
+    """Warn if channels that were asked for cannot be renewed, and say why, or if there are none at all."""
+    ids = selection.ids
+    if ids is None and not tally.candidates:
         logger.warning("no channel has an active WhatsApp token: there is nothing to do")
-    elif missing > 0:
-        logger.warning("%d of the channels asked for cannot be renewed: no active WhatsApp token", missing)
+    elif ids and tally.candidates < len(ids):
+        reasons = [f"{id_} {why}" for id_ in ids if (why := _why_not(database, selection, id_))]
+        words = one_line("; ".join(reasons))
+        logger.warning("%d of the channels asked for cannot be renewed: %s", len(reasons), words)
+
+
+def _why_not(database: Database, selection: Selection, id_: ChannelId) -> str | None:
+    """Return why a row is no candidate, or None if it is one."""
+    if database.queries.count(replace(selection, ids=(id_,))).candidates:
+        return None
+    channel = database.queries.get(id_)
+    if channel is None:
+        return "is of another type than CHANNEL_TYPE"
+    return "is inactive" if channel.ciphertext else "has no token"
 
 
 def _ids(database: Database, options: Options) -> tuple[ChannelId, ...] | None:
@@ -37,4 +52,4 @@ def _ids(database: Database, options: Options) -> tuple[ChannelId, ...] | None:
     found = {text: database.queries.find_id(text) for text in options.channel}
     if unknown := [text for text, id_ in found.items() if id_ is None]:
         raise NotPossible(f"--channel {', '.join(unknown)}: there is no channel with this id")
-    return tuple(id_ for id_ in found.values() if id_ is not None)
+    return tuple(dict.fromkeys(id_ for id_ in found.values() if id_ is not None))

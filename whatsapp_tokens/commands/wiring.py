@@ -16,7 +16,7 @@ from whatsapp_tokens.apprise_target import open_targets
 from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.database.errors import UPGRADE, DatabaseError, DatabaseLost
+from whatsapp_tokens.database.errors import UPGRADE, BadSchema, DatabaseError, DatabaseLost
 from whatsapp_tokens.database.url import warning_of
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Policy
@@ -70,8 +70,9 @@ def attempt(work: Callable[[], T]) -> T | Aborted:
 
 
 def explained(error: DatabaseError) -> str:
-    """Return what the database said, and what to do."""
-    return str(error) if UPGRADE in str(error) else f"{error}; check DATABASE_URL"
+    """Return what is wrong, and what to do."""
+    says_what_to_do = isinstance(error, BadSchema) or UPGRADE in str(error)
+    return str(error) if says_what_to_do else f"{error}; check DATABASE_URL"
 
 
 def read_settings(options: Options) -> Settings:

@@ -26,6 +26,7 @@ COLOURS: Final = {
     "ok": "green",
     "stored": "green",
     "PROBLEM": "red",
+    "warning": "yellow",
     "failed": "red",
     "waiting": "yellow",
 }

@@ -9,7 +9,18 @@ from typing import Final, assert_never
 from whatsapp_tokens.redaction import one_line, redact, truncate
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH
-from whatsapp_tokens.results import Aborted, Due, Failed, Finding, Outcome, Reason, Renewed, Skipped, Tally
+from whatsapp_tokens.results import (
+    Aborted,
+    Due,
+    Failed,
+    Finding,
+    Level,
+    Outcome,
+    Reason,
+    Renewed,
+    Skipped,
+    Tally,
+)
 
 SHOWN_IN_SUMMARY: Final = 100
 NAME_WIDTH: Final = 34
@@ -38,7 +49,8 @@ def outcome_line(outcome: Outcome, now: datetime) -> str:
 
 def finding_line(finding: Finding) -> str:
     """Return one line of `--check`, which begins with its word."""
-    return f"{'ok' if finding.ok else 'PROBLEM':<8} {finding.subject}: {one_line(finding.text)}"
+    word = finding.level.upper() if finding.level is Level.PROBLEM else finding.level
+    return f"{word:<8} {finding.subject}: {one_line(finding.text)}"
 
 
 def table_row(outcome: Outcome, now: datetime) -> str:
