@@ -108,25 +108,6 @@ def _request(method: str, url: str, *, read_bytes: int, **how: Any) -> Answer | 
         return NoAnswer(str(ours), is_local=True) if ours else NoAnswer(type(error).__name__)
 
 
-def why_unreachable(url: str) -> str | None:
-    """Ask the server of a URL for its root only. Return why no answer came, or None."""
-    root = origin(url)
-    try:
-        with (
-            open_session(root, connections=1) as session,
-            session.get(root, timeout=PROBE_SECONDS, allow_redirects=False, stream=True),
-        ):
-            return None
-    except ERRORS as error:
-        return type(error).__name__
-
-
-def origin(url: str) -> str:
-    """Return scheme, host and port of a URL: the part that is no secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
 # What sending a request or reading its answer may raise. Their texts hold the URL, and so the secrets.
 ERRORS: Final = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
 
