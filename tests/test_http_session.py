@@ -422,7 +422,7 @@ def slowness(url):
     since = monotonic()
     with open_session(url, connections=1) as session, pytest.raises(requests.RequestException) as raised:
         session.get(url, timeout=TIMEOUT)
-    return "timed out" in str(raised.value), monotonic() - since < TIMEOUT + 2
+    return "timed out" in str(raised.value), monotonic() - since < TIMEOUT + 10
 
 
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 2", HEAD, BODY, CHUNKS])
@@ -463,8 +463,8 @@ def test_what_never_ends_in_the_tunnel_of_a_proxy_is_given_up_in_time(environmen
 def test_the_time_of_each_request_is_its_own_on_a_connection_that_is_kept(session, server):
     answered = []
     for _ in range(4):
-        answered.append(session.get(url_of(server), timeout=TIMEOUT).status_code)
-        sleep(TIMEOUT / 2)
+        answered.append(session.get(url_of(server), timeout=1).status_code)
+        sleep(0.3)
     assert (answered, len(server.connections)) == ([302] * 4, 1)
 
 

@@ -328,7 +328,7 @@ def test_many_threads_can_share_one_client(meta, connect):
 
 
 def test_every_worker_keeps_a_connection(meta, connect):
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=60)
     meta.on_request = lambda _: together.wait()
     client = connect(meta.url, connections=4)
     tokens = [Secret(meta.issue()) for _ in range(4)]
@@ -1168,7 +1168,7 @@ def test_workers_that_are_limited_at_once_share_one_pause(meta, connect, monkeyp
     tokens = [Secret(meta.issue()) for _ in range(4)]
     for token in tokens:
         meta.script(token.reveal(), LIMITED)
-    together = threading.Barrier(len(tokens), timeout=10)
+    together = threading.Barrier(len(tokens), timeout=60)
     first_round = iter(tokens)
     meta.on_request = lambda _: next(first_round, None) and together.wait()
     client = connect(meta.url, rate_limit_wait=600, sleep=clock.sleep)
