@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 from sandbox.answers import Reply, graph_error
 from sandbox.graph import APP_ID, APP_SECRET
-from sandbox.tokens import SIXTY_DAYS, App, Book
+from sandbox.tokens import SIXTY_DAYS, App, TokenRegistry
 from sandbox.wire import ENDPOINTS
 
 DAY: Final = 86400
@@ -38,10 +38,10 @@ class FastMeta:
     def __init__(self, channels: int, latency: float) -> None:
         self.latency = latency
         self.calls = 0
-        self.book = Book(time.time)
+        self.registry = TokenRegistry(time.time)
         issued_at = int(time.time()) - AGE_DAYS * DAY
         for number in range(channels):
-            self.book.issue(
+            self.registry.issue(
                 token_of(number), type="USER", issued_at=issued_at, expires_at=issued_at + SIXTY_DAYS
             )
 
@@ -54,19 +54,19 @@ class FastMeta:
         values = dict(parse_qsl(query))
         match endpoint:
             case "exchange":
-                return self.book.exchange(APP, values)
+                return self.registry.exchange(APP, values)
             case "debug_token":
                 credential = authorization.partition(" ")[2] or values.get("access_token", "")
-                return self.book.debug_token(APP, credential, values)
+                return self.registry.debug_token(APP, credential, values)
             case None:
                 return graph_error(400, f"Unknown path components: /{edge}", 2500)
 
     def seen(self) -> dict[str, int]:
         """What happened, for the benchmark to judge."""
-        times = Counter(old for old, _ in self.book.exchanges)
+        times = Counter(old for old, _ in self.registry.exchanges)
         return {
             "calls": self.calls,
-            "exchanges": len(self.book.exchanges),
+            "exchanges": len(self.registry.exchanges),
             "exchanged_twice": sum(count > 1 for count in times.values()),
         }
 

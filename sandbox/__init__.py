@@ -1,5 +1,5 @@
-"""A stage to try the program on: a simulated Meta on loopback, and a database with a channel of every kind.
+"""A simulated Meta on loopback, and a database with a channel in every condition.
 
-Demo, tests and benchmarks share it. Nothing here is imported by the program, and nothing here imports the
-program. Every token, secret and name in it is made up.
+The demo, the tests and the benchmarks share it. It imports nothing of the program, and the program imports
+nothing of it. Every token, secret and name is made up.
 """

@@ -1,4 +1,4 @@
-"""The sandbox by hand: `python -m sandbox serve` is a Meta to play with, `python -m sandbox demo` a show."""
+"""`python -m sandbox serve` runs a simulated Meta; `python -m sandbox demo` shows a whole run against one."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from sandbox.seed import seed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one of the two commands; give its exit code."""
+    """Run one of the two commands and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m sandbox", description="A simulated Meta, on this machine."
+        prog="python -m sandbox", description="A simulated Meta on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser("serve", help="run the simulated Graph API until Ctrl-C or SIGTERM")
-    server.add_argument("--port", type=int, default=0, help="default: any free one")
-    server.add_argument("--latency", type=float, default=0, metavar="MS", help="milliseconds per call")
+    server.add_argument("--port", type=int, default=0, help="default: a free one")
+    server.add_argument(
+        "--latency", type=float, default=0, metavar="MS", help="milliseconds that each call takes"
+    )
     server.add_argument(
         "--seed",
         metavar="DATABASE_URL",
-        help="fill this migrated database with a channel of every kind, encrypted with TOKEN_ENCRYPTION_KEY "
-        "(64 hex digits) or a fresh key that is printed",
+        help="fill this migrated database with a channel in every condition; tokens are encrypted with "
+        "TOKEN_ENCRYPTION_KEY (64 hex digits), or with a new key, which is printed",
     )
-    commands.add_parser("demo", help="a whole run against a throwaway database")
+    commands.add_parser("demo", help="show a whole run against a temporary database")
     options = parser.parse_args(argv)
     if options.command == "demo":
         return demo.main()
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(port: int, latency: float, database_url: str | None, key: bytes) -> int:
-    """Serve until told to stop, having printed the settings that lead the program here."""
+    """Print the settings that lead the program here, and serve until a signal comes."""
     with GraphServer(port=port, latency=latency) as meta:
         settings = {
             "META_GRAPH_URL": meta.url,
@@ -58,7 +60,7 @@ def serve(port: int, latency: float, database_url: str | None, key: bytes) -> in
             print(f"{len(channels)} channels seeded.", file=sys.stderr)
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            # Set by hand: a shell starts what it puts in the background with SIGINT ignored.
+            # A shell starts a program in the background with SIGINT ignored, so set it, too.
             signal.signal(number, lambda *_: stopped.set())
         for name, value in settings.items():
             print(f"export {name}={shlex.quote(value)}", flush=True)

@@ -1,11 +1,11 @@
-"""A simulated Graph API over real HTTP on a free loopback port, for everything that talks to Meta.
+"""A simulated Graph API: real HTTP on a free loopback port.
 
     with GraphServer() as meta:
         token = meta.issue(expires_at=0)
         meta.script(token, Reset(), endpoint="debug_token")
         ...  # point the program at meta.url
 
-`tokens` holds Meta's rules, `answers` what can be scripted, `wire` the connections; all is offered from here.
+`tokens` holds Meta's rules, `answers` what can be scripted, `wire` the connections. Import them from here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sandbox.answers import Answer, Cut, Drip, Huge, Reply, Reset, Slow, graph_error
-from sandbox.tokens import OMIT, SCOPES, SIXTY_DAYS, App, Book, SimToken
+from sandbox.tokens import OMIT, SCOPES, SIXTY_DAYS, App, SimToken, TokenRegistry
 from sandbox.wire import Endpoint, Listener, Seen
 
 __all__ = [
@@ -49,23 +49,26 @@ APP_SECRET: Final = "sandbox-app-secret"  # noqa: S105 - made up, and says so
 
 @dataclass(slots=True)
 class _Script:
-    """Answers in waiting; the `last` one comes back for ever once the others are used up."""
+    """Answers to give, in order. Once they are used up, `last` is given every time."""
 
     answers: list[Answer | None] = field(default_factory=list)
     last: tuple[Answer | None] | None = None
 
 
 class GraphServer:
-    """Meta, as far as tokens go. Its attributes may be read, and set, while it runs.
+    """The part of Meta that deals with tokens. Its attributes may be read and set while it runs.
 
-    `latency` is in seconds per call; `usage` fills `X-App-Usage`; `served_version` is what the
-    `facebook-api-version` header says; `record` off spares the memory of `requests`. `on_request` is called
-    before each answer, in the server's thread; what it raises ends the connection without an answer and is
-    raised again at the end of the `with` block. `exchanges` are (old, new) pairs; `peak` is the most requests
-    that were in flight at once.
+    `latency`: seconds that each call takes.
+    `usage`: what the `X-App-Usage` header says.
+    `served_version`: what the `facebook-api-version` header says.
+    `record`: whether `requests` keeps every request.
+    `on_request`: called before each answer, in the server's thread. If it raises, the connection ends without
+    an answer, and the `with` block raises the same at its end.
+    `exchanges`: (old, new) pairs of tokens.
+    `peak`: the most requests that were in flight at once.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a property of the Meta that one test needs
+    def __init__(  # noqa: PLR0913 - each is what some test needs
         self,
         *,
         app_id: str = APP_ID,
@@ -89,8 +92,8 @@ class GraphServer:
         self.url = ""
         self.closing = threading.Event()
         self._port = port
-        self._book = Book(now)
-        self.exchanges = self._book.exchanges
+        self._registry = TokenRegistry(now)
+        self.exchanges = self._registry.exchanges
         self._counts: Counter[tuple[Endpoint | None, str | None]] = Counter()
         self._scripts: dict[tuple[str | None, Endpoint | None], _Script] = {}
         self._in_flight = 0
@@ -99,9 +102,9 @@ class GraphServer:
         self._listener: Listener | None = None
 
     def start(self) -> None:
-        """Listen, and set `url`. A server that was closed comes back on the port that it had."""
+        """Listen, and set `url`. A server that was closed listens on the same port again."""
         if self._listener is not None:
-            raise RuntimeError("The server runs already.")
+            raise RuntimeError("the server is running already")
         self.closing.clear()
         self._listener = Listener(self._port, self)
         self._port = self._listener.port
@@ -109,7 +112,7 @@ class GraphServer:
         self._listener.start()
 
     def close(self) -> None:
-        """Hang up on everyone, at once. Closing twice is harmless."""
+        """Close all connections at once. Closing twice does no harm."""
         self.closing.set()
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -127,22 +130,22 @@ class GraphServer:
             raise self._faults[0]
 
     def issue(self, token: str | None = None, **fields: Any) -> str:
-        """Register a token (a random one if None) with these fields of `SimToken`; give its string.
+        """Register a token (a random one if None) with these fields of `SimToken`, and return it.
 
-        Unless told otherwise it was issued now, and lives 60 days from its `issued_at`.
+        By default it was issued now, and expires 60 days after its `issued_at`.
         """
         with self._lock:
-            return self._book.issue(token, **fields)
+            return self._registry.issue(token, **fields)
 
     def token(self, token: str) -> SimToken:
-        """Give the live state of a token; what is changed there counts from the next call on."""
-        return self._book.tokens[token]
+        """Return the state of a token. A change of it counts from the next call on."""
+        return self._registry.tokens[token]
 
     def alive(self, token: str) -> bool:
-        """Whether Meta would call the token valid now."""
+        """Return whether Meta calls the token valid now."""
         with self._lock:
-            state = self._book.tokens.get(token)
-            return state is not None and state.death(self._book.now()) is None
+            state = self._registry.tokens.get(token)
+            return state is not None and state.death(self._registry.now()) is None
 
     def script(
         self,
@@ -151,11 +154,11 @@ class GraphServer:
         endpoint: Endpoint | None = None,
         forever: bool = False,
     ) -> None:
-        """Let the next calls about that token (None: any) on that endpoint (None: either) get these.
+        """Give these answers to the next calls about a token (None: any) on an endpoint (None: both).
 
-        One each, in order. An answer of None means "behave normally this time"; `forever` repeats the last
-        one. The most specific script wins; further answers queue up behind earlier ones, but replace one that
-        stood for ever. Without any answer, the script for that token and endpoint is forgotten.
+        Each is given once, in order; None means "behave normally"; `forever` repeats the last one. The most
+        specific script wins. Further answers follow earlier ones, but replace one that was given `forever`.
+        No answers at all delete the script of that token and endpoint.
         """
         with self._lock:
             if not answers:
@@ -166,7 +169,7 @@ class GraphServer:
             script.last = (answers[-1],) if forever else None
 
     def count(self, endpoint: Endpoint | None = None, token: str | None = None) -> int:
-        """How many requests there were, in all or on that endpoint or about that token."""
+        """Return how many requests came: in all, on that endpoint, about that token."""
         with self._lock:
             return sum(
                 number
@@ -174,10 +177,10 @@ class GraphServer:
                 if endpoint in (None, its_endpoint) and token in (None, its_token)
             )
 
-    # What follows is for the connections below.
+    # The rest is for the connections.
 
     def arrived(self, seen: Seen) -> None:
-        """Write a request down, and count it as in flight."""
+        """Record a request, and count it as in flight."""
         with self._lock:
             self._counts[seen.endpoint, seen.token] += 1
             if self.record:
@@ -191,12 +194,12 @@ class GraphServer:
             self._in_flight -= 1
 
     def fault(self, error: BaseException) -> None:
-        """Keep an exception of a connection's thread, where nobody would see it."""
+        """Keep an exception of a connection's thread, to raise it when the server is closed."""
         with self._lock:
             self._faults.append(error)
 
     def scripted(self, seen: Seen) -> Answer | None:
-        """Take the answer that a script holds for this request."""
+        """Return the next scripted answer for this request, or None for a normal one."""
         if seen.endpoint is None:
             return None
         keys = ((seen.token, seen.endpoint), (seen.token, None), (None, seen.endpoint), (None, None))
@@ -209,10 +212,10 @@ class GraphServer:
         return None
 
     def normal(self, seen: Seen) -> Reply:
-        """Answer as Meta would; an exchange happens here."""
+        """Answer as Meta does. An exchange happens here."""
         _, version, edge = seen.path.split("/", 2) if seen.path.count("/") > 1 else ("", "", seen.path)
         asked, newest = _version(version), _version(self.version)
-        # A version that has ended is served by a newer one; one that is not out yet is no version.
+        # Meta serves a version that has expired by a newer one, and does not know one that is not out yet.
         if seen.endpoint is None or asked is None or (newest is not None and asked > newest):
             return graph_error(400, f"Unknown path components: /{edge}", 2500)
         if seen.method != "GET":
@@ -224,14 +227,14 @@ class GraphServer:
         app = App(self.app_id, self.app_secret)
         with self._lock:
             if seen.endpoint == "exchange":
-                return self._book.exchange(app, seen.query)
+                return self._registry.exchange(app, seen.query)
             scheme, _, credential = seen.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer":
                 credential = seen.query.get("access_token", "")
-            return self._book.debug_token(app, credential, seen.query)
+            return self._registry.debug_token(app, credential, seen.query)
 
 
 def _version(text: str) -> tuple[int, ...] | None:
-    """A version as numbers, or None if it is not one."""
+    """Return the numbers of a version, or None if it is not one."""
     found = re.fullmatch(r"v(\d+)\.(\d+)", text)
     return found and tuple(int(number) for number in found.groups())

@@ -1,4 +1,4 @@
-"""A database with a channel in every condition that a run can meet, and Meta's side of each token."""
+"""Fill a database with a channel in every condition, and register their tokens with the simulated Meta."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from sandbox.graph import SCOPES, GraphServer
 
 
 class Condition(StrEnum):
-    """What is the matter with a channel; the comment says what a run makes of it."""
+    """The condition of a channel. The comments say what a run does."""
 
     YOUNG = auto()  # not due
     AGED = auto()  # renewed
-    USER_AGED = auto()  # renewed, although a token of a person
+    USER_AGED = auto()  # renewed; the token of a person
     LAST_DAYS = auto()  # renewed, among the first
-    UNKNOWN_AGED = auto()  # freshly connected, so asked about: renewed
-    UNKNOWN_YOUNG = auto()  # freshly connected, so asked about: clocks set, no exchange
-    NEVER_EXPIRES = auto()  # marked so, no exchange
+    UNKNOWN_AGED = auto()  # newly connected, so Meta is asked: renewed
+    UNKNOWN_YOUNG = auto()  # newly connected, so Meta is asked: clocks set, no exchange
+    NEVER_EXPIRES = auto()  # marked as such, no exchange
     WRONG_CLOCK = auto()  # clocks corrected, no exchange
-    SHARED = auto()  # two channels, one token: exchanged once, written to both
+    SHARED = auto()  # two channels with one token: exchanged once, written to both
     REVOKED = auto()  # reconnect_required
-    LONG_EXPIRED = auto()  # waits for its reconnect, is not asked about
+    LONG_EXPIRED = auto()  # waits until the customer reconnects; Meta is not asked
     MISSING_SCOPE = auto()  # renewed, then missing_permission
     DATA_ACCESS_ENDS = auto()  # missing_permission, no exchange
     NOT_EXTENDED = auto()  # not_extended
     UNDECRYPTABLE = auto()  # undecryptable
-    OTHER_TYPE = auto()  # no candidate
-    NO_TOKEN = auto()  # no candidate
+    OTHER_TYPE = auto()  # not a candidate
+    NO_TOKEN = auto()  # not a candidate
 
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """A channel as it was put there; `token` is empty where it has none."""
+    """A channel that was inserted; `token` is empty if it has none."""
 
     id: int
     name: str
@@ -50,10 +50,10 @@ class Seeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A channel to be: what Meta knows of its token, and what its row believes.
+    """A channel to insert: what Meta knows about its token (`age`, `meta`), and what its row says.
 
-    Times are in days; a token lives 60, so one that is 50 days old has 10 left. A `row_left` of None is a row
-    that was never looked at: it has no clocks, no status and no fingerprint.
+    Times are in days. A token lives 60 days, so one that is 50 days old has 10 left. A `row_left` of None is
+    a row that no run has seen: it has no clocks, no status and no fingerprint.
     """
 
     name: str
@@ -103,19 +103,19 @@ PLANS: Final = (
 
 
 def seed(database_url: str, meta: GraphServer, key: bytes, now: datetime) -> list[Seeded]:
-    """Fill the migrated database at that URL, and tell the simulated Meta about the tokens.
+    """Fill the migrated database at that URL, and register the tokens with the simulated Meta.
 
-    `key` is the 32 bytes that the program will know; `now` is aware and should be the server's own time.
+    `key` is the program's key of 32 bytes; `now` is aware, and the time of `meta`.
     """
     own, foreign = (Fernet(base64.urlsafe_b64encode(raw)) for raw in (key, os.urandom(32)))
     issued: dict[Condition, str] = {}
     seeded = []
     with create_engine(_with_driver(database_url), poolclass=NullPool).begin() as connection:
         if connection.dialect.name != "sqlite":
-            # Columns without a zone hold UTC, and PostgreSQL converts to the session's zone.
+            # Columns without a zone hold UTC, and PostgreSQL converts to the zone of the session.
             connection.exec_driver_sql("SET TIME ZONE 'UTC'")
         for plan in PLANS:
-            # The one condition that occurs twice is that of a shared token.
+            # Only the condition with the shared token occurs twice.
             token = issued.get(plan.condition) or _issue(plan, meta, now)
             issued[plan.condition] = token
             fernet = foreign if plan.condition is Condition.UNDECRYPTABLE else own
@@ -126,7 +126,7 @@ def seed(database_url: str, meta: GraphServer, key: bytes, now: datetime) -> lis
 
 
 def _issue(plan: _Plan, meta: GraphServer, now: datetime) -> str:
-    """Register the plan's token with Meta, if it has one."""
+    """Register the token of the plan with Meta and return it, or "" if there is none."""
     if plan.condition is Condition.NO_TOKEN:
         return ""
     fields: dict[str, Any] = {"issued_at": _days_from(now, -plan.age)}
@@ -138,11 +138,11 @@ def _issue(plan: _Plan, meta: GraphServer, now: datetime) -> str:
 
 
 def _insert(connection: Connection, plan: _Plan, ciphertext: str | None, now: datetime) -> int:
-    """Insert the plan's row; give the id that the database chose."""
+    """Insert the row of the plan and return its id."""
     known = plan.row_left is not None
     left = None if plan.row_left is None else timedelta(days=plan.row_left)
     expiry = None if left is None else now.replace(microsecond=0) + left
-    # What waits has been told to a person already, on the day when it ended.
+    # People were told of a channel that waits on the day when its token expired.
     alerted = expiry if plan.status == "warning" else None
     values = {
         "name": plan.name,
@@ -160,7 +160,7 @@ def _insert(connection: Connection, plan: _Plan, ciphertext: str | None, now: da
 
 
 def _stamp(connection: Connection, moment: datetime | None) -> datetime | str | None:
-    """An instant as the database wants it: SQLite has text, PostgreSQL understands an aware value."""
+    """Return a time as the database takes it: text for SQLite, an aware value for PostgreSQL."""
     if moment is None or connection.dialect.name != "sqlite":
         return moment
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -175,7 +175,7 @@ def _days_from(now: datetime, days: int) -> int:
 
 
 def _with_driver(database_url: str) -> str:
-    """Name the driver: SQLAlchemy reads `postgresql://` as another one, and `postgres://` not at all."""
+    """Name the driver in the URL: SQLAlchemy takes another one for `postgresql://`, and refuses `postgres://`."""
     url = make_url(database_url)
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg2")

@@ -1,4 +1,4 @@
-"""Meta's rules about tokens, without HTTP: what an inspection says of one, what an exchange makes of it."""
+"""Meta's rules about tokens, without HTTP: what an inspection says, and what an exchange returns."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ NOT_AN_APP: Final = (
 )
 
 InnerError = tuple[int, int | None, str]
-"""Code, subcode and message of a dead token."""
+"""Code, subcode and message of a token that is no longer valid."""
 
 
 class ExpiresIn(Enum):
-    """What stands for a value in `SimToken.exchange_expires_in`."""
+    """Special values of `SimToken.exchange_expires_in`."""
 
-    TRUE = "the seconds that the new token really has"
-    OMIT = "no such key"
+    TRUE = "the seconds until the new token expires"
+    OMIT = "no such key in the answer"
 
 
 OMIT: Final = ExpiresIn.OMIT
@@ -48,10 +48,10 @@ def _random_user_id() -> str:
 
 @dataclass(kw_only=True)
 class SimToken:
-    """What Meta knows of one token, and what an exchange of it does. Change it at any time.
+    """What Meta knows about a token, and what an exchange of it returns. It may be changed at any time.
 
-    Times are unix seconds: 0 means never, None leaves the key out of the answer. A token is dead if it is not
-    `valid`, has an `error`, or is past `expires_at`.
+    Times are unix seconds; 0 means never, and None leaves the key out of the answer. A token is dead if it is
+    not `valid`, has an `error`, or is past `expires_at`.
     """
 
     type: str = "SYSTEM_USER"
@@ -69,7 +69,7 @@ class SimToken:
     exchange_expires_in: Any = ExpiresIn.TRUE
 
     def death(self, now: float) -> InnerError | None:
-        """Why the token is dead, or None while it lives."""
+        """Return why the token is dead, or None if it is not."""
         if self.error is not None or not self.valid:
             return self.error or REVOKED
         if self.expires_at and self.expires_at <= now:
@@ -81,14 +81,14 @@ class SimToken:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The app that the server plays Meta for."""
+    """The app whose tokens the server knows."""
 
     id: str
     secret: str
 
 
-class Book:
-    """Every token that Meta knows, and the two calls about them. Not thread-safe: the server locks."""
+class TokenRegistry:
+    """Every token that Meta knows, and the two calls about them. Not thread-safe: the server has the lock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -96,7 +96,7 @@ class Book:
         self.exchanges: list[tuple[str, str]] = []
 
     def issue(self, token: str | None = None, **fields: Any) -> str:
-        """Register a token, by default one that was issued now for 60 days; give its string."""
+        """Register a token, by default one that was issued now for 60 days, and return it."""
         name = token or f"EAA-sandbox-{secrets.token_urlsafe(24)}"
         fields.setdefault("issued_at", int(self.now()))
         fields.setdefault("expires_at", (fields["issued_at"] or int(self.now())) + SIXTY_DAYS)
@@ -104,7 +104,7 @@ class Book:
         return name
 
     def debug_token(self, app: App, credential: str, query: Mapping[str, str]) -> Reply:
-        """Inspect `input_token` on behalf of the app token `credential` (`APPID|SECRET`)."""
+        """Answer a call of `debug_token` with the app token `credential` (`APPID|SECRET`)."""
         refusal = _refused_caller(app, credential)
         if refusal is not None:
             return refusal
@@ -120,7 +120,7 @@ class Book:
         return Reply(200, {"data": _inspection(token, app, self.now())})
 
     def exchange(self, app: App, query: Mapping[str, str]) -> Reply:
-        """Exchange `fb_exchange_token` for another; the old one stays as good as it was."""
+        """Answer a call that exchanges `fb_exchange_token`. The old token does not change."""
         name = query.get("fb_exchange_token", "")
         refusal = _refused_request(app, query) or self._refused_token(app, name)
         if refusal is not None:
@@ -161,7 +161,7 @@ class Book:
 
 
 def _refused_caller(app: App, credential: str) -> Reply | None:
-    """Why this app token may not inspect. Two of these are a 190 that is not about the inspected token."""
+    """Return why this app token may not inspect, or None. Its 190s are not about the inspected token."""
     app_id, bar, secret = credential.partition("|")
     if not credential:
         return graph_error(400, "An access token is required to request this resource.", 104)
@@ -175,7 +175,7 @@ def _refused_caller(app: App, credential: str) -> Reply | None:
 
 
 def _refused_request(app: App, query: Mapping[str, str]) -> Reply | None:
-    """Why an exchange is not even tried, in the order in which Meta looks."""
+    """Return why an exchange is refused before Meta looks at the token, in Meta's order, or None."""
     if query.get("client_id") != app.id:
         return graph_error(400, NO_APP, 101)
     if query.get("client_secret") != app.secret:
@@ -188,12 +188,12 @@ def _refused_request(app: App, query: Mapping[str, str]) -> Reply | None:
 
 
 def _extends(token: SimToken, *, flag: bool) -> bool:
-    """Whether an exchange gives a full new life. A token without an end gets one: that is the trap."""
+    """Return whether an exchange gives 60 new days. A token that never expires then does: avoid that."""
     return flag or token.type != "SYSTEM_USER" or token.expires_at == 0
 
 
 def _inspection(token: SimToken, app: App, now: float) -> dict[str, Any]:
-    """The `data` of an inspection, dead or alive. Inside it the key is `subcode`, unlike everywhere else."""
+    """Return the `data` of an inspection. In it the key is `subcode`, elsewhere `error_subcode`."""
     death = token.death(now)
     data: dict[str, Any] = {
         "app_id": app.id,
@@ -219,5 +219,5 @@ def _inspection(token: SimToken, app: App, now: float) -> dict[str, Any]:
 
 
 def _spelled(moment: float) -> str:
-    """A time as Meta words it: in California's, whatever the season."""
+    """Return a time as Meta words it: Pacific Standard Time, also in summer."""
     return time.strftime("%A, %d-%b-%y %H:%M:%S PST", time.gmtime(moment - 8 * 3600))

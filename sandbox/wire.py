@@ -1,4 +1,4 @@
-"""The simulated Meta's side of the wire: connections that are kept alive, cut, reset or fed drop by drop."""
+"""The simulated Meta's connections: kept alive, cut, reset, or sending byte by byte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PHRASES: Final[Mapping[int, str]] = {status.value: status.phrase for status in H
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as it arrived. Header names are in lower case; `connection` numbers the TCP connections."""
+    """A request that came. Header names are in lower case; `connection` counts TCP connections."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Seen:
 
 
 class Meta(Protocol):
-    """What a connection asks of the server behind it."""
+    """What a connection needs of the server."""
 
     closing: threading.Event
     latency: float
@@ -51,23 +51,23 @@ class Meta(Protocol):
     on_request: Callable[[Seen], None] | None
 
     def arrived(self, seen: Seen) -> None:
-        """Write a request down, and count it as in flight."""
+        """Record a request, and count it as in flight."""
 
     def left(self) -> None:
         """Count a request as answered."""
 
     def fault(self, error: BaseException) -> None:
-        """Keep an exception of a connection's thread, where nobody would see it."""
+        """Keep an exception of a connection's thread, to raise it when the server is closed."""
 
     def scripted(self, seen: Seen) -> Answer | None:
-        """Take the answer that a script holds for this request."""
+        """Return the next scripted answer for this request, or None for a normal one."""
 
     def normal(self, seen: Seen) -> Reply:
-        """Answer as Meta would; an exchange happens here."""
+        """Answer as Meta does. An exchange happens here."""
 
 
 class Listener(ThreadingHTTPServer):
-    """Accepts connections, and knows them all so that it can hang up on them."""
+    """Accepts connections, and closes them when it stops."""
 
     daemon_threads = True
     request_queue_size = 1024
@@ -81,19 +81,19 @@ class Listener(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """The port that it got."""
+        """Return the port that it listens on."""
         return int(self.server_address[1])
 
     def server_bind(self) -> None:
-        """Bind without the look-up of the host's name, which can take seconds."""
+        """Bind without looking up the name of the host, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
 
     def start(self) -> None:
-        """Accept connections from now on."""
+        """Start to accept connections."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Hang up on everyone and wait for the threads, which is a matter of milliseconds."""
+        """Close all connections and wait for their threads, which end within milliseconds."""
         self.shutdown()
         self._thread.join()
         self.server_close()
@@ -102,7 +102,7 @@ class Listener(ThreadingHTTPServer):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue  # it ended by itself
+                continue  # it is closed already
         for _, (_, thread) in connections:
             thread.join(timeout=2)
 
@@ -119,8 +119,8 @@ class Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
         self.open.pop(request, None)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class asks so
-        """Keep what is our own mistake; that a caller hangs up is nobody's."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature of the base class
+        """Keep exceptions, except that a caller closed the connection."""
         error = sys.exception()
         if error is not None and not isinstance(error, ConnectionError):
             self.meta.fault(error)
@@ -140,23 +140,23 @@ class _Connection(BaseHTTPRequestHandler):
         self.in_flight = False
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet: tests and the demo own the terminal."""
+        """Print nothing: the terminal belongs to the tests and the demo."""
 
     def do_GET(self) -> None:
-        """Answer one request, whatever its method."""
+        """Answer one request of any method."""
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         seen = self._seen()
         self.in_flight = True
         self.meta.arrived(seen)
         try:
-            if self._told(seen):
+            if self._called_back(seen):
                 answer = self.meta.scripted(seen)
                 if self._waited(self.meta.latency):
                     self._answer(seen, answer)
         finally:
             self._leave()
 
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names that the base class looks for
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - names of the base class
 
     def _seen(self) -> Seen:
         url = urlsplit(self.path)
@@ -173,13 +173,13 @@ class _Connection(BaseHTTPRequestHandler):
             connection=self.number,
         )
 
-    def _told(self, seen: Seen) -> bool:
-        """Call `on_request`. What it raises must not die in this thread: not even a test's own failure."""
+    def _called_back(self, seen: Seen) -> bool:
+        """Call `on_request`. Return False if it raised: the server raises the same at its end."""
         if self.meta.on_request is None:
             return True
         try:
             self.meta.on_request(seen)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that closes the server
+        except BaseException as error:  # noqa: BLE001 - the server raises it at its end
             self.meta.fault(error)
             self.close_connection = True
             return False
@@ -194,9 +194,9 @@ class _Connection(BaseHTTPRequestHandler):
             case Huge():
                 self._send_huge(answer)
             case Cut():
-                self._send_half(self.meta.normal(seen), answer)
+                self._send_part(self.meta.normal(seen), answer)
             case Drip():
-                self._send_drop_by_drop(self.meta.normal(seen), answer)
+                self._send_byte_by_byte(self.meta.normal(seen), answer)
             case Slow():
                 if self._waited(answer.seconds):
                     self._send(self.meta.normal(seen))
@@ -209,34 +209,34 @@ class _Connection(BaseHTTPRequestHandler):
         self._leave()
         self.wfile.write(data)
 
-    def _send_half(self, reply: Reply, cut: Cut) -> None:
+    def _send_part(self, reply: Reply, cut: Cut) -> None:
         content = reply.content()
         head = self._head(cut.status, content, len(content), reply.headers)
-        self._hang_up_after([head + content[: min(cut.after, len(content) - 1)]])
+        self._close_after([head + content[: min(cut.after, len(content) - 1)]])
 
-    def _send_drop_by_drop(self, reply: Reply, drip: Drip) -> None:
-        drops = reply.content()
-        head = self._head(reply.status, drops, len(drops), reply.headers)
+    def _send_byte_by_byte(self, reply: Reply, drip: Drip) -> None:
+        content = reply.content()
+        head = self._head(reply.status, content, len(content), reply.headers)
         if drip.head:
-            head, drops = b"", head + drops
+            head, content = b"", head + content
         self.wfile.write(head)
-        for number, drop in enumerate(drops, 1):
-            if not self._waited(drip.seconds / len(drops)):
+        for number, byte in enumerate(content, 1):
+            if not self._waited(drip.seconds / len(content)):
                 return
-            if number == len(drops):
+            if number == len(content):
                 self._leave()
-            self.wfile.write(bytes([drop]))
+            self.wfile.write(bytes([byte]))
 
     def _send_huge(self, huge: Huge) -> None:
         chunk = b"x" * 65536
         times, rest = divmod(huge.size, len(chunk))
         head = self._head(200, chunk, huge.size if huge.announced else None)
-        self._hang_up_after(itertools.chain((head,), itertools.repeat(chunk, times), (chunk[:rest],)))
+        self._close_after(itertools.chain((head,), itertools.repeat(chunk, times), (chunk[:rest],)))
 
     def _head(
         self, status: int, content: bytes, length: int | None, extra: Mapping[str, str] | None = None
     ) -> bytes:
-        """Everything before the body. `extra` headers replace ours; a `length` of None stays unannounced."""
+        """Return the head of an answer. `extra` headers replace ours; without `length` no Content-Length."""
         kind = "text/html; charset=utf-8" if content.startswith(b"<") else "application/json; charset=UTF-8"
         headers = {
             "content-type": kind,
@@ -254,7 +254,7 @@ class _Connection(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
-    def _hang_up_after(self, pieces: Iterable[bytes]) -> None:
+    def _close_after(self, pieces: Iterable[bytes]) -> None:
         self.close_connection = True
         self._leave()
         for piece in pieces:
@@ -263,20 +263,20 @@ class _Connection(BaseHTTPRequestHandler):
     def _reset(self) -> None:
         self.close_connection = True
         self._leave()
-        # Lingering for zero seconds makes closing a reset.
+        # Closing with a linger time of zero sends a reset.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.rfile.close()
         self.connection.close()
 
     def _waited(self, seconds: float) -> bool:
-        """Wait, unless the server is closed meanwhile: then the connection is given up."""
+        """Wait, and return True; or give the connection up if the server is closed meanwhile."""
         if seconds > 0 and self.meta.closing.wait(seconds):
             self.close_connection = True
             return False
         return True
 
     def _leave(self) -> None:
-        """Count the request as answered: before its last byte, or the next one could look parallel."""
+        """Count the request as answered, before its last byte is sent: the next one may come at once."""
         if self.in_flight:
             self.in_flight = False
             self.meta.left()
