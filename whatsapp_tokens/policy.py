@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from models import Channel, Status
-from whatsapp_tokens.results import ChannelId
+from whatsapp_tokens.results import ChannelId, Reason
 
 # A channel that people know about comes up again when this much of its time is left.
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
@@ -44,6 +44,18 @@ class Policy:
             everything=self.force or self.audit,
             ids=ids,
         )
+
+
+def is_rejected(channel: Channel) -> bool:
+    """Whether Meta said of the stored token that it no longer accepts it."""
+    is_warning = channel.status == Status.WARNING
+    return is_warning and channel.reason == Reason.RECONNECT_REQUIRED and not channel.replaced
+
+
+def is_down(channel: Channel, now: datetime) -> bool:
+    """Whether the line has stopped working: its token is rejected, or has expired."""
+    has_expired = channel.expires_at is not None and channel.expires_at <= now and not channel.replaced
+    return is_rejected(channel) or has_expired
 
 
 def is_news(channel: Channel, now: datetime) -> bool:

@@ -118,6 +118,7 @@ class DueReason(StrEnum):
 class State(StrEnum):
     """The state of a channel; each is in exactly one. The most urgent first."""
 
+    DOWN = "down"  # Meta no longer accepts its token: it has stopped working
     WARNING = "warning"  # it needs attention
     ENDED = "ended"  # its token has expired, and no run has dealt with it
     WAITING = "waiting"  # its token is dead, and it waits for its customer to reconnect
@@ -129,7 +130,7 @@ class State(StrEnum):
     @property
     def needs_attention(self) -> bool:
         """Whether a person must do something."""
-        return self in {State.WARNING, State.ENDED, State.WAITING}
+        return self in {State.DOWN, State.WARNING, State.ENDED, State.WAITING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +163,11 @@ class Skipped(_Outcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(_Outcome):
-    """The token was not renewed, or not as it should be."""
+    """The token was not renewed, or not as it should be. `is_news`: people have not been told of it yet."""
 
     reason: Reason
     detail: str
+    is_news: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,17 +207,23 @@ class Aborted:
 
 @dataclass(slots=True)
 class Tally:
-    """How many channels came to what. `due` is the sum of what follows it, except for `waiting`."""
+    """How many channels came to what. `due` is the sum of renewed, failed, skipped and left."""
 
     candidates: int = 0
     due: int = 0
     renewed: int = 0
     failed: int = 0
+    known: int = 0  # of those failed, people have been told
     skipped: int = 0
     waiting: int = 0
     left: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)  # of those skipped
     causes: Counter[Reason] = field(default_factory=Counter)  # of those failed
+
+    @property
+    def news(self) -> int:
+        """How many failures people have not been told of."""
+        return self.failed - self.known
 
     def add(self, outcome: Outcome) -> None:
         """Count one channel."""
@@ -224,6 +232,7 @@ class Tally:
                 self.renewed += 1
             case Failed():
                 self.failed += 1
+                self.known += not outcome.is_news
                 self.causes[outcome.reason] += 1
             case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
                 self.waiting += 1
@@ -256,9 +265,9 @@ class RunResult:
 class ChannelTotals:
     """All candidates, counted.
 
-    `soonest` is the soonest known expiry of those that do not wait, past or not. `ends` counts, for each of
-    the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days without any
-    are left out.
+    `soonest` is the soonest known expiry, past or not, of tokens that Meta may still accept. `ends` counts,
+    for each of the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days without
+    any are left out.
     """
 
     states: Mapping[State, int] = field(default_factory=dict)

@@ -44,6 +44,28 @@ def test_the_soonest_end_is_that_of_a_line_that_does_not_wait(rows, database):
     assert (fleet.soonest, fleet.total, fleet.attention) == (NOW - days(2), 4, 2)
 
 
+def test_the_expiry_of_a_token_that_meta_rejects_is_not_the_soonest(rows, database):
+    rejected = {"token_status": "warning", "token_error": "reconnect_required: x"}
+    rows.insert(wa_token_encrypted=TEXT, token_expires_at=NOW + days(2), **rejected)
+    rows.insert(wa_token_encrypted=TEXT, token_status="ok", token_expires_at=NOW + days(9))
+    totals = database.queries.totals(NOW, SOON)
+    assert (totals.soonest, totals.states) == (NOW + days(9), {State.DOWN: 1, State.ENDING: 1})
+
+
+def test_lines_that_have_stopped_working_come_first(rows, database):
+    ids = [
+        rows.insert(wa_token_encrypted=TEXT, token_status="warning", token_error=error, token_expires_at=end)
+        for error, end in (
+            ("unavailable: x", None),
+            ("reconnect_required: x", NOW + days(9)),
+            ("unavailable: x", NOW - days(1)),
+            ("reconnect_required: x", NOW + days(2)),
+        )
+    ]
+    found = [one.id for one in database.queries.needing_attention(NOW, SOON)]
+    assert found == [ids[3], ids[1], ids[0], ids[2]]
+
+
 def test_the_ends_of_today_and_sixty_days_are_counted_by_day_in_utc(rows, database):
     midnight = datetime(2026, 12, 1, tzinfo=UTC)
     moment = timedelta(microseconds=1)

@@ -147,12 +147,17 @@ def test_a_channel_waits_only_if_its_dead_token_is_unchanged_and_past_its_end(
             {"token_status": "warning", "token_error": "unavailable: x", "token_fingerprint": "of another"},
         ),
         (
-            State.WARNING,
+            State.DOWN,
             {
                 "token_status": "warning",
                 "token_error": "reconnect_required: x",
                 "token_expires_at": NOW + days(3),
             },
+        ),
+        (State.DOWN, {"token_status": "warning", "token_error": "reconnect_required"}),
+        (
+            State.UNKNOWN,
+            {"token_status": "warning", "token_error": "reconnect_required", "token_fingerprint": "other"},
         ),
         (
             State.WAITING,

@@ -15,7 +15,6 @@ from whatsapp_tokens.monitoring.github_actions import (
     SummaryFull,
     annotate,
     append_summary,
-    masks,
 )
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.reports.console import harmless, harmless_json, is_github
@@ -94,12 +93,6 @@ def test_no_line_whatever_is_a_command(line):
 )
 def test_a_runner_says_that_it_is_one(environment, answer):
     assert is_github(environment) is answer
-
-
-def test_only_secrets_that_github_cannot_know_are_masked():
-    secrets = [Secret(text) for text in ("from-a-file", "of-the-environment", "pa55", "100%\nsure", "abc")]
-    environment = {"META_APP_SECRET": "of-the-environment", "DATABASE_URL": "postgresql://u:pa55@h/d"}
-    assert masks(secrets, environment) == ["::add-mask::100%25%0Asure", "::add-mask::from-a-file"]
 
 
 def test_a_summary_is_added_to_what_other_steps_wrote(tmp_path):

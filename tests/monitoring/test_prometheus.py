@@ -37,7 +37,7 @@ FIGURES = Figures(
     finished_at=FINISHED,
     succeeded=True,
     outcomes={("renewed", ""): 3, ("failed", "unavailable"): 0, ("skipped", "never_expires"): 1},
-    fleet=FLEET,
+    totals=FLEET,
 )
 
 
@@ -69,6 +69,7 @@ def test_the_file_is_what_the_contract_says(path):
         f"{DURATION} 12.5",
         f"# HELP {CHANNELS} {HELP[CHANNELS]}",
         f"# TYPE {CHANNELS} gauge",
+        f'{CHANNELS}{{state="down"}} 0.0',
         f'{CHANNELS}{{state="warning"}} 2.0',
         f'{CHANNELS}{{state="ended"}} 0.0',
         f'{CHANNELS}{{state="waiting"}} 0.0',
@@ -124,20 +125,20 @@ def test_where_no_success_is_known_it_is_long_ago(path):
 def test_where_the_database_is_lost_the_channels_stay_as_they_were_last_known(path):
     write(path, FIGURES)
     before = samples(path)
-    write(path, replace(FIGURES, fleet=None, outcomes={("renewed", ""): 0}))
+    write(path, replace(FIGURES, totals=None, outcomes={("renewed", ""): 0}))
     after = samples(path)
     kept = {series: value for series, value in before.items() if series[0] in (CHANNELS, SOONEST)}
     assert kept == {series: value for series, value in after.items() if series[0] in (CHANNELS, SOONEST)}
 
 
 def test_where_the_channels_were_never_known_they_are_left_out(path):
-    write(path, replace(FIGURES, fleet=None))
+    write(path, replace(FIGURES, totals=None))
     assert {series[0] for series in samples(path)} == {LAST_SUCCESS, LAST_RUN, DURATION, OUTCOMES}
 
 
 def test_where_nothing_ends_there_is_no_soonest_end(path):
     write(path, FIGURES)
-    write(path, replace(FIGURES, fleet=ChannelTotals({State.NEVER_EXPIRES: 3})))
+    write(path, replace(FIGURES, totals=ChannelTotals({State.NEVER_EXPIRES: 3})))
     assert SOONEST not in {series[0] for series in samples(path)}
 
 

@@ -35,9 +35,9 @@ QUIET = ending()
 def test_a_quiet_run_is_a_line_and_its_counts():
     assert markdown(QUIET) == (
         "## WhatsApp tokens: nothing failed\n\n"
-        "| candidates | due | renewed | failed | skipped | waiting | left |\n"
-        "|--:|--:|--:|--:|--:|--:|--:|\n"
-        "| 9 | 4 | 2 | 0 | 0 | 0 | 0 |\n\n"
+        "| candidates | due | renewed | failed | known | skipped | waiting | left |\n"
+        "|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| 9 | 4 | 2 | 0 | 0 | 0 | 0 | 0 |\n\n"
     )
 
 
@@ -46,11 +46,11 @@ def test_failed_channels_are_a_table_with_cause_end_and_advice():
     assert (lines[0], lines[6:]) == (
         "## WhatsApp tokens: 1 failed",
         [
-            "| failed | cause | end | to do |",
+            "| failed | cause | expires | to do |",
             "|---|---|---|---|",
             (
                 r"| Bakery North \(12\) | reconnect\_required: the password was changed "
-                r"| expires on 11 Jun 2026 \(9 days\) | the customer must connect WhatsApp again |"
+                r"| stopped working | the customer must connect WhatsApp again |"
             ),
             "",
         ],

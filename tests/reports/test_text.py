@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -168,6 +169,11 @@ def test_an_outcome_is_one_line(outcome, line):
     assert outcome_line(outcome, NOW) == line
 
 
+def test_a_failure_that_people_know_of_is_said_to_be_known():
+    line = outcome_line(replace(FAILED, is_news=False), NOW)
+    assert line == "failed   Corner Shop (13): reconnect_required: the session was invalidated (known)"
+
+
 # fmt: off
 ROWS = [
     (DUE,
@@ -252,7 +258,7 @@ def test_the_summary_of_a_bad_night():
     assert summary(tally, failures, Aborted(AbortReason.RATE_LIMITED, "too many calls"), NOW) == [
         "Renewed: 3",
         "Failed:  2",
-        "  Corner Shop (13): reconnect_required, expired on 28 Nov 2026",
+        "  Corner Shop (13): reconnect_required, stopped working: expired on 28 Nov 2026",
         "    → the customer must connect WhatsApp again",
         "  14: unavailable, its expiry is not known",
         "    → nothing yet: the next run tries again",
@@ -263,6 +269,12 @@ def test_the_summary_of_a_bad_night():
         "Stopped: rate_limited: too many calls",
         "    → nothing: the next run does the rest; if this happens again, run at another hour",
     ]
+
+
+def test_the_summary_says_how_many_failures_are_known_and_which_lines_have_stopped():
+    tally = Tally(candidates=9, due=3, failed=3, known=2)
+    lines = summary(tally, [replace(FAILED, expires_at=SOON)], None, NOW)
+    assert lines[1:3] == ["Failed:  3 (2 known)", "  Corner Shop (13): reconnect_required, stopped working"]
 
 
 def test_the_summary_names_a_hundred_failures_and_counts_the_rest():

@@ -90,6 +90,7 @@ class Conditions:
         return sa.case(
             (self._is_replaced(), State.UNKNOWN),
             (self.waiting(selection), State.WAITING),
+            (sa.and_(status == Status.WARNING, self._failed_by(Reason.RECONNECT_REQUIRED)), State.DOWN),
             (status == Status.WARNING, State.WARNING),
             (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
             (expires_at.is_(None), State.UNKNOWN),

@@ -137,12 +137,16 @@ class Queries:
         )
 
     def needing_attention(self, now: datetime, soon: datetime) -> Iterator[Channel]:
-        """Yield the candidates in `warning` and those whose token has expired, each with its `state`."""
+        """Yield the candidates in `warning` and those whose token has expired, each with its `state`.
+
+        Those whose token Meta rejects come first.
+        """
         selection = Selection(now, soon, now)
-        state = self._where.state(selection).label("state")
-        return self._by_urgency(
-            self._where.candidate(), self._where.needs_attention(selection), labels=[state]
-        )
+        state = self._where.state(selection)
+        which = (self._where.candidate(), self._where.needs_attention(selection))
+        is_rejected = state.in_([State.DOWN, State.WAITING])
+        for part in (is_rejected, sa.not_(is_rejected)):
+            yield from self._by_urgency(*which, part, labels=[state.label("state")])
 
     def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> list[Channel]:
         """Return up to `limit` of the others, each with its `state`; those that never expire come last."""
@@ -183,7 +187,8 @@ class Queries:
         def count(connection: sa.Connection, _: int) -> ChannelTotals:
             found = connection.execute(states.where(self._where.candidate())).all()
             ends = connection.execute(days.where(self._where.candidate())).all()
-            known = [end for name, _, end in found if end is not None and name != State.WAITING]
+            dead = {State.WAITING, State.DOWN}
+            known = [end for name, _, end in found if end is not None and name not in dead]
             return ChannelTotals(
                 states={State(name): count for name, count, _ in found},
                 soonest=min(known, default=None),

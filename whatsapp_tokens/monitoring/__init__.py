@@ -1,1 +1,1 @@
-"""Machines that watch the job: a heartbeat, Prometheus and GitHub Actions."""
+"""Monitoring: a heartbeat, Prometheus and GitHub Actions."""

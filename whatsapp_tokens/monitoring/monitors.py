@@ -1,7 +1,7 @@
-"""Those who watch over runs from outside: a heartbeat, Prometheus and GitHub Actions, each told in its way.
+"""What watches the job from outside: a heartbeat, Prometheus and GitHub Actions.
 
-Nothing that happens to one of them disturbs another, or changes how a run ends: it is a line in the log.
-A dry run is shown in GitHub Actions, but is no sign that the job is alive, so the others hear nothing of it.
+Monitoring failures are logged and never change the exit code. A dry run is shown in GitHub Actions only: it
+is no sign that the job is alive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from whatsapp_tokens.database.errors import DatabaseError
-from whatsapp_tokens.monitoring.github_actions import SummaryFull, annotate, append_summary, masks
+from whatsapp_tokens.monitoring.github_actions import SummaryFull, annotate, append_summary
 from whatsapp_tokens.monitoring.heartbeat import Heartbeat
 from whatsapp_tokens.monitoring.step_summary import markdown, notes, shortfalls
 from whatsapp_tokens.reports.console import is_github
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Who knows the channels as a whole: the database."""
+    """What counts the channels: the queries of the database."""
 
     def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
         """Their totals. Raises a `DatabaseError`."""
 
 
 class Monitors:
-    """All that watch, as far as they are configured. `environment` is the real one."""
+    """All monitors that are configured. `environment` is the real one, without `.env`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -47,48 +47,45 @@ class Monitors:
         self._window = timedelta()
 
     def begin(self, settings: Settings, sleep: Sleep, *, is_dry: bool) -> None:
-        """The settings could be read, and nothing was done yet."""
-        if is_github(self._environment):
-            with _undisturbed("GITHUB_ACTIONS"):
-                _print(masks(settings.secrets, self._environment))
+        """Note the settings, and ping the heartbeat: nothing was done yet."""
         if is_dry:
             return
         self._metrics_file, self._window = settings.metrics_file, settings.refresh_before_expiry
         if settings.healthcheck_url:
             self._heartbeat = Heartbeat(settings.healthcheck_url, sleep=sleep)
-            with _undisturbed("HEALTHCHECK_URL"):
+            with _logged("HEALTHCHECK_URL"):
                 self._heartbeat.start()
 
     def end(self, ending: RunResult, source: Source | None) -> None:
-        """Tell how the run ended, or why it could not begin. The heartbeat comes last: then all is done."""
+        """Report how the run ended, or why it could not begin. The heartbeat comes last: then all is done."""
         if self._metrics_file:
-            with _undisturbed("METRICS_FILE"):
+            with _logged("METRICS_FILE"):
                 self._write_metrics(self._metrics_file, ending, source)
         if is_github(self._environment):
-            with _undisturbed("GITHUB_ACTIONS"):
+            with _logged("GITHUB_ACTIONS"):
                 _print(map(annotate, notes(ending)))
         if path := self._environment.get("GITHUB_STEP_SUMMARY"):
-            with _undisturbed("GITHUB_STEP_SUMMARY"):
+            with _logged("GITHUB_STEP_SUMMARY"):
                 append_summary(Path(path), markdown(ending))
         if self._heartbeat:
-            with _undisturbed("HEALTHCHECK_URL"):
+            with _logged("HEALTHCHECK_URL"):
                 lines = summary(ending.tally, ending.failures, ending.stopped, ending.finished_at)
                 self._heartbeat.end(ending.code, "\n".join((*lines, *shortfalls(ending))))
 
     def _write_metrics(self, path: Path, ending: RunResult, source: Source | None) -> None:
-        from whatsapp_tokens.monitoring.prometheus import Figures, write  # noqa: PLC0415 - most have no Prometheus, and start faster so
+        from whatsapp_tokens.monitoring.prometheus import Figures, write  # noqa: PLC0415 - runs without METRICS_FILE start faster
 
         figures = Figures(
             started_at=ending.started_at,
             finished_at=ending.finished_at,
             succeeded=ending.code == 0,
             outcomes=outcomes(ending.tally),
-            fleet=self._look(ending, source),
+            totals=self._look(ending, source),
         )
         write(path, figures)
 
     def _look(self, ending: RunResult, source: Source | None) -> ChannelTotals | None:
-        """The channels after the run, or None where nobody can tell."""
+        """Return the totals after the run, or None where the database cannot be asked."""
         if source is None or (ending.stopped and ending.stopped.reason == AbortReason.DATABASE_LOST):
             return None
         try:
@@ -99,7 +96,7 @@ class Monitors:
 
 
 def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
-    """How many channels had each outcome for each reason; all there are, also those that none had."""
+    """Return how many channels had each outcome for each reason, including those that none had."""
     counted: dict[tuple[str, str], int] = {("renewed", ""): tally.renewed}
     counted.update({("failed", reason): 0 for reason in FAILURES})
     counted.update({("skipped", reason): 0 for reason in SKIPS})
@@ -109,22 +106,22 @@ def outcomes(tally: Tally) -> dict[tuple[str, str], int]:
 
 
 @contextmanager
-def _undisturbed(setting: str) -> Iterator[None]:
-    """Log what goes wrong with one watcher, even in a run that is to be quiet.
+def _logged(setting: str) -> Iterator[None]:
+    """Log what goes wrong with one monitor, and go on.
 
-    Errors of the system have words of their own, without values.
+    Only the words of the operating system are shown: other errors may hold values.
     """
-    trouble = ""
+    problem = ""
     try:
         yield
     except SummaryFull:
-        trouble = "the summary is full"
+        problem = "the summary is full"
     except OSError as error:
-        trouble = error.strerror or type(error).__name__
-    except Exception as error:  # noqa: BLE001 - even a mistake of ours must not change what a run gives
-        trouble = f"unexpected error ({type(error).__name__})"
-    if trouble:
-        logger.error("%s: %s", setting, trouble)
+        problem = error.strerror or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - a bug here must not change the exit code
+        problem = f"unexpected error ({type(error).__name__})"
+    if problem:
+        logger.error("%s: %s", setting, problem)
 
 
 def _print(commands: Iterable[str]) -> None:

@@ -1,11 +1,11 @@
-"""What a run leaves behind for Prometheus, in a file that node_exporter's textfile collector picks up.
+"""Metrics of a run, in a file for the textfile collector of node_exporter.
 
-https://github.com/prometheus/node_exporter#textfile-collector. The file is replaced in one step, and its
-mode is what the umask allows: 0644 with the usual one, which is what node_exporter needs. Only this room
-knows `prometheus_client`, and it is imported only where `METRICS_FILE` is set.
+https://github.com/prometheus/node_exporter#textfile-collector. The file is replaced in one step; its mode is
+what the umask allows, usually the 0644 that node_exporter needs. This module is imported only where
+`METRICS_FILE` is set.
 
 What a run could not find out keeps its last value: the time of the last success when it failed, and the
-state of the channels when the database could not be asked. So an alert does not clear because of an outage.
+state of the channels when the database could not be asked. So an outage does not clear an alert.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ HELP: Final = {
     LAST_RUN: "When a run last ended, however it ended.",
     DURATION: "How long the last run took.",
     CHANNELS: "WhatsApp channels with a token, by state.",
-    OUTCOMES: "What became of the channels of the last run.",
-    SOONEST: "When the next token ends, of the channels that do not wait for a reconnect.",
+    OUTCOMES: "What came of the channels of the last run.",
+    SOONEST: "When the next token expires, of those that Meta may still accept.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run in figures. `fleet` is None where the database could not tell; times are aware UTC.
+    """One run in figures. `totals` is None where the database could not be asked; times are aware UTC.
 
     `outcomes` counts channels by outcome and reason, which is empty where there is none.
     """
@@ -52,18 +52,18 @@ class Figures:
     finished_at: datetime
     succeeded: bool
     outcomes: Mapping[tuple[str, str], int]
-    fleet: ChannelTotals | None = None
+    totals: ChannelTotals | None = None
 
 
 def write(path: Path, figures: Figures) -> None:
-    """Replace the file in one step. Raises OSError; then the old one stays as it is."""
+    """Replace the file in one step. Raise OSError, and leave the old one."""
     registry = CollectorRegistry()
     registry.register(_Fixed(families(figures, read_back(path))))
     write_to_textfile(str(path), registry)
 
 
 def read_back(path: Path) -> dict[str, Metric]:
-    """The gauges that are in the file by now; none if there is no such file, or it is not understood."""
+    """Return the gauges that are in the file; none if it is missing or cannot be parsed."""
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         found = {family.name: family for family in text_string_to_metric_families(text)}
@@ -73,19 +73,19 @@ def read_back(path: Path) -> dict[str, Metric]:
 
 
 def families(figures: Figures, before: Mapping[str, Metric]) -> list[Metric]:
-    """All gauges of a run, each with its series; `before` gives those that this run could not find out."""
+    """Return all gauges of a run; `before` gives those that this run could not find out."""
     success = figures.finished_at.timestamp() if figures.succeeded else 0
-    fleet = figures.fleet
+    totals = figures.totals
     new: dict[str, Metric | None] = {
         LAST_SUCCESS: _single(LAST_SUCCESS, success) if success or LAST_SUCCESS not in before else None,
         LAST_RUN: _single(LAST_RUN, figures.finished_at.timestamp()),
         DURATION: _single(DURATION, (figures.finished_at - figures.started_at).total_seconds()),
-        CHANNELS: _channels(fleet) if fleet else None,
+        CHANNELS: _channels(totals) if totals else None,
         OUTCOMES: _outcomes(figures.outcomes),
-        SOONEST: _single(SOONEST, fleet.soonest.timestamp()) if fleet and fleet.soonest else None,
+        SOONEST: _single(SOONEST, totals.soonest.timestamp()) if totals and totals.soonest else None,
     }
-    if fleet and not fleet.soonest:
-        del new[SOONEST]  # nothing ends, which is not the same as not to know
+    if totals and not totals.soonest:
+        del new[SOONEST]  # no token expires, which is not the same as unknown
     chosen = (family or before.get(name) for name, family in new.items())
     return [family for family in chosen if family]
 
@@ -94,11 +94,11 @@ def _single(name: str, value: float) -> Metric:
     return GaugeMetricFamily(name, HELP[name], value=value)
 
 
-def _channels(fleet: ChannelTotals) -> Metric:
-    """Every state, also those that no channel is in: an absent series is not a zero."""
+def _channels(totals: ChannelTotals) -> Metric:
+    """Return every state, also those that no channel is in: an absent series is not a zero."""
     family = GaugeMetricFamily(CHANNELS, HELP[CHANNELS], labels=["state"])
     for state in State:
-        family.add_metric([state], fleet.states.get(state, 0))
+        family.add_metric([state], totals.states.get(state, 0))
     return family
 
 

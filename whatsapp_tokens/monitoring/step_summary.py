@@ -1,11 +1,10 @@
-"""How a run ended, as GitHub Actions shows it: a page of Markdown and a few annotations. Pure."""
+"""How a run ended, as GitHub Actions shows it: a page in Markdown and a few annotations. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import chain
 from typing import Final
 
 from whatsapp_tokens.monitoring.github_actions import MAX_ANNOTATIONS, Annotation, Level
@@ -16,11 +15,11 @@ from whatsapp_tokens.reports.language import ENGLISH
 from whatsapp_tokens.reports.text import preview_summary
 from whatsapp_tokens.results import Failed, Reason, RunResult
 
-MAX_TABLE_BYTES: Final = 500_000  # half of what a step may have: others write to its summary, too
+MAX_TABLE_BYTES: Final = 500_000  # half of what a step may write: other programs write to its summary, too
 
 
 def markdown(ending: RunResult) -> str:
-    """The page: how it ended, the counts, why it stopped, and the failed channels with what to do."""
+    """Return the page: how the run ended, the counts, why it stopped, the failed channels and what to do."""
     numbers = counts(ending.tally)
     lines = [
         f"## WhatsApp tokens: {_headline(ending)}",
@@ -43,16 +42,18 @@ def markdown(ending: RunResult) -> str:
     lines += [f"**A report could not be written**: {escape(problem)}  " for problem in ending.unwritten]
     lines += [""] if ending.unwritten else []
     if ending.failures:
-        lines += ["| failed | cause | end | to do |", "|---|---|---|---|", *_rows(ending), ""]
+        lines += ["| failed | cause | expires | to do |", "|---|---|---|---|", *_rows(ending), ""]
     return "\n".join(lines) + "\n"
 
 
 def notes(ending: RunResult) -> list[Annotation]:
-    """What stands at the top of the run's page, the most important first, within GitHub's limit."""
-    found = list(
-        chain(_of_the_run(ending), (_of_a_channel(one, ending.finished_at) for one in ending.failures))
-    )
-    unnamed = ending.tally.failed - len(ending.failures)
+    """Return what GitHub shows at the top of the run, the most important first, within its limit.
+
+    Failures that people know of are in the page only.
+    """
+    news = [failure for failure in ending.failures if failure.is_news]
+    found = [*_of_the_run(ending), *(_of_a_channel(one, ending.finished_at) for one in news)]
+    unnamed = ending.tally.news - len(news)
     if len(found) + bool(unnamed) <= MAX_ANNOTATIONS:
         return found + ([_more(unnamed)] if unnamed else [])
     shown = found[: MAX_ANNOTATIONS - 1]
@@ -60,40 +61,40 @@ def notes(ending: RunResult) -> list[Annotation]:
 
 
 def shortfalls(ending: RunResult) -> list[str]:
-    """What went wrong besides the work, in plain lines: an exit code of 1 may come from nothing else."""
+    """Return what went wrong besides the work, a line each: it may be the only reason for exit code 1."""
     lines = ["an alert could not be delivered: see the log"] if ending.undelivered else []
     return [f"Problem: {line}" for line in (*lines, *ending.unwritten)]
 
 
 def escape(text: str) -> str:
-    """Text for Markdown, on one line: without secrets, and every mark that could mean something is itself.
+    """Return text for Markdown, on one line, with everything escaped that could be markup.
 
-    Redacted before it is escaped: afterwards a secret might look different.
+    It is redacted before it is escaped: afterwards a secret might look different.
     """
     return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", redact(one_line(text)))
 
 
 def _headline(ending: RunResult) -> str:
-    failed = ending.tally.failed
     if ending.stopped:
         return "stopped early" if ending.stopped.reason != "configuration" else "the configuration is wrong"
-    if failed:
-        return f"{failed} failed"
+    if ending.tally.news:
+        return f"{ending.tally.failed} failed"
     if ending.undelivered:
         return "an alert could not be delivered"
     if ending.unwritten:
         return "a report could not be written"
-    return "a dry run" if ending.is_dry else "interrupted" if ending.code else "nothing failed"
+    quiet = "nothing new failed" if ending.tally.known else "nothing failed"
+    return "a dry run" if ending.is_dry else "interrupted" if ending.code else quiet
 
 
 def _rows(ending: RunResult) -> Iterator[str]:
-    """A row for each failed channel, as far as there is room, and how many are left out."""
+    """Yield a row for each failed channel that fits, and how many are left out."""
     size = shown = 0
     for failure in ending.failures:
         cells = (
             escape(label(failure)),
-            f"{escape(failure.reason)}: {escape(failure.detail)}",
-            escape(ENGLISH.expiry(failure.expires_at, ending.finished_at)),
+            f"{escape(failure.reason)}: {escape(failure.detail)}{'' if failure.is_news else ' (known)'}",
+            escape(ENGLISH.outlook(failure.reason, failure.expires_at, ending.finished_at)),
             escape(ENGLISH.advice(failure.reason, failure.expires_at, ending.finished_at)),
         )
         row = f"| {' | '.join(cells)} |"

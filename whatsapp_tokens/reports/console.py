@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -66,7 +66,7 @@ class Console:
         """Show a progress bar if stderr is a terminal."""
         if not due or self._document or self._quiet or self._dry_run:
             return
-        if sys.stderr is not None and sys.stderr.isatty():  # None: the file descriptor is closed
+        if _is_terminal(sys.stderr):
             self._bar = click.progressbar(length=due, label="Renewing", file=sys.stderr, show_pos=True)
             with suppress(OSError):
                 self._bar.render_progress()
@@ -87,13 +87,13 @@ class Console:
                 self._document.add(outcome)
             except OSError as error:
                 self.error = error
-        elif self._quiet and not isinstance(outcome, Failed):
+        elif self._quiet and not (isinstance(outcome, Failed) and outcome.is_news):
             pass
         elif self._dry_run:
             if not self._has_head:
                 self._has_head = True
                 self.line(TABLE_HEAD)
-            self.line(table_row(outcome, self._now))
+            self.line(table_row(outcome, self._now, fits=_is_terminal(sys.stdout)))
         else:
             is_waiting = isinstance(outcome, Skipped) and outcome.reason is Reason.WAITING_FOR_RECONNECT
             self._above_bar(outcome_line(outcome, self._now), steps=0 if is_waiting else 1)
@@ -132,6 +132,11 @@ class Console:
             click.echo(text, nl=False)
         except OSError as error:
             self.error = error
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person sees it. None: its file descriptor is closed."""
+    return stream is not None and stream.isatty()
 
 
 def is_github(environment: Mapping[str, str]) -> bool:

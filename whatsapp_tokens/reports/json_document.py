@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final, assert_never
 
 from whatsapp_tokens.redaction import redact
-from whatsapp_tokens.results import Due, Failed, Outcome, Renewed, Skipped, Tally
+from whatsapp_tokens.results import ChannelId, Due, Failed, Outcome, Renewed, Skipped, Tally
 
+LARGEST_EXACT: Final = 2**53
 KEPT_IN_MEMORY: Final = 1024 * 1024  # bytes of the document; a larger one needs a place for temporary files
 
 
@@ -61,19 +62,25 @@ def entry(outcome: Outcome) -> dict[str, Any]:
         case _:
             assert_never(outcome)
     return {
-        "id": outcome.id,
+        "id": exact(outcome.id),
         "name": outcome.name,
         "outcome": word,
         "reason": reason,
         "detail": detail or None,
         "expires_at": timestamp(outcome.expires_at),
         "expires_at_before": timestamp(outcome.expires_at_before),
+        "is_news": isinstance(outcome, Failed) and outcome.is_news,
     }
+
+
+def exact(id_: ChannelId) -> ChannelId:
+    """Return an id that no JSON reader changes: beyond 2^53, where JavaScript rounds numbers, as text."""
+    return str(id_) if isinstance(id_, int) and abs(id_) > LARGEST_EXACT else id_
 
 
 def counts(tally: Tally) -> dict[str, int]:
     """Return `counts`."""
-    names = ("candidates", "due", "renewed", "failed", "skipped", "waiting", "left")
+    names = ("candidates", "due", "renewed", "failed", "known", "skipped", "waiting", "left")
     return {name: getattr(tally, name) for name in names}
 
 

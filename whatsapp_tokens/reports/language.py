@@ -16,6 +16,7 @@ from re import compile as pattern
 from typing import Final
 
 from whatsapp_tokens.reports.causes import ADVICE, ADVICE_WHERE_UNKNOWN, CAUSES, LAST_DAY_ADVICE
+from whatsapp_tokens.results import Reason
 from whatsapp_tokens.settings import ENGLISH_CODE, catalogue_path
 
 # Facts are separated by it, but not inside what somebody else said.
@@ -59,6 +60,13 @@ class Language:
             return _("expired on {day}").format(day=self.day(expires_at))
         left = self.time_left(expires_at, now)
         return _("expires on {day} ({time_left})").format(day=self.day(expires_at), time_left=left)
+
+    def outlook(self, reason: str | None, expires_at: datetime | None, now: datetime) -> str:
+        """Return `stopped working` where the token is rejected or expired, else when it expires."""
+        _ = self.gettext
+        if expires_at is not None and expires_at <= now:
+            return _("stopped working: expired on {day}").format(day=self.day(expires_at))
+        return _("stopped working") if reason == Reason.RECONNECT_REQUIRED else self.expiry(expires_at, now)
 
     def time_left(self, expires_at: datetime | None, now: datetime) -> str:
         """Return how long a token lives: `9 days`, `less than a day`, `expired 3 days ago`, `unknown`."""

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 from models import Channel
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
-from whatsapp_tokens.reports.json_document import timestamp
+from whatsapp_tokens.reports.json_document import exact, timestamp
 from whatsapp_tokens.reports.status_lines import Line, View, lines_of
 from whatsapp_tokens.reports.status_page import Counted, html
 from whatsapp_tokens.results import State
@@ -92,6 +92,7 @@ def _entry(line: Line) -> dict[str, Any]:
     """Return a line as JSON, without what only the page needs."""
     fields = asdict(line)
     del fields["percent_left"], fields["known_as"]
+    fields["id"] = exact(line.id)
     return fields | {name: timestamp(fields[name]) for name in ("expires_at", "refreshed_at")}
 
 

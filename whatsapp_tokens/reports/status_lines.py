@@ -114,6 +114,8 @@ def _redacted_id(id_: ChannelId, cleaned: str) -> ChannelId:
 
 def _percent_left(channel: Channel, view: View) -> int:
     """Return how much of a whole lifetime a token has left."""
+    if channel.state is State.DOWN:
+        return 0
     if channel.expires_at is None or channel.replaced:
         return 100 if channel.state is State.NEVER_EXPIRES else 0
     return round(min(max((channel.expires_at - view.now) / view.lifetime, 0), 1) * 100)

@@ -22,6 +22,7 @@ LEAST_SCALE: Final = 4  # tokens on a day, for the full height of the timeline: 
 _TEMPLATES: Final = Path(__file__).resolve().parent / "templates"
 
 STATES: Final[Mapping[State, str]] = {
+    State.DOWN: N_("Stopped working"),
     State.WARNING: N_("Needs attention"),
     State.ENDED: N_("Token expired"),
     State.WAITING: N_("Disconnected"),
@@ -161,7 +162,7 @@ def _run_text(view: View) -> str:
         cause, advice = language.cause(view.stopped), language.advice(view.stopped)
         return _("stopped early: {cause}; {advice}").format(cause=cause, advice=advice)
     if view.exit_code == 0:
-        return _("finished; nothing failed")
+        return _("finished; nothing new failed")
     if view.exit_code != 1:
         return _("was interrupted")
     if view.undelivered:

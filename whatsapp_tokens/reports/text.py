@@ -35,7 +35,8 @@ def outcome_line(outcome: Outcome, now: datetime) -> str:
             expiry = ENGLISH.expiry(outcome.expires_at, now) if outcome.expires_at else "never expires now"
             return f"{'stored ' if outcome.by_hand else 'renewed'}  {name}: {expiry}"
         case Failed():
-            return f"failed   {name}: {outcome.reason}: {outcome.detail}"
+            known = "" if outcome.is_news else " (known)"
+            return f"failed   {name}: {outcome.reason}: {outcome.detail}{known}"
         case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
             advice = ENGLISH.advice(Reason.RECONNECT_REQUIRED)
             return f"waiting  {name}: {ENGLISH.expiry(outcome.expires_at, now)}; {advice}"
@@ -53,9 +54,13 @@ def finding_line(finding: Finding) -> str:
     return f"{word:<8} {finding.subject}: {one_line(finding.text)}"
 
 
-def table_row(outcome: Outcome, now: datetime) -> str:
-    """Return a row of the dry run's table: channel, expires, days left, why due."""
-    name = truncate(redact(label(outcome)), NAME_WIDTH)  # half a secret would not be recognised
+def table_row(outcome: Outcome, now: datetime, *, fits: bool = True) -> str:
+    """Return a row of the dry run's table: channel, expires, days left, why due.
+
+    `fits`: a long name is cut to the width of its column.
+    """
+    name = redact(label(outcome))  # before it is cut: half a secret would not be recognised
+    name = truncate(name, NAME_WIDTH) if fits else name
     day = outcome.expires_at.date().isoformat() if outcome.expires_at else "-"
     match outcome:
         case Due():
@@ -74,10 +79,12 @@ def table_row(outcome: Outcome, now: datetime) -> str:
 def summary(tally: Tally, failures: Sequence[Failed], stopped: Aborted | None, now: datetime) -> list[str]:
     """Return the end of a run: renewed, failed with what to do, skipped, waiting, and why it stopped."""
     shown = failures[:SHOWN_IN_SUMMARY]
-    lines = [f"Renewed: {tally.renewed}", f"Failed:  {tally.failed}"]
+    known = f" ({tally.known} known)" if tally.known else ""
+    lines = [f"Renewed: {tally.renewed}", f"Failed:  {tally.failed}{known}"]
     for failure in shown:
+        outlook = ENGLISH.outlook(failure.reason, failure.expires_at, now)
         lines += [
-            f"  {label(failure)}: {failure.reason}, {ENGLISH.expiry(failure.expires_at, now)}",
+            f"  {label(failure)}: {failure.reason}, {outlook}",
             f"    → {ENGLISH.advice(failure.reason, failure.expires_at, now)}",
         ]
     if tally.failed > len(shown):
