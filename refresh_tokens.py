@@ -117,6 +117,7 @@ def set_up_logging(options: Options) -> None:
     handler.setFormatter(RedactingJsonFormatter() if options.log_format == "json" else RedactingFormatter())
     level = logging.DEBUG if options.verbose else logging.ERROR if options.quiet else logging.WARNING
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.getLogger("whatsapp_tokens.settings").setLevel(min(level, logging.WARNING))  # also with --quiet
     logging.raiseExceptions = False  # a failed log call would print its arguments as they are
     for chatty in ("sqlalchemy", "urllib3"):  # they would log rows and addresses
         logging.getLogger(chatty).setLevel(logging.WARNING)

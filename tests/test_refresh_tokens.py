@@ -331,6 +331,24 @@ def test_quiet_prints_nothing_on_a_good_day_and_failures_on_a_bad_one(world):
     assert (bad.code, "Clinic East" in bad.out) == (1, True)
 
 
+def test_quiet_says_why_a_run_stopped_and_nothing_of_how_it_went(world):
+    for _ in range(2):
+        world.channel()
+    world.meta.app_secret = "another"
+    result = world.run("--quiet")
+    assert (result.code, result.out) == (3, "")
+    (line,) = result.err.splitlines()
+    assert "stopped early: app_rejected: " in line
+
+
+def test_quiet_warns_of_settings_all_the_same(world):
+    world.channel()
+    world.env_file.touch()
+    world.env_file.chmod(0o644)
+    result = world.run("--quiet")
+    assert (result.code, result.out, f"chmod 600 {world.env_file}" in result.err) == (0, "", True)
+
+
 def test_json_is_alone_on_stdout_whatever_happens(world):
     world.channel()
     world.meta.served_version = "v99.0"

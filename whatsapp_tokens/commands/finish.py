@@ -69,7 +69,7 @@ def guarded(step: Callable[[], T], otherwise: T) -> T:
 def _log_stop(invocation: Invocation, result: CommandResult) -> None:
     """Log why the command stopped, unless it was logged where it happened, or the summary says it."""
     aborted = result.aborted
-    is_summed_up = result.is_run and not invocation.options.as_json
+    is_summed_up = result.is_run and not (invocation.options.as_json or invocation.options.quiet)
     if aborted and aborted.reason not in LOGGED_AT_ONCE and not is_summed_up:
         advice = ENGLISH.advice(aborted.reason)
         logger.error("stopped early: %s: %s; %s", aborted.reason, aborted.detail, advice)
@@ -139,7 +139,7 @@ def _show(invocation: Invocation, result: CommandResult, ended: RunResult, versi
     """Print the document or the summary. Return whether all output of the command has arrived."""
     options, console = invocation.options, invocation.console
     console.document(_document(ended, version) | (_checks(result.findings) if options.check else {}))
-    if result.is_run and (ended.code != Exit.OK or not options.quiet):
+    if result.is_run and not options.quiet:
         lines = summary(ended.tally, ended.failures, ended.stopped, ended.started_at)
         for line in ("", *([preview_summary(ended.tally)] if options.dry_run else lines), *shortfalls(ended)):
             console.line(line)

@@ -30,6 +30,7 @@ from whatsapp_tokens.signals import Interrupted, Stop, caught_signals
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+settings_logger = logging.getLogger("whatsapp_tokens.settings")  # also with --quiet
 
 
 class NotPossible(Exception):
@@ -81,10 +82,10 @@ def read_settings(options: Options) -> Settings:
     if options.workers is not None:
         environment["WORKERS"] = str(options.workers)
     for warning in warnings:
-        logger.warning(warning)
+        settings_logger.warning(warning)
     settings = Settings.from_env(environment)
     if ignored := warning_of(settings.database):
-        logger.warning(ignored)
+        settings_logger.warning(ignored)
     return settings
 
 
