@@ -177,7 +177,7 @@ def _parse_key(entry: str) -> bytes:
     """Return one key of the ring. Raises `BadKey`."""
     entry = entry.lstrip()
     if entry.startswith("sha256:"):
-        passphrase = entry.removeprefix("sha256:")
+        passphrase = entry.removeprefix("sha256:").rstrip("\r\n")  # the end of a line is no part of it
         if not passphrase.strip():
             raise BadKey("nothing follows sha256:")
         return hashlib.sha256(passphrase.encode(errors="surrogateescape")).digest()

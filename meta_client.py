@@ -163,7 +163,7 @@ class MetaClient:
     def _get_within_limits(self, call: _Call) -> dict[str, Any]:
         """Make a call, and repeat it while the app is limited and the budget for waiting lasts.
 
-        Raises `Throttled` if a call about the app itself gets through: then the limit is not the app's.
+        Raises `Throttled` if another call gets through and this one still does not: the limit is not the app's.
         """
         has_waited = False
         while True:
@@ -171,12 +171,19 @@ class MetaClient:
             try:
                 return self._get_once(call, called_at)
             except RateLimited as limited:
-                if (has_waited or self._limiter.is_spent) and self._gets_through(call):
-                    raise Throttled(str(limited)) from None
+                if (has_waited or self._limiter.is_spent) and self._another_gets_through(call):
+                    return self._get_at_once(call)
                 self._limiter.pause(limited, called_at)
                 has_waited = True
 
-    def _gets_through(self, limited: _Call) -> bool:
+    def _get_at_once(self, call: _Call) -> dict[str, Any]:
+        """Make a call although Meta has limited it. Raises `Throttled` if it does so again."""
+        try:
+            return self._get_once(call, monotonic())
+        except RateLimited as limited:
+            raise Throttled(str(limited)) from None
+
+    def _another_gets_through(self, limited: _Call) -> bool:
         """Return whether Meta answers a call about the app token while it limits this one."""
         call = self._inspection_of(self._app_token)
         if call.params == limited.params:

@@ -16,8 +16,9 @@ from whatsapp_tokens.column_types import UTCDateTime
 from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.schema import VERSION_TABLE, due_index
 from whatsapp_tokens.database.url import DatabaseUrl, warning_of
+from whatsapp_tokens.environment import BadSettings, read_environment
 from whatsapp_tokens.redaction import one_line, redact
-from whatsapp_tokens.settings import BadSettings, read_database, read_environment
+from whatsapp_tokens.settings import read_database
 
 LOCK_SECONDS = 10
 

@@ -74,7 +74,7 @@ def test_the_five_modules_import_only_what_is_below_them(module):
     [
         ("requests", {"meta_client", "whatsapp_tokens.http_environment", "whatsapp_tokens.http_session"}),
         ("cryptography", {"crypto"}),
-        ("dotenv", {"whatsapp_tokens.settings"}),
+        ("dotenv", {"whatsapp_tokens.environment"}),
         ("babel", {"whatsapp_tokens.reports.language"}),
         ("prometheus_client", {"whatsapp_tokens.monitoring.prometheus"}),
         ("jinja2", {"whatsapp_tokens.reports.status_page"}),

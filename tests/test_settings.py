@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
 import re
 from datetime import timedelta
 from itertools import pairwise
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 from crypto import KeyRing
 from meta_client import MetaConfig
 from models import TableMap
+from whatsapp_tokens import environment as environment_module
 from whatsapp_tokens import settings as settings_module
 from whatsapp_tokens.database.url import parse_url
+from whatsapp_tokens.environment import BadSettings, read_environment
 from whatsapp_tokens.redaction import RedactingFormatter, Secret, redact
-from whatsapp_tokens.settings import BadSettings, Settings, read_database, read_environment
+from whatsapp_tokens.settings import Settings, read_database
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789abcdef" * 4
@@ -65,6 +68,11 @@ def read(**changes):
     return Settings.from_env({name: value for name, value in (GIVEN | changes).items() if value is not None})
 
 
+def read_scopes():
+    """The permissions that are required by default."""
+    return Settings.from_env(REQUIRED).required_scopes
+
+
 def problems(environment=None, **changes):
     """What is wrong with the settings."""
     changed = {name: value for name, value in (GIVEN | changes).items() if value is not None}
@@ -104,6 +112,7 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         reconnect_url=None,
         alert_language="en",
         healthcheck_url=None,
+        status_page_url=None,
         metrics_file=None,
     )
 
@@ -116,6 +125,9 @@ def test_the_required_variables_are_enough_and_the_rest_has_defaults():
         ("REFRESH_BEFORE_EXPIRY_DAYS", "1", "refresh_before_expiry", timedelta(days=1)),
         ("TOKEN_LIFETIME_DAYS", "3650", "token_lifetime", timedelta(days=3650)),
         ("REQUIRED_SCOPES", "one, two three,,", "required_scopes", frozenset({"one", "two", "three"})),
+        ("REQUIRED_SCOPES", " none ", "required_scopes", frozenset()),
+        ("REQUIRED_SCOPES", "", "required_scopes", read_scopes()),
+        ("STATUS_PAGE_URL", "https://x.example/wa.html", "status_page_url", "https://x.example/wa.html"),
         ("WORKERS", " 256 ", "workers", 256),
         ("LEASE_SECONDS", "86400", "lease", timedelta(days=1)),
         ("SLACK_WEBHOOK_URL", f" {WEBHOOK}\n", "slack_webhook_url", Secret(WEBHOOK)),
@@ -179,6 +191,18 @@ def test_an_optional_variable_that_is_blank_has_its_default(text):
 
 def test_variables_of_others_are_ignored():
     assert read(PATH="/bin", WORKER="nonsense", workers="nonsense") == read()
+
+
+def test_a_permission_that_meta_does_not_have_is_warned_of():
+    misspelt = read(REQUIRED_SCOPES="whatsapp_business_mesaging,whatsapp_business_management")
+    said = "it names permissions that are not known: whatsapp_business_mesaging; check the spelling"
+    assert (misspelt.warnings, read().warnings) == ((f"REQUIRED_SCOPES: {said}",), ())
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_the_end_of_a_line_is_no_part_of_a_passphrase(ending):
+    keys = read(TOKEN_ENCRYPTION_KEY=f"sha256:new{ending},sha256:old{ending}").keys
+    assert keys == KeyRing.parse("sha256:new,sha256:old")
 
 
 # --- What is wrong with them
@@ -300,6 +324,24 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
                 " are always verified here; take verify=no out of it"
             ),
         ),
+        *(
+            ("REQUIRED_SCOPES", text, "it must be names of permissions with commas between them, or none")
+            for text in (
+                '"whatsapp_business_management,whatsapp_business_messaging"',
+                "'whatsapp_business_messaging'",
+                "whatsapp_business_management;whatsapp_business_messaging",
+                '["whatsapp_business_messaging"]',
+                "WHATSAPP_BUSINESS_MESSAGING",
+                "whatsapp-business-messaging",
+                "none,whatsapp_business_messaging",
+                ",",
+            )
+        ),
+        *(
+            (name, f"https://x.example/{chr(0xDCE9)}", "it contains bytes that are not UTF-8")
+            for name in ("RECONNECT_URL", "STATUS_PAGE_URL", "CHANNEL_TYPE", "METRICS_FILE", "WORKERS")
+        ),
+        ("STATUS_PAGE_URL", "x.example", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "javascript:alert(1)", "it must be a link that begins with https://"),
@@ -337,6 +379,11 @@ URLS = ("META_GRAPH_URL", "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL")
         "https://hooks.example\n.evil.example",
         "http://evil.example\\@127.0.0.1/x",
         "https://hooks.example\\x",
+        "https://*.example/x",
+        "https://.example/x",
+        "https://a..example/x",
+        "https://" + "x" * 64 + ".example/x",
+        "https://[::g]/x",
     ],
 )
 def test_secrets_are_sent_to_a_well_formed_address_only(name, text):
@@ -396,7 +443,7 @@ def test_all_problems_are_told_at_once_in_a_line_each():
     broken = dict.fromkeys(variables(), "\u2100 nonsense")
     for name in SECRETS:
         del broken[f"{name}_FILE"]
-    for name in ("REQUIRED_SCOPES", "CHANNEL_TABLE", "CHANNEL_TYPE", "METRICS_FILE"):  # any text names one
+    for name in ("CHANNEL_TABLE", "CHANNEL_TYPE", "METRICS_FILE"):  # any text names one
         del broken[name]
     told = problems(broken)
     assert sorted(line.partition(": ")[0] for line in told) == sorted(broken)
@@ -618,6 +665,19 @@ def test_a_file_that_cannot_be_read_is_refused(name, path, error):
 
 
 @pytest.mark.parametrize("name", SECRETS)
+def test_a_pipe_a_device_or_a_huge_file_is_refused_at_once(name, tmp_path):
+    pipe, huge = tmp_path / "pipe", tmp_path / "huge"
+    os.mkfifo(pipe)
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    assert [problems(**{name: None, f"{name}_FILE": str(path)}) for path in (pipe, "/dev/zero", huge)] == [
+        [f"{name}_FILE: the file that it names is not a regular file"],
+        [f"{name}_FILE: the file that it names is not a regular file"],
+        [f"{name}_FILE: the file that it names is larger than 64 KiB"],
+    ]
+
+
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_file_that_is_not_utf8_is_refused(name, secret_file):
     path = secret_file(f"{GIVEN[name]}ñ".encode("latin-1"))
     assert problems(**{name: None, f"{name}_FILE": path}) == [
@@ -727,19 +787,38 @@ def test_a_file_that_the_system_refuses_is_refused(monkeypatch, env_file):
     def refuse(*_args, **_options):
         raise PermissionError("zq7")
 
-    monkeypatch.setattr(settings_module, "dotenv_values", refuse)
+    monkeypatch.setattr(environment_module, "dotenv_values", refuse)
     path = env_file("X=1\n")
     with pytest.raises(BadSettings) as bad:
         read_environment({}, path)
     assert bad.value.problems == [f"{path}: it cannot be read (PermissionError)"]
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o664, 0o440])
-def test_a_file_that_others_can_read_gets_a_warning(mode, env_file):
+@pytest.mark.parametrize(
+    ("mode", "done"),
+    [
+        (0o640, "read"),
+        (0o604, "read"),
+        (0o644, "read"),
+        (0o440, "read"),
+        (0o664, "read and changed"),
+        (0o606, "read and changed"),
+        (0o620, "changed"),
+        (0o602, "changed"),
+    ],
+)
+def test_a_file_that_others_can_read_or_change_gets_a_warning(mode, done, env_file):
     path = env_file("X=1\n", mode)
     assert read_environment({}, path) == (
         {"X": "1"},
-        [f"{path} can be read by other users of this machine; run: chmod 600 {path}"],
+        [f"{path} can be {done} by other users of this machine; run: chmod 600 {path}"],
+    )
+
+
+def test_a_folder_instead_of_the_file_is_said_to_be_ignored(tmp_path):
+    assert read_environment({"A": "real"}, tmp_path) == (
+        {"A": "real"},
+        [f"{tmp_path} is a folder and was ignored: settings belong in a file"],
     )
 
 
@@ -814,6 +893,7 @@ def test_no_optional_number_or_address_of_the_example_is_left_without_its_defaul
         "SLACK_WEBHOOK_URL",
         "NOTIFY_URLS",
         "RECONNECT_URL",
+        "STATUS_PAGE_URL",
         "HEALTHCHECK_URL",
         "METRICS_FILE",
     }

@@ -12,9 +12,9 @@ from whatsapp_tokens.commands.wiring import (
     open_targets_of,
     read_settings,
 )
+from whatsapp_tokens.environment import BadSettings
 from whatsapp_tokens.reports.text import finding_line
 from whatsapp_tokens.results import Aborted, Finding, Level
-from whatsapp_tokens.settings import BadSettings
 from whatsapp_tokens.signals import Interrupted
 
 

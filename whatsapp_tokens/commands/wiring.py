@@ -18,13 +18,14 @@ from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import UPGRADE, BadSchema, DatabaseError, DatabaseLost
 from whatsapp_tokens.database.url import warning_of
+from whatsapp_tokens.environment import BadSettings, read_environment
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import WrongKeys
 from whatsapp_tokens.reports.console import Console
 from whatsapp_tokens.results import Aborted, AbortReason
-from whatsapp_tokens.settings import ENV_FILE, BadSettings, Settings, read_environment
+from whatsapp_tokens.settings import ENV_FILE, Settings
 from whatsapp_tokens.signals import Interrupted, Stop, caught_signals
 
 T = TypeVar("T")
@@ -84,8 +85,8 @@ def read_settings(options: Options) -> Settings:
     for warning in warnings:
         settings_logger.warning(warning)
     settings = Settings.from_env(environment)
-    if ignored := warning_of(settings.database):
-        settings_logger.warning(ignored)
+    for warning in filter(None, (*settings.warnings, warning_of(settings.database))):
+        settings_logger.warning(warning)
     return settings
 
 
