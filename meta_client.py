@@ -163,7 +163,7 @@ class MetaClient:
     def _get_within_limits(self, call: _Call) -> dict[str, Any]:
         """Make a call, and repeat it while the app is limited and the budget for waiting lasts.
 
-        Raises `Throttled` if another call gets through and this one still does not: the limit is not the app's.
+        Raises `Throttled` if another call gets through and this one does not: then it is not the app's limit.
         """
         has_waited = False
         while True:
