@@ -1,1 +1,1 @@
-"""How fast, how small, and next to what: `make bench` measures, RESULTS.md keeps what it measured."""
+"""Measure speed and memory, also against alternatives: `make bench` prints tables, RESULTS.md keeps them."""

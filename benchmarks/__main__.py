@@ -1,4 +1,4 @@
-"""Measure everything: `python -m benchmarks --date 2026-01-31 > tables.md`; `--quick` for a mere try."""
+"""Measure everything: `python -m benchmarks --date 2026-01-31 > tables.md`. `--quick` only tries it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.environment import Table, postgresql
 from benchmarks.figures import FULL, QUICK, Figure, all_figures
-from benchmarks.stage import Table, postgresql
 
 
 def machine() -> str:
-    """What this was measured on, in a line."""
+    """Return a line about the machine: cores, processor, system and Python."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -23,17 +23,17 @@ def machine() -> str:
 
 
 def markdown(figure: Figure) -> str:
-    """A figure as RESULTS.md shows it."""
+    """Return a figure as Markdown."""
     lines = [figure.head, tuple("---" for _ in figure.head), *figure.rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"### {figure.title}\n\n{figure.about}\n\n{table}\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables, each as soon as it is measured."""
+    """Print each table as soon as it is measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the program.")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: see that it works, measure nothing")
-    parser.add_argument("--date", default="", help="the day, for the line about the machine")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything works")
+    parser.add_argument("--date", default="", help="the date, for the line about the machine")
     options = parser.parse_args(argv)
     print(f"{options.date} {machine()}".strip() + "\n", flush=True)
     with postgresql() as server:

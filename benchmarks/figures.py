@@ -1,4 +1,4 @@
-"""The figures. Each compares within one run, so that a slow machine slows both sides."""
+"""The figures. Each compares two things in one run, so that a slow machine slows both."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from benchmarks import stage
-from benchmarks.stage import CALLS, Cost, Table, finish, refresh, run, settings, start
+from benchmarks.environment import CALLS, Cost, Table, fast_meta, finish, refresh, run, settings, start
 
-RIVAL_PYTHON: Final = Path(__file__).with_name(".venv") / "bin" / "python"
+ALTERNATIVES_PYTHON: Final = Path(__file__).with_name(".venv") / "bin" / "python"
 IMPORTS: Final = "import click, sqlalchemy, psycopg2, requests, tenacity, cryptography.fernet, babel, dotenv"
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large everything is: `FULL` is what RESULTS.md holds, `QUICK` only shows that all of it works."""
+    """The sizes of all figures: `FULL` for RESULTS.md, `QUICK` to see that they work."""
 
     latency: float
     workers: tuple[int, ...]
     rounds: int  # channels for each worker
-    rival: int
+    slow: int  # channels for the alternative without threads
     processes: tuple[int, ...]
     tables: tuple[int, ...]
     dues: tuple[int, int]
     among: int
-    ceiling: int
+    fast: int
     repeats: int
 
 
@@ -46,7 +45,7 @@ QUICK: Final = Sizes(0.01, (4,), 2, 4, (1, 2), (100,), (5, 20), 10, 20, 1)
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One table of RESULTS.md: a title, what is compared, a head and rows."""
+    """One table of RESULTS.md: its title, what it compares, its head and its rows."""
 
     title: str
     about: str
@@ -55,8 +54,8 @@ class Figure:
 
 
 def _renew(table: Table, due: int, workers: int, latency: float) -> tuple[Cost, dict[str, int]]:
-    """One run that renews everything that is due."""
-    with stage.meta(due, latency) as meta:
+    """Run the program once. Raises `RuntimeError` if it did not renew all channels that are due."""
+    with fast_meta(due, latency) as meta:
         cost = run(refresh("--json", "--workers", str(workers)), settings(table.url, meta.url))
     left = table.scalar(
         "SELECT count(*) FROM \"Channel\" WHERE token_expires_at < now() + interval '15 days'"
@@ -66,10 +65,10 @@ def _renew(table: Table, due: int, workers: int, latency: float) -> tuple[Cost, 
     return cost, meta.seen
 
 
-def ceiling_of_meta(sizes: Sizes) -> Figure:
-    """How many calls a second the simulated Meta answers when a caller does nothing but ask."""
-    asked = sizes.ceiling * 2
-    with stage.meta(1, 0) as meta:
+def limit_of_meta(sizes: Sizes) -> Figure:
+    """Measure how many calls a second the simulated Meta answers."""
+    asked = sizes.fast * 2
+    with fast_meta(1, 0) as meta:
         address = urlsplit(meta.url).netloc
 
         def ask(times: int) -> None:
@@ -85,12 +84,12 @@ def ceiling_of_meta(sizes: Sizes) -> Figure:
         rate = asked / (time.monotonic() - begun)
     most = max(sizes.workers) / sizes.latency
     row = (f"{rate:,.0f}", f"{most:,.0f}", f"{rate / most:.1f}")
-    head = ("calls a second, at least", f"most that {max(sizes.workers)} workers can ask", "ratio")
-    return Figure("The simulated Meta's own ceiling", "One Python caller on the same machine.", head, (row,))
+    head = ("calls a second, at least", f"most that {max(sizes.workers)} workers can make", "ratio")
+    return Figure("The simulated Meta's own limit", "One Python caller on the same machine.", head, (row,))
 
 
 def efficiency(table: Table, sizes: Sizes) -> Figure:
-    """The bound that latency sets, divided by the wall time of the whole process."""
+    """Compare the wall time of the process with the lower bound that latency sets."""
     rows = []
     for workers in sizes.workers:
         due = workers * sizes.rounds
@@ -106,17 +105,17 @@ def efficiency(table: Table, sizes: Sizes) -> Figure:
     return Figure("1. Efficiency", about, head, tuple(rows))
 
 
-def against_rivals(table: Table, sizes: Sizes) -> Figure:
-    """The plan's own loop and a pool of threads, with the packages that people use."""
+def against_alternatives(table: Table, sizes: Sizes) -> Figure:
+    """Compare with a plain loop and with a pool of threads, on the packages that people use."""
     workers = max(w for w in sizes.workers if w <= 64)
-    if not RIVAL_PYTHON.exists():
-        return Figure("2. Against what people use", "Not installed: `make bench` does it.", ("",), ())
-    plans = [("facebook-sdk", 1, sizes.rival), ("python-facebook-api", workers, workers * sizes.rounds)]
+    if not ALTERNATIVES_PYTHON.exists():
+        return Figure("2. Against what people use", "Not installed: run `make bench`.", ("",), ())
+    plans = [("facebook-sdk", 1, sizes.slow), ("python-facebook-api", workers, workers * sizes.rounds)]
     found: list[tuple[str, float, float]] = []
     for name, threads, due in plans:
         table.fill(due=due)
-        with stage.meta(due, sizes.latency) as meta:
-            script = [str(RIVAL_PYTHON), str(Path(__file__).with_name("rivals.py"))]
+        with fast_meta(due, sizes.latency) as meta:
+            script = [str(ALTERNATIVES_PYTHON), str(Path(__file__).with_name("alternatives.py"))]
             cost = run([*script, name, str(due), str(threads)], settings(table.url, meta.url))
         found.append((f"{name}, {threads} at once, 1 call", due / cost.wall, cost.cpu / due))
     due = workers * sizes.rounds
@@ -128,20 +127,20 @@ def against_rivals(table: Table, sizes: Sizes) -> Figure:
         (what, f"{rate:.1f}", f"{rate / slowest:.1f} x", f"{cpu * 1000:.2f} ms") for what, rate, cpu in found
     ]
     about = (
-        "Both make one call a channel and prove nothing; this program makes three and proves each renewal."
+        "Both make one call a channel and prove nothing; this program makes three, and proves each renewal."
     )
     head = ("", "channels a second", "speed-up", "CPU a channel")
     return Figure("2. Against what people use", about, head, tuple(rows))
 
 
 def scale_out(table: Table, sizes: Sizes) -> Figure:
-    """Several processes on one database."""
+    """Compare several processes on one database with one."""
     workers = 16 if 16 in sizes.workers else sizes.workers[0]
     due = workers * sizes.rounds * max(sizes.processes)
     rows, alone = [], 0.0
     for processes in sizes.processes:
         table.fill(due=due)
-        with stage.meta(due, sizes.latency) as meta, contextlib.ExitStack() as stack:
+        with fast_meta(due, sizes.latency) as meta, contextlib.ExitStack() as stack:
             folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(processes)]
             command, environment = refresh("--json", "--workers", str(workers)), settings(table.url, meta.url)
             begun = time.monotonic()
@@ -158,7 +157,7 @@ def scale_out(table: Table, sizes: Sizes) -> Figure:
 
 
 def _bare_query(table: Table) -> float:
-    """Seconds for the server to look at every row's dates and fingerprint; connecting is not counted."""
+    """Return the seconds that a plain query of all rows takes, without connecting."""
     query = (
         "SELECT count(*), count(*) FILTER (WHERE token_expires_at < now() OR token_fingerprint "
         "<> md5(wa_token_encrypted)) FROM \"Channel\" WHERE type = 'whatsapp' AND wa_token_encrypted <> ''"
@@ -170,13 +169,14 @@ def _bare_query(table: Table) -> float:
 
 
 def nothing_due(table: Table, sizes: Sizes) -> Figure:
-    """A run with nothing to do, on larger and larger tables."""
+    """Measure a run with nothing to do, on tables of several sizes."""
     imports = statistics.median(_imports(sizes))
     rows = []
     for channels in sizes.tables:
         table.fill(due=0, fresh=channels)
         bare = statistics.median(_bare_query(table) for _ in range(sizes.repeats))
-        costs = [run(refresh("--json"), settings(table.url)) for _ in range(sizes.repeats)]
+        with fast_meta(1, 0) as meta:  # a run with nothing to do asks about one good token
+            costs = [run(refresh("--json"), settings(table.url, meta.url)) for _ in range(sizes.repeats)]
         wall = statistics.median(cost.wall for cost in costs)
         rows.append((f"{channels:,}", f"{bare:.2f} s", f"{imports:.2f} s", f"{wall:.2f} s",
                      f"{wall / (bare + imports):.2f}", f"{wall - bare - imports:+.2f} s",
@@ -186,21 +186,21 @@ def nothing_due(table: Table, sizes: Sizes) -> Figure:
 
 
 def some_among_many(table: Table, sizes: Sizes) -> Figure:
-    """Some due channels in the largest table."""
+    """Measure a run on some due channels in the largest table."""
     largest, workers = sizes.tables[-1], max(w for w in sizes.workers if w <= 64)
     table.fill(due=sizes.among, fresh=largest)
-    look = statistics.median(_bare_query(table) for _ in range(sizes.repeats))
+    query = statistics.median(_bare_query(table) for _ in range(sizes.repeats))
     cost, _ = _renew(table, sizes.among, workers, sizes.latency)
     bound = sizes.among * CALLS * sizes.latency / workers
-    allowed = 2 * bound + 3 * look
-    row = (f"{sizes.among:,} of {sizes.among + largest:,}", f"{bound:.2f} s", f"{look:.2f} s",
+    allowed = 2 * bound + 3 * query
+    row = (f"{sizes.among:,} of {sizes.among + largest:,}", f"{bound:.2f} s", f"{query:.2f} s",
            f"{cost.wall:.2f} s", f"{cost.wall / allowed:.2f}")  # fmt: skip
-    head = ("due", "bound", "one look", "wall", "of 2 x bound + 3 looks")
+    head = ("due", "bound", "one query", "wall", "of 2 x bound + 3 queries")
     return Figure("4b. Growth: some due among many", f"{workers} workers.", head, (row,))
 
 
 def memory(table: Table, sizes: Sizes) -> Figure:
-    """Peak memory with few and with many channels due."""
+    """Compare the peak memory for few and for many due channels."""
     workers = max(w for w in sizes.workers if w <= 64)
     peaks = []
     for due in sizes.dues:
@@ -213,10 +213,10 @@ def memory(table: Table, sizes: Sizes) -> Figure:
 
 
 def zero_latency(table: Table, sizes: Sizes) -> Figure:
-    """What one core can do when Meta answers at once."""
-    table.fill(due=sizes.ceiling)
-    cost, _ = _renew(table, sizes.ceiling, 16, 0)
-    row = (str(sizes.ceiling), f"{sizes.ceiling / cost.wall:.0f}", f"{sizes.ceiling / cost.cpu:.0f}",
+    """Measure what one core does when Meta answers at once."""
+    table.fill(due=sizes.fast)
+    cost, _ = _renew(table, sizes.fast, 16, 0)
+    row = (str(sizes.fast), f"{sizes.fast / cost.wall:.0f}", f"{sizes.fast / cost.cpu:.0f}",
            f"{cost.cpu / cost.wall:.2f}")  # fmt: skip
     head = ("channels", "a second", "a second of CPU", "cores busy")
     return Figure("5. Zero latency", "16 workers; PostgreSQL and Meta share the machine.", head, (row,))
@@ -229,22 +229,23 @@ def _imports(sizes: Sizes) -> Iterator[float]:
 
 
 def start_up(table: Table, sizes: Sizes) -> Figure:
-    """`--help` and an empty run against importing the same libraries."""
+    """Compare `--help` and an empty run with importing the same libraries."""
     table.fill(due=0)
-    environment = settings(table.url)
     base = statistics.median(_imports(sizes))
     rows = [("importing the libraries", f"{base:.2f} s", "1.00")]
-    for name, command in (("`--help`", refresh("--help")), ("an empty run", refresh("--json"))):
-        wall = statistics.median(run(command, environment).wall for _ in range(sizes.repeats))
-        rows.append((name, f"{wall:.2f} s", f"{wall / base:.2f}"))
+    with fast_meta(0, 0) as meta:
+        environment = settings(table.url, meta.url)
+        for name, command in (("`--help`", refresh("--help")), ("an empty run", refresh("--json"))):
+            wall = statistics.median(run(command, environment).wall for _ in range(sizes.repeats))
+            rows.append((name, f"{wall:.2f} s", f"{wall / base:.2f}"))
     return Figure("6. Start-up", "Medians.", ("", "wall", "ratio"), tuple(rows))
 
 
 def all_figures(table: Table, sizes: Sizes) -> Iterator[Figure]:
-    """Every figure, as it is measured."""
-    yield ceiling_of_meta(sizes)
+    """Yield every figure as soon as it is measured."""
+    yield limit_of_meta(sizes)
     yield efficiency(table, sizes)
-    yield against_rivals(table, sizes)
+    yield against_alternatives(table, sizes)
     yield scale_out(table, sizes)
     yield nothing_due(table, sizes)
     yield some_among_many(table, sizes)

@@ -1,7 +1,7 @@
-"""Run a command and say what it cost: `python -S launch.py FILE COMMAND…` writes JSON into FILE.
+"""Run a command and measure it: `python -S launch.py FILE COMMAND…` writes JSON into FILE.
 
-A process of its own, and a small one, because Linux counts the size of whoever forks into the child's
-peak. So it imports nothing that is not needed.
+This is a process of its own with few imports, because Linux counts the memory of the parent as part of the
+child's peak.
 """
 
 import os
@@ -10,13 +10,13 @@ import time
 
 
 def main(result: str, command: list[str]) -> None:
-    """Wait for the command; seconds of wall clock and of both kinds of CPU, KiB of peak memory, exit code."""
+    """Write seconds of wall clock, seconds of CPU, KiB of peak memory, and the exit code of the command."""
     begun = time.monotonic()
     child = os.posix_spawn(command[0], command, os.environ)
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - begun
     cpu = usage.ru_utime + usage.ru_stime
-    with open(result, "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib would make this process large
+    with open(result, "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib would make this process larger
         file.write(
             f'{{"wall": {wall}, "cpu": {cpu}, "peak": {usage.ru_maxrss}, '
             f'"code": {os.waitstatus_to_exitcode(status)}}}'

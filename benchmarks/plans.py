@@ -1,6 +1,6 @@
-"""How PostgreSQL answers the three statements that look at the whole table: `python -m benchmarks.plans`.
+"""Print PostgreSQL's plans for the three largest statements of a run: `python -m benchmarks.plans`.
 
-The statements are caught on their way to the server and explained as they are, on a million channels.
+The statements are recorded as the program sends them, and explained on a million channels.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from benchmarks.environment import Table, postgresql
 from benchmarks.figures import FULL
-from benchmarks.stage import Table, postgresql
 from models import TableMap
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.url import parse_url
@@ -21,25 +21,25 @@ from whatsapp_tokens.policy import Policy
 
 
 def statements(table: Table) -> dict[str, tuple[str, Any]]:
-    """What a run sends, by what it is for, with the parameters."""
+    """Return the statements that a run sends, by purpose, with their parameters."""
     sent: list[tuple[str, Any]] = []
 
-    def catch(*event: Any) -> None:
+    def record(*event: Any) -> None:
         if not event[2].startswith("SET "):
             sent.append((event[2], event[3]))
 
     policy = Policy(timedelta(days=45), timedelta(days=15), timedelta(days=60), frozenset())
-    look = policy.select(datetime.now(UTC))
+    selection = policy.select(datetime.now(UTC))
     database = Database(parse_url(table.url), TableMap(), lease=timedelta(minutes=5))
-    sa.event.listen(sa.Engine, "before_cursor_execute", catch)
+    sa.event.listen(sa.Engine, "before_cursor_execute", record)
     try:
-        database.queries.count(look)
-        database.claims.claim(look, list(islice(database.queries.due_ids(look), 128)))
+        database.queries.count(selection)
+        database.claims.claim(selection, list(islice(database.queries.due_ids(selection), 128)))
         database.claims.release_all()
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", catch)
+        sa.event.remove(sa.Engine, "before_cursor_execute", record)
         database.close()
-    return {"count": sent[0], "places": sent[1], "claim of 128": sent[2]}
+    return {"count": sent[0], "due ids": sent[1], "claim of 128": sent[2]}
 
 
 def main() -> int:

@@ -1,8 +1,7 @@
-"""The simulated Meta without threads, so that it is not what a benchmark measures.
+"""A simulated Meta that is fast enough for benchmarks: one process, one event loop, no threads.
 
-The rules are the sandbox's own; only the wire is another: one loop, one process, and each answer sent
-when its latency is over. `python -m benchmarks.meta --channels N` prints its URL, serves until SIGTERM and
-prints what it saw as JSON.
+It has the rules of the sandbox. `python -m benchmarks.fast_meta --channels N` prints its URL, serves until
+SIGTERM and prints what it counted as JSON.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ APP: Final = App(APP_ID, APP_SECRET)
 
 
 def token_of(number: int) -> str:
-    """The token of a channel, which the server and the seeded table agree on. As long as a real one."""
+    """Return the token of a channel, for the server and for the table. It is as long as a real one."""
     return f"EAAbench{number:08}".ljust(200, "x")
 
 
 class FastMeta:
-    """All tokens, and how often each was exchanged."""
+    """The tokens, and how often each was exchanged."""
 
     def __init__(self, channels: int, latency: float) -> None:
         self.latency = latency
@@ -46,7 +45,7 @@ class FastMeta:
             )
 
     def answer(self, target: str, authorization: str) -> Reply:
-        """Answer one request as the sandbox does."""
+        """Answer a request as the sandbox does."""
         self.calls += 1
         path, _, query = target.partition("?")
         edge = path.lstrip("/").partition("/")[2]
@@ -61,8 +60,8 @@ class FastMeta:
             case None:
                 return graph_error(400, f"Unknown path components: /{edge}", 2500)
 
-    def seen(self) -> dict[str, int]:
-        """What happened, for the benchmark to judge."""
+    def counts(self) -> dict[str, int]:
+        """Return how many calls and exchanges there were."""
         times = Counter(old for old, _ in self.registry.exchanges)
         return {
             "calls": self.calls,
@@ -72,19 +71,19 @@ class FastMeta:
 
 
 class _Wire(asyncio.Protocol):
-    """One connection, kept alive. A caller waits for its answer before it asks again."""
+    """A connection that is kept alive. Its caller waits for each answer before it sends the next request."""
 
     def __init__(self, meta: FastMeta) -> None:
         self._meta = meta
-        self._heard = b""
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._heard += data
-        while b"\r\n\r\n" in self._heard:
-            head, _, self._heard = self._heard.partition(b"\r\n\r\n")
+        self._received += data
+        while b"\r\n\r\n" in self._received:
+            head, _, self._received = self._received.partition(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").split("\r\n")
             fields = (line.split(":", 1) for line in lines)
             headers = {name.lower(): value.strip() for name, value in fields}
@@ -110,11 +109,11 @@ async def serve(meta: FastMeta) -> None:
     port = server.sockets[0].getsockname()[1]
     print(f"http://127.0.0.1:{port}", flush=True)
     await stopped.wait()
-    print(json.dumps(meta.seen()), flush=True)
+    print(json.dumps(meta.counts()), flush=True)
 
 
 def main() -> int:
-    """Serve as the command line says."""
+    """Serve with the options of the command line."""
     parser = argparse.ArgumentParser(description="A simulated Meta for benchmarks.")
     parser.add_argument("--channels", type=int, default=1000)
     parser.add_argument("--latency", type=float, default=0.15, help="seconds per call")

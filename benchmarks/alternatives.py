@@ -1,7 +1,7 @@
-"""What people use instead, each as one would write it: `python rivals.py NAME CHANNELS WORKERS`.
+"""Renew tokens with packages that people use instead: `python alternatives.py NAME CHANNELS WORKERS`.
 
-Runs in a virtual environment of its own (requirements.txt beside this file), on the same table, key and Meta;
-nothing of the program is imported. Neither script asks Meta about a token before or after.
+It runs in a virtual environment of its own (requirements.txt beside this file), on the same table, key and
+Meta, and imports nothing of the program. Neither package asks Meta about a token before or after.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Exchange = Callable[[str], dict[str, Any]]
 
 
 def facebook_sdk() -> Exchange:
-    """The package `facebook-sdk`."""
+    """Return a function that exchanges with the package `facebook-sdk`."""
     facebook: Any = import_module("facebook")
     facebook.FACEBOOK_GRAPH_URL = os.environ["META_GRAPH_URL"] + "/"
 
@@ -48,7 +48,7 @@ def facebook_sdk() -> Exchange:
 
 
 def python_facebook_api() -> Exchange:
-    """The package `python-facebook-api`: one client, shared by all threads."""
+    """Return a function that exchanges with `python-facebook-api`: one client for all threads."""
     pyfacebook: Any = import_module("pyfacebook")
     api = pyfacebook.GraphAPI(
         app_id=os.environ["META_APP_ID"],

@@ -1,4 +1,4 @@
-"""What every figure is measured on: a PostgreSQL, a table full of channels, a Meta, and costed processes."""
+"""What figures need: a PostgreSQL server, a table of channels, a simulated Meta, and measured processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
-from benchmarks.meta import token_of
+from benchmarks.fast_meta import token_of
 from sandbox.graph import APP_ID, APP_SECRET
 from whatsapp_tokens.database.url import parse_url
 
@@ -30,7 +30,7 @@ CALLS: Final = 3  # per renewed channel: inspect, exchange, inspect the new toke
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process cost: seconds, CPU seconds, KiB at its peak, and its exit code."""
+    """What a process needed: seconds, CPU seconds, KiB of memory at its peak; and its exit code."""
 
     wall: float
     cpu: float
@@ -40,7 +40,7 @@ class Cost:
 
 @dataclass(slots=True)
 class Meta:
-    """A running Meta; `seen` is filled when it has ended."""
+    """A running Meta; `seen` has its counts once it has ended."""
 
     url: str
     seen: dict[str, int]
@@ -48,7 +48,7 @@ class Meta:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """The URL of an empty server: TEST_DATABASE_URL's, or one that pip brought."""
+    """Yield the URL of a server: TEST_DATABASE_URL, or one that the development requirements bring along."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
@@ -62,9 +62,9 @@ def postgresql() -> Iterator[str]:
 
 
 @contextmanager
-def meta(channels: int, latency: float) -> Iterator[Meta]:
-    """A Meta in a process of its own, which knows the tokens of so many channels."""
-    command = [sys.executable, "-m", "benchmarks.meta", f"--channels={channels}", f"--latency={latency}"]
+def fast_meta(channels: int, latency: float) -> Iterator[Meta]:
+    """Run a Meta in a process of its own, which knows the tokens of so many channels."""
+    command = [sys.executable, "-m", "benchmarks.fast_meta", f"--channels={channels}", f"--latency={latency}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         out = process.stdout
         if out is None:
@@ -78,7 +78,7 @@ def meta(channels: int, latency: float) -> Iterator[Meta]:
 
 
 class Table:
-    """A migrated database of its own on the server, with as many channels as a figure wants."""
+    """A migrated database on the server, with as many channels as a figure needs."""
 
     def __init__(self, server: str) -> None:
         self._admin = sa.create_engine(
@@ -99,7 +99,7 @@ class Table:
         )
 
     def fill(self, *, due: int, fresh: int = 0) -> None:
-        """Empty the table, then insert so many channels that are due and so many that are not."""
+        """Empty the table, and insert so many channels that are due and so many that are not."""
         fernet = Fernet(base64.urlsafe_b64encode(KEY))
         rows = [
             {"name": f"Line {number}", "stored": fernet.encrypt(token_of(number).encode()).decode()}
@@ -114,8 +114,8 @@ class Table:
             if fresh:
                 connection.execute(
                     sa.text(
-                        insert + "SELECT 'Line ' || n, 'whatsapp', :stored || n, now() + interval '40 days', "
-                        "now() - interval '20 days', 'ok', md5(:stored || n) "
+                        insert + "SELECT 'Line ' || n, 'whatsapp', :stored, now() + interval '40 days', "
+                        "now() - interval '20 days', 'ok', md5(:stored) "
                         "FROM generate_series(1, :fresh) n"
                     ),
                     {"stored": fernet.encrypt(token_of(0).encode()).decode(), "fresh": fresh},
@@ -132,18 +132,18 @@ class Table:
             connection.exec_driver_sql('VACUUM ANALYZE "Channel"')
 
     def drop(self) -> None:
-        """Leave the server as it was."""
+        """Drop the database."""
         with self._admin.connect() as connection:
             connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{self._name}" WITH (FORCE)')
 
     def scalar(self, sql: str) -> Any:
-        """One value."""
+        """Return the one value that a query gives."""
         with self.engine.connect() as connection:
             return connection.execute(sa.text(sql)).scalar()
 
 
-def settings(database_url: str, meta_url: str = "http://127.0.0.1:9") -> dict[str, str]:
-    """The environment of a run."""
+def settings(database_url: str, meta_url: str) -> dict[str, str]:
+    """Return the environment of a run."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     return kept | {
         "DATABASE_URL": database_url,
@@ -155,12 +155,12 @@ def settings(database_url: str, meta_url: str = "http://127.0.0.1:9") -> dict[st
 
 
 def refresh(*options: str) -> list[str]:
-    """The command line of a run, without any .env file."""
+    """Return the command line of a run without an .env file."""
     return [sys.executable, str(ROOT / "refresh_tokens.py"), "--env-file", os.devnull, *options]
 
 
 def start(command: Sequence[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
-    """Begin a process whose cost `finish` tells."""
+    """Start a process. `finish` waits for it and returns its cost."""
     launch = [sys.executable, "-S", str(Path(__file__).with_name("launch.py"))]
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         return subprocess.Popen(
@@ -169,7 +169,7 @@ def start(command: Sequence[str], environment: dict[str, str], folder: Path) -> 
 
 
 def finish(process: subprocess.Popen[bytes], folder: Path) -> Cost:
-    """Wait for a process begun by `start`. Raises `RuntimeError` with what it said if it failed."""
+    """Wait for a process of `start`. Raises `RuntimeError` with its stderr if it failed."""
     process.wait()
     cost = Cost(**json.loads((folder / "cost").read_text(encoding="ascii")))
     if cost.code:
@@ -178,7 +178,7 @@ def finish(process: subprocess.Popen[bytes], folder: Path) -> Cost:
 
 
 def run(command: Sequence[str], environment: dict[str, str]) -> Cost:
-    """Run one process and give its cost."""
+    """Run one process and return its cost."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         return finish(start(command, environment, folder), folder)
