@@ -9,6 +9,7 @@ from typing import Any
 from models import Channel
 from sandbox.graph import APP_ID
 from whatsapp_tokens.meta.answers import Exchanged, Inspection
+from whatsapp_tokens.meta.errors import MetaError
 from whatsapp_tokens.redaction import Secret
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -55,10 +56,20 @@ class FakeMeta:
         self.inspections: dict[str, list[Any]] = defaultdict(list)
         self.exchanges: dict[str, list[Any]] = defaultdict(list)
         self.calls: list[tuple[str, ...]] = []
+        self.app_error: MetaError | None = None
+        self.time: datetime | None = None
 
     def inspect(self, token: Secret) -> Inspection:
         self.calls.append(("inspect", token.reveal()))
         return self._next(self.inspections[token.reveal()])
+
+    def check_app(self) -> None:
+        self.calls.append(("check_app",))
+        if self.app_error is not None:
+            raise self.app_error
+
+    def time_at_meta(self) -> datetime | None:
+        return self.time
 
     def exchange(self, token: Secret, kind: str | None) -> Exchanged:
         self.calls.append(("exchange", token.reveal(), str(kind)))

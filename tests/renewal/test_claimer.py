@@ -8,6 +8,7 @@ from fakes import NOW, SCOPES, days
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal import claimer as module
 from whatsapp_tokens.renewal.claimer import Claimer
+from whatsapp_tokens.renewal.start import Scope
 from whatsapp_tokens.signals import Stop
 
 
@@ -37,7 +38,7 @@ def clock(monkeypatch):
 def test_leases_are_extended_each_time_that_a_third_of_them_has_passed(clock):
     database = FakeDatabase()
     selection = Policy(days(45), days(15), days(60), SCOPES).select(NOW)
-    claimer = Claimer(database, selection, print, Stop(), limit=None)
+    claimer = Claimer(database, Scope(selection), print, Stop())
     extensions = []
     for seconds in range(0, 501, 50):
         clock[0] = float(seconds)

@@ -7,11 +7,13 @@ from fakes import NOW, SCOPES, FakeMeta, days, exchanged, inspection
 
 from whatsapp_tokens.meta.errors import (
     AppRejected,
+    ForeignToken,
     RateLimited,
     ReconnectRequired,
     Throttled,
     Unavailable,
     UnexpectedAnswer,
+    UnreadableToken,
 )
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
@@ -61,6 +63,8 @@ ERRORS = [
     (Unavailable("down"), Reason.UNAVAILABLE, Suspect.META),
     (Throttled("slow"), Reason.UNAVAILABLE, Suspect.META),
     (UnexpectedAnswer("odd"), Reason.UNEXPECTED_ANSWER, Suspect.META),
+    (ForeignToken("other"), Reason.RECONNECT_REQUIRED, Suspect.OTHER_APP),
+    (UnreadableToken("odd"), Reason.RECONNECT_REQUIRED, Suspect.UNREADABLE),
     (AppRejected("app"), Reason.UNEXPECTED_ANSWER, Suspect.APP),
     (RateLimited("slow"), Reason.UNAVAILABLE, Suspect.LIMIT),
 ]
@@ -83,17 +87,20 @@ def test_meta_may_know_when_a_dead_token_ended():
 def test_an_error_of_the_exchange_keeps_what_the_inspection_has_shown(error, reason, suspect):
     walk = Walk()
     walk.meta.exchanges["old-token"] = [error]
+    suspect = Suspect.EXCHANGE if suspect is Suspect.APP else suspect
     assert walk.renew() == Unusable(reason, str(error), NOW + days(10), NOW - days(50), suspect)
 
 
-@pytest.mark.parametrize(("error", "suspect"), [(row[0], row[2]) for row in ERRORS[4:]])
+@pytest.mark.parametrize(
+    ("error", "suspect"), [(AppRejected("app"), Suspect.EXCHANGE), (RateLimited("slow"), Suspect.LIMIT)]
+)
 def test_an_error_of_the_proof_that_is_not_about_the_token_says_so(error, suspect):
     walk = Walk()
     walk.meta.inspections["new-token"] = [error]
     assert walk.renew().suspect is suspect
 
 
-@pytest.mark.parametrize("error", [row[0] for row in ERRORS[4:]])
+@pytest.mark.parametrize("error", [row[0] for row in ERRORS[6:]])
 def test_an_error_that_is_not_about_a_token_to_be_stored_goes_up(error):
     walk = Walk()
     walk.meta.inspections["old-token"] = [error]

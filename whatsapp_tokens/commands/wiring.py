@@ -22,7 +22,7 @@ from whatsapp_tokens.environment import BadSettings, read_environment
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal.renewer import Renewer
-from whatsapp_tokens.renewal.start import WrongKeys
+from whatsapp_tokens.renewal.start import CannotRun
 from whatsapp_tokens.reports.console import Console
 from whatsapp_tokens.results import Aborted, AbortReason
 from whatsapp_tokens.settings import ENV_FILE, Settings
@@ -64,7 +64,7 @@ def attempt(work: Callable[[], T]) -> T | Aborted:
         return Aborted(AbortReason.DATABASE_LOST, str(error))
     except DatabaseError as error:
         return misconfigured(explained(error))
-    except (WrongKeys, NotPossible, LocalFault) as error:
+    except (CannotRun, NotPossible, LocalFault) as error:
         return misconfigured(str(error))
     except Exception as error:  # noqa: BLE001 - a mistake of ours must not keep people from being told
         log_unexpected(error)

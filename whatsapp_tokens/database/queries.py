@@ -93,6 +93,25 @@ class Queries:
         )
         return self._table.channels(query.limit(limit))
 
+    def healthy(self, look: Selection, limit: int) -> list[Channel]:
+        """Return up to `limit` channels of the table that are `ok` and not due, the last renewed first."""
+        c, refreshed_at = self._table.c, comparable(self._table.c.last_token_refresh_at)
+        query = self._table.select(
+            self._where.candidate(),
+            c.token_status == Status.OK,
+            sa.not_(self._where.due(replace(look, everything=False))),
+            sa.not_(sa.and_(self._where.asked_for(look), self._where.due(look))),
+        )
+        return self._table.channels(query.order_by(refreshed_at.desc().nulls_last(), c.id).limit(limit))
+
+    def least_urgent(self, look: Selection, limit: int) -> list[Channel]:
+        """Return up to `limit` due channels of the whole table that no run holds, those in `warning` last."""
+        is_warning = sa.func.coalesce(self._table.c.token_status == Status.WARNING, sa.false())
+        expires_at = comparable(self._table.c.token_expires_at)
+        query = self._table.select(self._where.candidate(), self._where.due(look), self._where.free())
+        order = (is_warning, expires_at.desc().nulls_last(), self._table.c.id.desc())
+        return self._table.channels(query.order_by(*order).limit(limit))
+
     # Channels in the order of urgency
 
     def count(self, selection: Selection) -> Counts:
@@ -171,6 +190,12 @@ class Queries:
         """Return where the channels are, for people."""
         kind = "SQLite" if self._table.is_sqlite else "PostgreSQL"
         return f"{self._table.mapping.full_name} in {kind}"
+
+    def now(self) -> datetime:
+        """Return what time it is by the database's clock."""
+        clock = self._where.clock(self._table.c.token_lease_until)
+        found: datetime = self._table.fetch(sa.select(clock))[0][0]
+        return found
 
     def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
         """Count all candidates by state and by day of expiry. `soon` is `now` and the window."""

@@ -7,7 +7,9 @@ database refuses to claim are kept for the caller to report.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from time import monotonic
 from typing import Final
@@ -18,13 +20,14 @@ from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.writes import UNMOVED
 from whatsapp_tokens.facts import fact
-from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.renewal.outcomes import skipped
+from whatsapp_tokens.renewal.start import Scope
 from whatsapp_tokens.results import ChannelId, Outcome, Reason
 from whatsapp_tokens.signals import Stop
 
 logger = logging.getLogger(__name__)
 
+RECENT: Final = 1024
 PATIENCE_SECONDS: Final = 10  # in all, for rows that are locked when they are to be claimed
 
 
@@ -34,19 +37,18 @@ class Claimer:
     def __init__(
         self,
         database: Database,
-        selection: Selection,
+        scope: Scope,
         report: Callable[[Outcome], None],
         stop: Stop,
-        *,
-        limit: int | None,
     ) -> None:
         self._database = database
-        self._selection = selection
+        self._selection = scope.selection
         self._report = report
         self._stop = stop
-        self._ids = islice(self._due_ids(), limit)
+        self._ids = islice(self._due_ids(), scope.limit)
         self._passed_over: list[ChannelId] = []  # due and free, but locked when they were to be claimed
         self._is_exhausted = False
+        self.recent: deque[ChannelId] = deque(maxlen=RECENT)  # met last, claimed or not
         self.seen: set[ChannelId] = set()  # dealt with, but met once more further on in the order
         self.unwritable: list[tuple[Channel, str]] = []  # refused by the database, with its words
         self.no_longer_due = 0  # because another run was faster
@@ -69,6 +71,7 @@ class Claimer:
         `is_last`: no other channel is in hand, so what was passed over can be tried again.
         """
         ids = list(islice(self._ids, count))
+        self.recent += ids
         self._is_exhausted = self._is_exhausted or not ids
         if self._is_exhausted and is_last:
             return self._claim_passed_over(count)
@@ -76,6 +79,10 @@ class Claimer:
         if absent := set(ids) - {channel.id for channel in claimed} - refused:
             self._passed_over += self._explain_absent(absent)
         return claimed
+
+    def claim_also(self, ids: Collection[ChannelId]) -> list[Channel]:
+        """Claim what can be had of further channels, due or not."""
+        return self._database.claims.claim(replace(self._selection, everything=True, ids=None), ids)
 
     def extend_leases(self) -> None:
         """Extend the leases of all claims, if a third of their time has passed since the last extension."""

@@ -23,8 +23,12 @@ TOLERANCE: Final = timedelta(hours=1)
 class Suspect(Enum):
     """What may be at fault when a token is unusable, besides the token itself."""
 
-    APP = auto()  # our app: Meta refused the call as it refuses an app
+    TOKEN = auto()  # nothing else: Meta names our app and says why this token died, or was not asked
+    APP = auto()  # our app: Meta refused the inspection as it refuses an app
+    EXCHANGE = auto()  # our app: Meta refused the exchange so, after an inspection
+    OTHER_APP = auto()  # our app id: Meta says that the token is of another app
     LIMIT = auto()  # our app has reached its limit
+    UNREADABLE = auto()  # Meta, which says that it cannot read the token
     META = auto()  # Meta, if many tokens fail alike
 
 

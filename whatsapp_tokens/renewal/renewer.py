@@ -9,9 +9,18 @@ from typing import ClassVar
 from meta_client import MetaClient
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.meta.answers import Inspection
-from whatsapp_tokens.meta.errors import AppRejected, MetaError, RateLimited, ReconnectRequired, Unavailable
+from whatsapp_tokens.meta.errors import (
+    AppRejected,
+    ForeignToken,
+    MetaError,
+    RateLimited,
+    ReconnectRequired,
+    Unavailable,
+    UnreadableToken,
+)
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.clock_check import compare_with_meta
 from whatsapp_tokens.renewal.decision import (
     NeverExpires,
     Proof,
@@ -35,6 +44,8 @@ class Renewer:
     _MEANINGS: ClassVar = (
         (AppRejected, Reason.UNEXPECTED_ANSWER, Suspect.APP),
         (RateLimited, Reason.UNAVAILABLE, Suspect.LIMIT),
+        (ForeignToken, Reason.RECONNECT_REQUIRED, Suspect.OTHER_APP),
+        (UnreadableToken, Reason.RECONNECT_REQUIRED, Suspect.UNREADABLE),
         (ReconnectRequired, Reason.RECONNECT_REQUIRED, Suspect.META),
         (Unavailable, Reason.UNAVAILABLE, Suspect.META),
         (MetaError, Reason.UNEXPECTED_ANSWER, Suspect.META),
@@ -60,6 +71,31 @@ class Renewer:
         except MetaError as error:
             return self._unusable(error, old)
 
+    def ask(self, token: Secret) -> StillValid | NeverExpires | Unusable:
+        """Return what Meta says of a token that is to stay as it is. Raises `Interrupted`."""
+        try:
+            return self.examine(token)
+        except (AppRejected, RateLimited) as error:
+            return self._unusable(error)
+
+    def ask_about_app(self) -> Unusable:
+        """Return what Meta says of the app token; `Suspect.TOKEN` means that it accepts our app."""
+        try:
+            self._meta.check_app()
+        except MetaError as error:
+            return self._unusable(error)
+        return Unusable(Reason.RECONNECT_REQUIRED, "", suspect=Suspect.TOKEN)
+
+    def check_clock(self) -> bool:
+        """Compare this machine's clock with Meta's. Return whether Meta has said what time it is.
+
+        Raises `WrongClock`.
+        """
+        time_at_meta = self._meta.time_at_meta()
+        if time_at_meta is not None:
+            compare_with_meta(self._clock(), time_at_meta)
+        return time_at_meta is not None
+
     def examine(self, token: Secret) -> StillValid | NeverExpires | Unusable:
         """Return what Meta says of a token that is to be stored as it stands.
 
@@ -79,6 +115,7 @@ class Renewer:
 
     def _exchange(self, token: Secret, old: Inspection) -> Verdict:
         self._sleep(0)  # nothing new begins once the run is told to stop
+        self.check_clock()
         exchanged = self._meta.exchange(token, old.kind)
         try:
             new = self._inspect_new(exchanged.token)
@@ -96,8 +133,12 @@ class Renewer:
             return self._meta.inspect(token)
 
     def _unusable(self, error: MetaError, old: Inspection | None = None) -> Unusable:
-        """Return what an error means for the token that was asked about."""
+        """Return what an error means for the token that was asked about. With `old`: it met the exchange."""
         _, reason, suspect = next(row for row in self._MEANINGS if isinstance(error, row[0]))
+        if suspect is Suspect.APP and old:
+            suspect = Suspect.EXCHANGE
+        if isinstance(error, ReconnectRequired) and error.names_app and error.has_cause:
+            suspect = Suspect.TOKEN
         expires_at, issued_at = self._clocks(old) if old else (error.expires_at, None)
         return Unusable(reason, str(error), expires_at, issued_at, suspect)
 

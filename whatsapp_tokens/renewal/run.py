@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
-from models import Channel, PendingUpdate
+from models import Channel, PendingUpdate, Status
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.facts import fact, facts
-from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker
+from whatsapp_tokens.http_environment import LocalFault
+from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
 from whatsapp_tokens.renewal.claimer import Claimer
-from whatsapp_tokens.renewal.decision import Unusable, Verdict
+from whatsapp_tokens.renewal.clock_check import WrongClock, are_apart, compare_with_database
+from whatsapp_tokens.renewal.controls import pick_controls
+from whatsapp_tokens.renewal.decision import Suspect, Unusable, Verdict
 from whatsapp_tokens.renewal.outcomes import failed, skipped
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import RunCallbacks, Scope, open_run
 from whatsapp_tokens.renewal.token_pool import TokenPool
 from whatsapp_tokens.renewal.updates import ChannelResult, ClaimedChannel, conclude
-from whatsapp_tokens.results import Aborted, AbortReason, Failed, Outcome, Reason, Tally
+from whatsapp_tokens.renewal.workers import NoThreads
+from whatsapp_tokens.results import Aborted, AbortReason, ChannelId, Failed, Outcome, Reason, Tally
 from whatsapp_tokens.signals import Stop
 
 logger = logging.getLogger(__name__)
@@ -54,6 +61,9 @@ class Run:
         self._clock = clock
         self._stop = stop
         self._breaker = CircuitBreaker()
+        self._unwritten: list[ChannelResult] = []  # until the clock is known to be right
+        self._clock_is_right = False
+        self._bad_controls: list[ChannelId] = []
         self._locked: list[ChannelResult] = []  # not written yet, because the row was locked
         self._reached = 0
         self.tally = Tally()
@@ -61,24 +71,26 @@ class Run:
     def execute(self, scope: Scope, callbacks: RunCallbacks) -> Aborted | None:
         """Renew what is due. Return None if all of it was reached or a signal came, else why the run stopped.
 
-        Raises `WrongKeys`, or a `DatabaseError` before the first channel was touched.
+        Raises `CannotRun`, or a `DatabaseError` or `LocalFault` before the first channel was touched.
         """
         self._scope = scope
         self._callbacks = callbacks
         self.tally = open_run(self._database, self._keys, scope, callbacks)
-        self._claimer = Claimer(self._database, scope.selection, self._report, self._stop, limit=scope.limit)
+        # Where nothing is due, another look at a large table would take as long as counting did.
+        due = scope if self.tally.due else replace(scope, limit=0)
+        self._claimer = Claimer(self._database, due, self._report, self._stop)
         self._pool = TokenPool(self._renewer.renew, self._conclude, scope.workers)
-        aborted = None
         try:
-            # Where nothing is due, another look at a large table would take as long as counting did.
-            if self.tally.due:
-                self._loop()
-            aborted = None if self._stop.is_set() else self._breaker.abort_reason()
-            self._database.claims.release_all()
+            self._loop()
+            aborted = None if self._stop.is_set() else self._breaker.aborted
         except DatabaseError as error:
             if not (isinstance(error, DatabaseLost) or self._reached):
                 raise
             aborted = Aborted(AbortReason.DATABASE_LOST, str(error))
+        except (LocalFault, NoThreads) as fault:
+            if isinstance(fault, LocalFault) and not self._reached:
+                raise
+            aborted = Aborted(AbortReason.INTERNAL_ERROR, str(fault))
         finally:
             if not self._pool.is_idle:  # only after an error: what is in flight can no longer be written
                 self._stop.set()
@@ -88,20 +100,69 @@ class Run:
 
     def _loop(self) -> None:
         """Claim, renew and write until nothing is left, or the circuit breaker or a signal ends it."""
-        while True:
-            is_ending = self._stop.is_set() or self._breaker.is_open
-            if is_ending:
-                self._pool.park()
-            else:
-                self._pool.unpark()
-                self._refill()
-            self._report_unwritable()
-            if not self._pool.is_idle:
-                self._write(self._breaker.take(self._pool.collect()))
-            elif is_ending or self._claimer.is_done:
-                break
+        try:
+            while self._step():
+                self._claimer.extend_leases()
+            self._write_locked()
+        except (WrongClock, LocalFault, NoThreads):
+            self._database.claims.release_all()
+            raise
+        self._database.claims.release_all()
+
+    def _step(self) -> bool:
+        """Do what comes next: claim, collect and write, or ask the controls. Return whether there is more."""
+        if self._stop.is_set() or self._breaker.is_paused:
+            self._pool.park()
+        else:
+            self._pool.unpark()
+            self._refill()
+        self._report_unwritable()
+        if not self._pool.is_idle:
+            self._write(self._breaker.take(self._pool.collect()))
+            self._admit(self._claim_bad_controls())
+        elif self._stop.is_set() or self._breaker.aborted:
+            return False
+        elif question := self._breaker.question(is_last=self._claimer.is_done):
+            self._write(self._breaker.answer(question, self._ask_controls(question)))
+            self._admit(self._claim_bad_controls())
+        elif self._claimer.is_done or self._breaker.is_paused:
+            self._write(self._breaker.finish())
+            return False
+        return True
+
+    def _ask_controls(self, question: Question) -> list[Verdict]:
+        """Ask Meta about one control after the other, until it calls one good. Return the verdicts."""
+        verdicts: list[Verdict] = []
+        asked = self._claimer.recent
+        for control in pick_controls(self._database, self._keys, self._scope.selection, asked):
+            verdict = self._ask(partial(self._renewer.ask, control.token))
+            if verdict is None:
+                return verdicts
+            verdicts.append(verdict)
+            if not isinstance(verdict, Unusable):
+                return verdicts
+            if not control.is_due:
+                self._bad_controls.append(control.channel.id)
+        if question.is_for_app and not any(map(is_answer, verdicts)):
+            verdict = self._ask(self._renewer.ask_about_app)
+            verdicts += [] if verdict is None else [verdict]
+        return verdicts
+
+    def _ask(self, find_verdict: Callable[[], Verdict]) -> Verdict | None:
+        """Let a worker ask Meta. Return None if the run is told to stop meanwhile."""
+        self._pool.ask(find_verdict)
+        while (verdict := self._pool.answer()) is None and not self._pool.is_idle:
             self._claimer.extend_leases()
-        self._write_locked()
+        return verdict
+
+    def _claim_bad_controls(self) -> list[Channel]:
+        """Claim the controls that failed, once another call has shown that Meta is well."""
+        if not (self._bad_controls and self._breaker.meta_is_well):
+            return []
+        claimed = self._claimer.claim_also(self._bad_controls)
+        self._bad_controls = []
+        self.tally.due += len(claimed)
+        return claimed
 
     def _refill(self) -> None:
         """Claim more channels before the workers run out of them.
@@ -112,12 +173,16 @@ class Run:
         room = 2 * self._scope.workers - self._pool.in_hand
         if room < (self._scope.workers + 1) // 2:
             return
+        self._admit(self._claimer.claim(room, is_last=self._pool.is_idle))
+
+    def _admit(self, channels: Iterable[Channel]) -> None:
+        """Decrypt the tokens of claimed channels, and give them to the workers."""
         unreadable = []
-        for channel in self._claimer.claim(room, is_last=self._pool.is_idle):
+        for channel in channels:
             try:
                 decrypted = self._keys.decrypt(channel.ciphertext)
             except Undecryptable as error:
-                verdict = Unusable(Reason.UNDECRYPTABLE, str(error))
+                verdict = Unusable(Reason.UNDECRYPTABLE, str(error), suspect=Suspect.TOKEN)
                 unreadable.append(self._conclude(verdict, ClaimedChannel(channel)))
             else:
                 self._pool.add(decrypted.token, ClaimedChannel(channel, decrypted))
@@ -129,10 +194,16 @@ class Run:
 
     def _write(self, results: Iterable[ChannelResult]) -> None:
         """Write what the circuit breaker allows, and report what really became of it."""
+        self._unwritten += results
+        if not self._unwritten or not self._has_right_clock():
+            return
+        results, self._unwritten = self._unwritten, []
         updates: list[tuple[ChannelResult, PendingUpdate]] = []
         for result in results:
             if result.update is None:
                 self._database.claims.release([result.channel.id])
+                if isinstance(result.outcome, Failed):  # it could not be encrypted
+                    self._breaker.note_write_failure(result.channel, result.outcome.detail)
                 self._report(result.outcome)
             else:
                 updates.append((result, result.update))
@@ -142,11 +213,23 @@ class Run:
             moved = []
             for (result, update), (found, words) in zip(updates, written, strict=True):
                 self._report_write(result, found, words)
-                if found is WriteResult.WRITTEN and _moves_back(update):
+                if found is WriteResult.WRITTEN and _may_come_again(update, self._scope.selection):
                     moved.append(update.channel.id)
             self._claimer.note_moved(moved)
-        if released := self._breaker.released():
-            self._write(released)
+
+    def _has_right_clock(self) -> bool:
+        """Return whether this machine's clock is known to be right. Raises `WrongClock`."""
+        if self._clock_is_right or not self._breaker.has_asked:
+            return self._clock_is_right
+        now, at_database = self._clock(), self._database.queries.now()
+        if not self._renewer.check_clock():
+            compare_with_database(now, at_database)
+        elif are_apart(now, at_database):
+            logger.warning(
+                "the clock of the database server is wrong: it says %s", f"{at_database:%Y-%m-%dT%H:%M:%SZ}"
+            )
+        self._clock_is_right = True
+        return True
 
     def _report_write(self, result: ChannelResult, found: WriteResult, words: str) -> None:
         """Report what became of one write."""
@@ -160,8 +243,7 @@ class Run:
             case WriteResult.LOCKED:
                 self._locked.append(result)
             case WriteResult.WRITTEN:
-                if not isinstance(result.outcome, Failed):
-                    self._breaker.note_success()
+                self._breaker.has_written = True
                 self._report(result.outcome)
 
     def _write_locked(self) -> None:
@@ -183,7 +265,7 @@ class Run:
         """
         unwritable = self._claimer.unwritable
         is_all = self._pool.is_idle and (self._claimer.is_done or len(unwritable) >= MOST_UNWRITABLE)
-        if self._breaker.has_succeeded or is_all:
+        if self._breaker.has_written or is_all:
             self._claimer.unwritable = []
             for channel, words in unwritable:
                 self._report_unwritten(channel, words)
@@ -207,7 +289,17 @@ class Run:
         self.tally.due = self._reached + self.tally.left
 
 
-def _moves_back(update: PendingUpdate) -> bool:
-    """Return whether the row moves to a later place in the order; unknown expiries come first."""
+def _may_come_again(update: PendingUpdate, selection: Selection) -> bool:
+    """Return whether the row may be due all the same, and moves to a later place in the order.
+
+    Unknown expiries come first, so they are behind us.
+    """
     before, after = update.channel.expires_at, update.expires_at
-    return after is not None and (before is None or after > before)
+    if after is None or (before is not None and after <= before):
+        return False
+    is_fresh = (
+        update.status is Status.OK
+        and update.refreshed_at
+        and update.refreshed_at >= selection.refreshed_before
+    )
+    return selection.everything or not is_fresh or after < selection.expires_before

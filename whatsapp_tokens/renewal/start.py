@@ -17,7 +17,11 @@ from whatsapp_tokens.results import ChannelId, Due, DueReason, Outcome, Reason, 
 OTHERS_TRIED: Final = 1000
 
 
-class WrongKeys(Exception):
+class CannotRun(Exception):
+    """A run cannot begin as things are configured. One line: what is wrong and what to do."""
+
+
+class WrongKeys(CannotRun):
     """No key decrypts any stored token, so the keys are wrong and not the tokens. Nothing was changed."""
 
     @classmethod

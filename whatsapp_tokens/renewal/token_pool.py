@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from whatsapp_tokens.facts import fact
+from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.clock_check import WrongClock
 from whatsapp_tokens.renewal.decision import NewToken, Unusable, Verdict
 from whatsapp_tokens.renewal.updates import ChannelResult, ClaimedChannel
 from whatsapp_tokens.renewal.workers import Workers
@@ -24,20 +26,25 @@ REMEMBERED: Final = 128  # tokens renewed last, for channels that share one and 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A token and the claimed channels that hold it. With a verdict, there is nothing left to ask."""
+    """How to find a verdict, and the claimed channels that hold the token. A question has neither."""
 
-    token: Secret
-    claimed: tuple[ClaimedChannel, ...]
-    verdict: Verdict | None = None
+    find_verdict: Callable[[], Verdict]
+    token: Secret | None = None
+    claimed: tuple[ClaimedChannel, ...] = ()
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a worker made of a job: the verdict, and the result of each channel. None if interrupted."""
+    """What a worker made of a job: the verdict, and the result of each channel. None if interrupted.
+
+    `fault` is one of this machine: no channel's, and the end of the run.
+    """
 
     job: Job
     verdict: Verdict | None = None
     results: tuple[ChannelResult, ...] = ()
+    fault: WrongClock | LocalFault | None = None
 
 
 class TokenPool:
@@ -67,21 +74,38 @@ class TokenPool:
         self.in_hand += 1
         if token in self._sharing_token:
             self._sharing_token[token].append(claimed)
-            return
-        verdict = self._renewed.get(token)
-        if verdict is None:
+        elif token in self._renewed:
+            self._submit_shared(token, (claimed,), self._renewed[token])
+        else:
             self._sharing_token[token] = []
-        self._workers.submit(Job(token, (claimed,), verdict))
+            self._workers.submit(Job(lambda: self._renew(token), token, (claimed,)))
+
+    def ask(self, find_verdict: Callable[[], Verdict]) -> None:
+        """Let a worker find a verdict that is for no channel. The pool must be idle; see `answer`."""
+        self._workers.submit(Job(find_verdict))
+
+    def answer(self) -> Verdict | None:
+        """Return the verdict that was asked for, if it has come in. None also if it was interrupted."""
+        return next((done.verdict for done in self._collect(1)), None)
 
     def collect(self) -> list[ChannelResult]:
-        """Return the results that have come in. Waits for one, but not longer than a signal may wait."""
+        """Return the results that have come in. Waits for one, but not longer than a signal may wait.
+
+        Raises `WrongClock` or `LocalFault`.
+        """
         results: list[ChannelResult] = []
-        for done in self._workers.collect(WAKE_SECONDS, BATCH):
+        for done in self._collect(BATCH):
             self.in_hand -= len(done.job.claimed)
-            if done.job.verdict is None:
-                self._share(done)
+            if done.job.token is not None and not done.job.is_shared:
+                self._share(done.job.token, done.verdict)
             results += done.results
         return results
+
+    def _collect(self, limit: int) -> list[Done]:
+        found = self._workers.collect(WAKE_SECONDS, limit)
+        if fault := next((done.fault for done in found if done.fault), None):
+            raise fault.with_traceback(None)
+        return found
 
     def park(self) -> None:
         """Take back what no worker has begun."""
@@ -96,26 +120,31 @@ class TokenPool:
         """Wait for what the workers have begun, and begin nothing more."""
         self._workers.close()
 
-    def _share(self, done: Done) -> None:
+    def _share(self, token: Secret, verdict: Verdict | None) -> None:
         """Pass a verdict on to the channels that share the token. Interrupted, they stay claimed."""
-        token, sharing = done.job.token, tuple(self._sharing_token.pop(done.job.token))
-        if done.verdict is None:
+        sharing = tuple(self._sharing_token.pop(token))
+        if verdict is None:
             self.in_hand -= len(sharing)
             return
-        if isinstance(done.verdict, NewToken):
-            self._renewed[token] = done.verdict
+        if isinstance(verdict, NewToken):
+            self._renewed[token] = verdict
             if len(self._renewed) > REMEMBERED:
                 self._renewed.popitem(last=False)
         if sharing:
-            self._workers.submit(Job(token, sharing, done.verdict))
+            self._submit_shared(token, sharing, verdict)
+
+    def _submit_shared(self, token: Secret, claimed: tuple[ClaimedChannel, ...], verdict: Verdict) -> None:
+        """Let a worker encrypt for further channels of a token."""
+        self._workers.submit(Job(lambda: verdict, token, claimed, is_shared=True))
 
     def _work(self, job: Job) -> Done:
         """Find the verdict on a token and what it means for its channels. Runs in a worker; never raises."""
         try:
-            verdict = job.verdict or self._renew(job.token)
-            return self._finish(job, verdict)
+            return self._finish(job, job.find_verdict())
         except Interrupted:
             return Done(job)
+        except (WrongClock, LocalFault) as fault:
+            return Done(job, fault=fault)
         except Exception as error:
             # A mistake of ours must cost one channel, not the run.
             logger.exception("unexpected error while renewing")

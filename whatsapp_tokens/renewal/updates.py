@@ -39,6 +39,11 @@ class ChannelResult:
     outcome: Outcome
     update: PendingUpdate | None = field(default=None, repr=False)
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether Meta was asked about the channel."""
+        return not isinstance(self.verdict, Unusable) or self.verdict.reason is not Reason.UNDECRYPTABLE
+
 
 def conclude(verdict: Verdict, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> ChannelResult:
     """Return what a verdict means for one of the channels that hold the token."""

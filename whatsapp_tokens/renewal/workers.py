@@ -8,6 +8,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
+from whatsapp_tokens.facts import fact
+
 logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
@@ -78,7 +80,7 @@ class Workers(Generic[Job, Done]):
             thread.start()
         except RuntimeError as error:
             if not self._threads:
-                raise NoThreads(str(error)) from None
+                raise NoThreads(fact("this machine does not let us start a thread", error)) from None
             self._limit = len(self._threads)
             logger.warning("this machine has no more threads to give: working with %d", self._limit)
         else:
