@@ -105,22 +105,30 @@ class KeyRing:
 
     def decrypt(self, ciphertext: str) -> Decrypted:
         """Decrypt a stored token with the key that fits. Raises `Undecryptable` or `NotAToken`."""
-        ciphertext = ciphertext.strip()  # CHAR columns pad, and rows written by hand end in a newline
-        found = next(self._decryptions(ciphertext), None)
-        if found is None:
-            tried = [one.format for one in parse(ciphertext)]
-            is_unknown_format = not tried or looks_like(ciphertext) is not None
-            raise Undecryptable(_explain(ciphertext, tried), is_unknown_format=is_unknown_format)
-        plaintext, ciphertext_format, key_index = found
-        token = _as_text(plaintext)
-        if why := why_no_token(token):
+        plaintext, ciphertext_format, key_index = self._only_decryption(ciphertext)
+        token = plaintext.decode(errors="replace")
+        why = why_no_token(token)
+        if why is None and next(self._decryptions(token), None):
+            why = no_token(ENCRYPTED_TWICE)
+        if why:
             raise NotAToken(why)
-        if next(self._decryptions(token), None):
-            raise NotAToken(no_token(ENCRYPTED_TWICE))
         return Decrypted(Secret(token), ciphertext_format, key_index)
 
+    def format_of(self, ciphertext: str) -> CiphertextFormat:
+        """Return the format of what a key decrypts, whether it is a token or not. Raises `Undecryptable`."""
+        return self._only_decryption(ciphertext)[1]
+
+    def _only_decryption(self, ciphertext: str) -> tuple[bytes, CiphertextFormat, int]:
+        """Return the plaintext, its format and the index of its key. Raises `Undecryptable`."""
+        ciphertext = ciphertext.strip()  # CHAR columns pad, and rows written by hand end in a newline
+        if found := next(self._decryptions(ciphertext), None):
+            return found
+        tried = [one.format for one in parse(ciphertext)]
+        is_unknown_format = not tried or looks_like(ciphertext) is not None
+        raise Undecryptable(_explain(ciphertext, tried), is_unknown_format=is_unknown_format)
+
     def _decryptions(self, text: str) -> Iterator[tuple[bytes, CiphertextFormat, int]]:
-        """Yield the plaintext, its format and the index of its key, for each key that decrypts a text."""
+        """Yield what `_only_decryption` returns, if a key decrypts the text."""
         for parsed in parse(text):
             for index, key in enumerate(self._keys):
                 plaintext = _decrypt(parsed.encrypted, key)
@@ -196,14 +204,6 @@ def _parse_key(entry: str) -> bytes:
         length = len(entry) // 2 if is_hex else len(key)
         raise BadKey(f"it holds {length} bytes, not {KEY_BYTES}; {_KEY_FORMS}")
     return key
-
-
-def _as_text(plaintext: bytes) -> str:
-    """Return the plaintext as text. Raises `NotAToken` if it is none."""
-    try:
-        return plaintext.decode()
-    except UnicodeDecodeError:
-        raise NotAToken(no_token(fact("it is not text"))) from None
 
 
 def _explain(text: str, tried: Sequence[CiphertextFormat]) -> str:

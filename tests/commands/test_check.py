@@ -104,7 +104,7 @@ def test_an_inactive_channel_whose_key_is_gone_is_warned_of(world):
 
 
 def test_tokens_of_more_pages_than_one_are_all_tried(world):
-    ciphertext = fernet().encrypt(b"a token").decode()
+    ciphertext = fernet().encrypt(b"a-token").decode()
     world.rows.insert_many({"type": "whatsapp", "wa_token_encrypted": ciphertext} for _ in range(4321))
     assert checks(world.json("--check"))["keys"] == (True, "4321 stored tokens: 4321 open with the first key")
 

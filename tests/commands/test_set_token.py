@@ -189,7 +189,7 @@ def test_the_only_token_may_be_replaced_whatever_it_is(world):
 
 
 def test_a_row_keeps_its_own_layout(world):
-    made = AESGCM(KEY).encrypt(bytes(16), b"an old token", None)
+    made = AESGCM(KEY).encrypt(bytes(16), b"an-old-token", None)
     id_ = world.channel(wa_token_encrypted=b64encode(bytes(16) + made[-16:] + made[:-16]).decode())
     world.channel()
     token = world.token(lives=60)

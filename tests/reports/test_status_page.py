@@ -527,4 +527,4 @@ def test_all_in_trouble_are_shown_and_a_thousand_of_the_others(world, tmp_path):
     assert states == ["waiting"] * 2100 + ["ok"] * 300 + ["never_expires"] * 700
 
 
-TEXT = fernet().encrypt(b"a token").decode()
+TEXT = fernet().encrypt(b"a-token").decode()

@@ -196,7 +196,7 @@ class Store:
         """Return the format of the row itself, else the usual one of the table. Raise `WrongKeys`."""
         if channel.ciphertext:
             try:
-                return self.keys.decrypt(channel.ciphertext).format
+                return self.keys.format_of(channel.ciphertext)
             except Undecryptable:
                 pass
         return usual_format(self.database, self.keys, channel.id)
@@ -255,7 +255,7 @@ def usual_format(database: Database, keys: KeyRing, own: ChannelId) -> Ciphertex
     for look_up in (database.queries.candidates, database.queries.inactive, database.queries.of_other_types):
         for channel in islice(look_up(), EXAMPLES):
             try:
-                ciphertext_format = keys.decrypt(channel.ciphertext).format
+                ciphertext_format = keys.format_of(channel.ciphertext)
             except Undecryptable as error:
                 failures += (
                     [error] if channel.id != own and look_up != database.queries.of_other_types else []

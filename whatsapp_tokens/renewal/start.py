@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from crypto import KeyRing, NotAToken, Undecryptable
+from crypto import KeyRing, Undecryptable
 from models import Channel
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Selection
@@ -93,9 +93,7 @@ def _check_keys(database: Database, keys: KeyRing, selection: Selection) -> None
     failures: dict[ChannelId, Undecryptable] = {}
     for channel in _tokens(database, selection):
         try:
-            keys.decrypt(channel.ciphertext)
-        except NotAToken:  # but the key is right
-            return
+            keys.format_of(channel.ciphertext)
         except Undecryptable as error:
             if len(failures) < OTHERS_TRIED:
                 failures[channel.id] = error
