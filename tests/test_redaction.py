@@ -421,6 +421,34 @@ def test_a_secret_is_found_in_a_quotation_that_folded_its_white_space():
     assert quote_foreign("not my  pass\nphrase, but my pass phrase") == "not ***, but ***"
 
 
+PIECES = "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0z"
+
+
+@pytest.mark.parametrize("length", range(12, len(PIECES)))
+@pytest.mark.parametrize("place", [0, 3, len(PIECES)])
+def test_no_piece_of_12_characters_of_a_secret_is_quoted(length, place):
+    alive = Secret(PIECES)
+    start = min(place, len(PIECES) - length)
+    quoted = quote_foreign(f"token ({PIECES[start : start + length]}) is bad")
+    assert (quoted, bool(alive)) == ("token (***) is bad", True)
+
+
+def test_pieces_of_a_secret_are_masked_wherever_they_stand_in_a_word():
+    _alive = Secret(PIECES)
+    assert quote_foreign(f"«{PIECES[:13]}», …{PIECES[-12:]}!") == "«***», …***!"
+
+
+@pytest.mark.parametrize("text", [f"({PIECES[:11]}) is bad", "some other words", "id 000000000000"])
+def test_what_is_no_piece_of_a_secret_is_quoted(text):
+    _alive = [Secret(PIECES), Secret(f"100000000000001|{PIECES}")]
+    assert quote_foreign(text) == text
+
+
+def test_the_host_of_an_address_is_no_piece_of_a_secret():
+    _alive = [Secret("postgresql://renewer:pa55-w0rd-9@database.example/app"), Secret("pa55-w0rd-9")]
+    assert quote_foreign("no host database.example, pa55-w0rd-9") == "no host database.example, ***"
+
+
 # --- Log lines
 
 

@@ -1,10 +1,9 @@
-"""Secrets, and the last line of defence against printing one.
+"""Secrets, and the removal of secrets from every text that is shown.
 
-`Secret` wraps every token, key and password while it is in memory: printing it shows stars, and
-`reveal()` is the one way to its value, so a search for that word lists every place where a secret
-is in the open. Whatever is alive as a `Secret` is also taken out of any text that goes through
-`redact()`; on top of that, patterns catch what was never wrapped. The formatters clean the
-*finished* line, because a filter would miss tracebacks.
+Every token, key and password in memory is a `Secret`. It prints as stars, and `reveal()` is the only way to
+its value, so `grep reveal` lists every place that uses one. `redact()` removes the values of all living
+`Secret`s from a text, and what looks like a credential. The formatters redact the *finished* log line,
+because a filter would miss tracebacks.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 
-# Shorter values are not searched for: they would blank out ordinary words.
-SHORTEST_SEARCHED: Final = 4
+SHORTEST_SEARCHED: Final = 4  # characters; to mask a shorter secret would mask ordinary words
+SHORTEST_PIECE: Final = 12  # characters of a secret that others may not repeat
 
 JOINERS: Final = "\u200c\u200d"  # zero width non-joiner and joiner
 
 
 class Secret:
-    """A string that will not print. Compares by value; hidden in `repr`, `str` and f-strings.
+    """A string that prints as stars. Compares by value.
 
-    While an instance lives, `redact()` removes its value from any text.
+    While an instance lives, `redact()` removes its value from every text.
     """
 
     __slots__ = ("__forms", "__value", "__weakref__")
@@ -43,11 +42,11 @@ class Secret:
                 _living[id(self)] = self
 
     def reveal(self) -> str:
-        """The value itself: every call is a place where the secret is in the open."""
+        """Return the value: every call is a place where the secret is in the open."""
         return self.__value
 
     def reveal_forms(self) -> frozenset[str]:
-        """All that it may look like in a text. Reckoned once: every text shown is searched for them."""
+        """Return all that it may look like in a text. Computed once: every text is searched for them."""
         if self.__forms is None:
             self.__forms = frozenset(_forms(self.__value))
         return self.__forms
@@ -71,32 +70,53 @@ class Secret:
         raise TypeError("a Secret does not leave the process")
 
 
-# By identity, not by value: of two equal secrets the one that dies first must not hide the other.
+# By identity: if one of two equal secrets is deleted, the other must still be found.
 _living: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
-_living_lock = threading.RLock()  # a signal handler may log while its own thread is in here
+_living_lock = threading.RLock()  # reentrant: a signal handler may log while its own thread holds it
 
 
 def redact(text: str) -> str:
-    """`text` without any living secret, and without what looks like a credential."""
-    with _living_lock:
-        living = list(_living.values())
-    found = {form for secret in living for form in secret.reveal_forms() if form in text}
-    # Longest first: an app token contains the app secret.
-    for form in sorted(found, key=len, reverse=True):
+    """Return the text without the values of living secrets, and without what looks like a credential."""
+    found = {form for secret in _living_secrets() for form in secret.reveal_forms() if form in text}
+    for form in sorted(found, key=len, reverse=True):  # an app token contains the app secret
         text = text.replace(form, MASK)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
-def quote_foreign(text: str, limit: int = 200) -> str:
-    """What somebody else wrote, made fit to repeat: one line, at most `limit` characters, no secret.
+def _living_secrets() -> list[Secret]:
+    with _living_lock:
+        return list(_living.values())
 
-    Meta echoes tokens in some messages, and tokens have no shape that one could rely on; so here
-    every long run of mixed characters goes, not only what is known to be secret.
+
+def quote_foreign(text: str, limit: int = 200) -> str:
+    """Return what others wrote as one line without secrets, of at most `limit` characters.
+
+    Meta echoes tokens in some messages, sometimes only their beginning. So here pieces of secrets are masked,
+    too, and every long run of mixed characters, because tokens have no certain shape.
     """
-    cleaned = _LONG_RUN.sub(_mask_if_mixed, redact(_fold(text)))
-    return truncate(cleaned, limit)
+    cleaned = _without_pieces(redact(_fold(text)))
+    return truncate(_LONG_RUN.sub(_mask_if_mixed, cleaned), limit)
+
+
+def _without_pieces(text: str) -> str:
+    """Mask pieces of secrets. Of an address only its secret parts count, and ids of digits do not."""
+    secrets = [secret for secret in _living_secrets() if "://" not in secret.reveal()]
+    all_forms = "\0".join(form for secret in secrets for form in secret.reveal_forms())
+    kept: list[str] = []
+    start = 0
+    while piece := text[start : start + SHORTEST_PIECE]:
+        if len(piece) < SHORTEST_PIECE or piece.isdigit() or piece not in all_forms:
+            kept.append(text[start])
+            start += 1
+            continue
+        end = start + SHORTEST_PIECE
+        while end < len(text) and text[start : end + 1] in all_forms:
+            end += 1
+        kept.append(MASK)
+        start = end
+    return "".join(kept)
 
 
 def truncate(text: str, length: int) -> str:
@@ -105,9 +125,9 @@ def truncate(text: str, length: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with white space folded and control characters gone: safe in a terminal and a log.
+    """Return the text with white space folded and control characters removed, safe for a terminal and a log.
 
-    Joiners between two letters or pictures stay: families of emoji and Persian names are spelt with them.
+    Joiners between two letters or pictures stay: some emoji and Persian names are written with them.
     """
     if text.isprintable():
         return " ".join(text.split())
@@ -122,13 +142,13 @@ def _joins(before: str, after: str) -> bool:
 
 
 def _fold(text: str, keep: Collection[int] = ()) -> str:
-    """One line without any character that is not printable, but for those at the places to keep."""
+    """Return one line of the printable characters, and those at the places to keep."""
     kept = (c if c.isprintable() or place in keep else " " for place, c in enumerate(text))
     return " ".join("".join(kept).split())
 
 
 class RedactingFormatter(logging.Formatter):
-    """A formatter for people: UTC times, and the finished line, traceback included, redacted."""
+    """Log lines for people: UTC times, and the finished line redacted, with its traceback."""
 
     converter = staticmethod(time.gmtime)
 
@@ -136,17 +156,17 @@ class RedactingFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole record as text without secrets."""
+        """Return the record as text without secrets."""
         return redact(super().format(record))
 
 
 class RedactingJsonFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `logger`, `message` and, after an error, `traceback`."""
+    """Log lines as JSON objects: `time`, `level`, `logger`, `message` and, after an error, `traceback`."""
 
     converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole record as one JSON object without secrets."""
+        """Return the record as one JSON object without secrets."""
         line: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
             "level": record.levelname.lower(),
@@ -159,7 +179,7 @@ class RedactingJsonFormatter(logging.Formatter):
 
 
 def _forms(value: str) -> set[str]:
-    """A secret as it stands, and as URLs, JSON, Python's `repr` and `one_line` would write it."""
+    """Return a secret as it stands, and as URLs, JSON, Python's `repr` and `one_line` write it."""
     if value.isascii() and value.isalnum():
         return {value}
     encoded = {quote(value, safe, errors="surrogatepass") for safe in ("", "/", _REQUESTS_SAFE)}
@@ -170,9 +190,9 @@ def _forms(value: str) -> set[str]:
     return {form for form in forms if len(form) >= SHORTEST_SEARCHED}
 
 
-_REQUESTS_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"  # what `requests` leaves as it is in a URL
+_REQUESTS_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"  # what `requests` does not encode in a URL
 
-# Credentials in shapes that are known beforehand. Anything else is caught by its value.
+# Credentials that are known by their shape. All others are found by their value.
 _PATTERNS: Final = (
     # query parameters, urlencoded bodies, JSON members, dicts and pairs that carry a credential
     (
@@ -184,7 +204,7 @@ _PATTERNS: Final = (
         rf"\1\2{MASK}",
     ),
     (re.compile(r"(?i)\b(bearer|oauth)(\s+)[\w%.~+/|-]{16,}=*"), rf"\1\2{MASK}"),
-    # every token of Meta's that has been seen in public begins so; before it may stand \n or %3D
+    # every token of Meta that was seen in public begins like this; before it there may be \n or %3D
     (re.compile(r"EAA[\w-]{8,}"), MASK),
     # user:password@ in any URL
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://[^\s:/@]*):[^\s/]*@"), rf"\1:{MASK}@"),
@@ -196,6 +216,6 @@ _LONG_RUN: Final = re.compile(r"[\w|.~+/=%-]{20,}")
 
 
 def _mask_if_mixed(match: re.Match[str]) -> str:
-    """Permission names such as whatsapp_business_messaging stay; anything with digits or capitals goes."""
+    """Mask a run with digits or capitals; permission names such as whatsapp_business_messaging stay."""
     run = match.group()
     return run if run.islower() and not any(c.isdigit() for c in run) else MASK
