@@ -18,11 +18,13 @@ from models import AuditEntry, Channel, Event, PendingUpdate, Status, TableMap, 
 from whatsapp_tokens.database import connection as connection_module
 from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
+from whatsapp_tokens.database.deadlines import Deadline
+from whatsapp_tokens.database.errors import BadSchema, DatabaseLost
 from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.policy import Selection
+from whatsapp_tokens.results import DueReason
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -49,6 +51,7 @@ WAITS = {"token_status": "warning", "token_error": DEAD, "token_expires_at": NOW
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(connection_module, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(connection_module, "RETRY_SECONDS", 2)
 
 
 def look(*, everything=False, ids=None):
@@ -271,9 +274,8 @@ def test_a_row_comes_as_it_stands(rows, database):
         token_fingerprint="f",
         token_alerted_at=NOW,
     )
-    assert list(database.queries.due(look())) == [
-        Channel(id_, "Línea Ñ", "stored", NOW + DAY, NOW - DAY, "warning", "unavailable: x", "f", NOW)
-    ]
+    row = (id_, "Línea Ñ", "stored", NOW + DAY, NOW - DAY, "warning", "unavailable: x", "f", NOW)
+    assert list(database.queries.due(look())) == [Channel(*row, due_reason=DueReason.REPLACED)]
 
 
 def test_a_table_without_names_shows_ids(rows, open_database):
@@ -946,7 +948,9 @@ def cut(database, monkeypatch):
             if left[0]:
                 left[0] -= 1
                 if isinstance(dbapi_connection.dbapi_connection, sqlite3.Connection):
-                    raise sqlite3.OperationalError("disk I/O error")
+                    error = sqlite3.OperationalError("disk I/O error")
+                    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                    raise error
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
         monkeypatch.setattr(dialect, "do_commit", broken)
@@ -1022,10 +1026,10 @@ def test_an_application_that_stores_a_token_before_the_second_try_wins(
 ):
     cut(after=False)
 
-    def meanwhile(_):
+    def meanwhile(*_):
         rows.update(claimed[0].id, wa_token_encrypted="theirs")
 
-    monkeypatch.setattr(connection_module.time, "sleep", meanwhile)
+    monkeypatch.setattr(Deadline, "sleep", meanwhile)
     written = database.writer.write([renewal_of(claimed[0])])
     assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == (
         [(WriteResult.REPLACED, "")],
@@ -1035,7 +1039,7 @@ def test_an_application_that_stores_a_token_before_the_second_try_wins(
 
 @CHANGES
 def test_a_write_that_never_gets_an_answer_is_a_lost_database(rows, database, claimed, cut, change_of):
-    cut(after=False, times=9)
+    cut(after=False, times=10**6)
     with pytest.raises(DatabaseLost):
         database.writer.write([change_of(claimed[0])])
     assert (rows.get(claimed[0].id)["wa_token_encrypted"], rows.audit()) == ("stored", [])
@@ -1271,7 +1275,7 @@ def test_a_table_that_is_not_as_needed_leaves_no_connection_behind(rows, open_da
     monkeypatch.setattr(
         connection_module.Connection, "close", lambda self: closed.append(self) or close(self)
     )
-    with pytest.raises(StatementRefused, match="lacks token_error"):
+    with pytest.raises(BadSchema, match="lacks token_error"):
         open_database()
     assert len(closed) == 1
 

@@ -22,7 +22,7 @@ from whatsapp_tokens.http_session import origin, why_unreachable
 from whatsapp_tokens.meta.errors import AppRejected, MetaError
 from whatsapp_tokens.results import Finding, Level, facts
 from whatsapp_tokens.settings import Settings
-from whatsapp_tokens.signals import Sleep
+from whatsapp_tokens.signals import Sleep, Stop
 
 MOST_NAMED: Final = 3  # channels whose token cannot be decrypted
 
@@ -32,18 +32,19 @@ def bad_settings(problems: Sequence[str]) -> list[Finding]:
     return [Finding("settings", Level.PROBLEM, problem) for problem in problems]
 
 
-def preflight(settings: Settings, targets: Sequence[Target], sleep: Sleep) -> Iterator[Finding]:
-    """Look at everything that a run needs. Raise `Interrupted` if `sleep` does."""
+def preflight(settings: Settings, targets: Sequence[Target], stop: Stop) -> Iterator[Finding]:
+    """Look at everything that a run needs. Raise `Interrupted` once `stop` is set."""
     yield Finding("settings", Level.OK, "all required settings are there")
-    yield from _look_at_database(settings)
-    yield _look_at_meta(settings, sleep)
+    yield from _look_at_database(settings, stop)
+    yield _look_at_meta(settings, stop.sleep)
     yield from _look_at_alerts(settings, targets)
 
 
-def _look_at_database(settings: Settings) -> Iterator[Finding]:
+def _look_at_database(settings: Settings, stop: Stop) -> Iterator[Finding]:
     """Look at the table with its columns, at what our role may do there, and try the keys on the tokens."""
     try:
-        with closing(Database(settings.database, settings.table, lease=settings.lease)) as database:
+        opened = Database(settings.database, settings.table, lease=settings.lease, stop=stop)
+        with closing(opened) as database:
             where = database.queries.describe()
             if missing := database.queries.missing_permissions():
                 text = f"{where}: the role may not {'; nor '.join(missing)}; grant it"

@@ -92,7 +92,7 @@ def read_settings(options: Options) -> Settings:
 
 def open_database(invocation: Invocation, settings: Settings) -> Database:
     """Open the database. Raise a `DatabaseError`."""
-    database = Database(settings.database, settings.table, lease=settings.lease)
+    database = Database(settings.database, settings.table, lease=settings.lease, stop=invocation.stop)
     invocation.resources.callback(database.close)
     return database
 

@@ -17,18 +17,21 @@ from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.database.schema import reflect
 from whatsapp_tokens.database.url import DatabaseUrl
 from whatsapp_tokens.database.writes import Writer
+from whatsapp_tokens.signals import Stop
 
 
 class Database:
     """One connection, used by one thread."""
 
-    def __init__(self, target: DatabaseUrl, mapping: TableMap, *, lease: timedelta) -> None:
-        """Connect, and compare the tables with what the program needs.
+    def __init__(
+        self, target: DatabaseUrl, mapping: TableMap, *, lease: timedelta, stop: Stop | None = None
+    ) -> None:
+        """Connect, and compare the tables with what the program needs. A signal sets `stop`.
 
         Raise a `DatabaseError`.
         """
         mapping = replace(mapping, schema=mapping.schema or target.schema)
-        self._connection = Connection(target)
+        self._connection = Connection(target, stop)
         try:
             tables = self._connection.run(lambda connection, _: reflect(connection, mapping))
         except BaseException:

@@ -7,7 +7,9 @@ Every message is one line: what is wrong and what to do. It shows neither the UR
     ├── BadSchema           a table or column is missing or unfit: migrate or map it. Nothing is begun.
     ├── StatementRefused    the database answers, but refuses a statement; another row may do.
     │   └── LockTimeout     only because another session has locked the rows: try again later.
-    └── DatabaseLost        it cannot be reached, also not after some retries: stop.
+    └── DatabaseLost        it cannot be reached or takes no writes, also not after some retries: stop.
+
+What an error of a driver means is decided in `driver_errors`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ UPGRADE: Final = "run: alembic upgrade head"
 
 
 class DatabaseError(Exception):
-    """Something is wrong with the database."""
+    """Something is wrong with the database. `may_pass`: the same may well succeed in a moment."""
+
+    may_pass = False
 
 
 class BadUrl(DatabaseError):
@@ -34,8 +38,8 @@ class StatementRefused(DatabaseError):
 
 
 class LockTimeout(StatementRefused):
-    """Another session kept the rows locked for longer than we wait."""
+    """Another session kept rows or the table locked for longer than we wait."""
 
 
 class DatabaseLost(DatabaseError):
-    """The database cannot be reached."""
+    """The database cannot be reached, gives no session, or takes no writes at all."""
