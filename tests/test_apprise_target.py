@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from apprise import Apprise
 from receivers import Cut, Drip, Hang, HookServer, MailServer, Reply, closed_port, running
 from world import ROOT
 
@@ -329,7 +330,28 @@ def test_not_even_an_answer_that_never_ends_keeps_the_run(hook, monkeypatch):
     assert refusal(hook.address) == "JSON did not take the alert: no answer within 0.3 seconds"
 
 
+def test_a_service_that_raises_is_an_error_without_its_words(hook, monkeypatch, capfd):
+    def broken(*_args, **_options):
+        raise RuntimeError(f"at {hook.address}")
+
+    monkeypatch.setattr(Apprise, "notify", broken)
+    assert (refusal(hook.address), capfd.readouterr()) == (
+        "JSON did not take the alert: RuntimeError",
+        ("", ""),
+    )
+
+
 # Secrets
+
+
+@pytest.mark.parametrize("excepted", [None, "", "internal.example"])
+def test_a_loopback_address_is_not_reached_through_a_proxy(hook, monkeypatch, excepted):
+    monkeypatch.delenv("NO_PROXY")
+    if excepted is not None:
+        monkeypatch.setenv("NO_PROXY", excepted)
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    deliver(hook.address)
+    assert (len(hook.requests), os.environ.get("NO_PROXY"), "no_proxy" in os.environ) == (1, excepted, False)
 
 
 def test_nothing_is_read_from_netrc(hook, monkeypatch, tmp_path):

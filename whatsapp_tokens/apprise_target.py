@@ -1,7 +1,7 @@
-"""Everything but Slack, by Apprise: e-mail, Telegram, Teams, and what else it knows. The only room that does.
+"""Alerts by Apprise: e-mail, Telegram, Teams and all its other services.
 
-Apprise takes addresses such as `mailto://user:password@example.com`, nearly every part of which may be a
-secret. It is imported only where there is such an address.
+Its addresses look like `mailto://user:password@example.com`, and nearly every part of one may be a secret.
+Apprise is imported only if there is such an address, because that takes time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from whatsapp_tokens.redaction import SHORTEST_SEARCHED, Secret, quote_foreign
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseAsset, AppriseResult, NotifyBase
 
-APP_NAME: Final = "WhatsApp token refresh"  # as senders of e-mail and chat messages are called
+APP_NAME: Final = "WhatsApp token refresh"  # the sender of e-mail and chat messages
 DEADLINE_SECONDS: Final = 60  # for one address, its retries included
 RETRY_WAIT_SECONDS: Final = 1.0
-SHORTEST_PART: Final = 8  # of an address that counts as a secret by its looks alone
+SHORTEST_PART: Final = 8  # characters; a shorter part of an address is no credential by its looks
 LONGEST_WORD: Final = 20
 _WORD: Final = re.compile(r"[A-Za-z][a-z]*|[A-Z]+|([A-Z][a-z]{2,})+")
-_NAMES: Final = re.compile(r"(?i)pass|secret|token|key|auth|sig|sid")  # of what holds credentials
+_NAMES: Final = re.compile(r"(?i)pass|secret|token|key|auth|sig|sid")  # of parameters that hold credentials
+LOOPBACK: Final = "127.0.0.0/8,localhost,::1"  # as NO_PROXY takes it
 HELP: Final = "see https://appriseit.com/services/"
 
 
 class AppriseTarget:
-    """One address that Apprise delivers to, called by its service until somebody knows a better name."""
+    """One address that Apprise delivers to. `name` is that of its service."""
 
     def __init__(self, address: Secret, is_stopped: Callable[[], bool]) -> None:
         self._service = _service(address.reveal())
@@ -41,25 +42,27 @@ class AppriseTarget:
         self.name = str(self._service.service_name)
 
     def deliver(self, message: Message) -> None:
-        """Send it as HTML where the service prefers that, else as plain text, cut to what it takes.
+        """Send it as HTML if the service prefers that, else as plain text, cut to what the service takes.
 
-        A service that has trouble is tried again, without sending twice to those who got it; not where the
-        run was told to stop before.
+        Apprise tries again after a failure, without sending twice to those who got it; not once the run was
+        told to stop.
         """
         if self._is_stopped():
-            self._service.retry = 0  # whatever the address says
+            self._service.retry = 0
         title, text, kind = message.title, *_body(message, self._service)
-        with _without_netrc():
+        with _environment_for_secrets():
             result = _within(
                 DEADLINE_SECONDS,
                 lambda: _sender(self._service).notify(text, title, notify_type="warning", body_format=kind),
             )
+        if isinstance(result, Exception):  # only its name: its text may hold the address
+            raise DeliveryError(f"{self.name} did not take the alert: {type(result).__name__}")
         if not result:
             raise DeliveryError(f"{self.name} did not take the alert: {_said(result)}")
 
 
 def parse_addresses(text: str) -> tuple[Secret, ...]:
-    """The addresses in `NOTIFY_URLS`. Raises ValueError, which says which are wrong and shows none."""
+    """Return the addresses in `NOTIFY_URLS`. Raises ValueError, which says which are wrong and shows none."""
     addresses = _split(text)
     problems = []
     for number, address in enumerate(addresses, start=1):
@@ -74,7 +77,7 @@ def parse_addresses(text: str) -> tuple[Secret, ...]:
 
 
 def open_targets(addresses: Sequence[Secret], is_stopped: Callable[[], bool]) -> list[AppriseTarget]:
-    """A target for each address, each with a name of its own: `E-Mail`, or `E-Mail (2)` if there are more.
+    """Return a target for each address, each with a name of its own: `E-Mail`, `E-Mail (2)` and so on.
 
     `is_stopped` says whether the run was told to stop.
     """
@@ -88,24 +91,23 @@ def open_targets(addresses: Sequence[Secret], is_stopped: Callable[[], bool]) ->
 
 
 def secret_parts(address: Secret) -> Iterator[Secret]:
-    """What is secret of an address: the whole, what Apprise calls private, and what looks like a credential.
+    """Yield the secrets of an address: all of it, what Apprise calls private, what looks like a credential.
 
-    Names of hosts, users and receivers are not, nor are ordinary words: they stand in other lines, too. An
-    ntfy topic counts if it looks like a credential.
+    Hosts, users, receivers and ordinary words are not: they occur in other texts, too.
     """
     text = address.reveal()
     found = {text}
     rest = text.partition("://")[2]
     if not re.fullmatch(r"[\w.-]*(:\d+)?/?", rest):
         found.add(rest)
-    with suppress(ValueError):  # an address that Apprise does not take is refused before it is used
+    with suppress(ValueError):  # an address that Apprise refuses is never used
         service = _service(text)
         found |= _private(service) | _blanked(service, text) | _alike(text, own=set(service.template_args))
     return map(Secret, found)
 
 
 def _private(service: NotifyBase) -> set[str]:
-    """What Apprise's description of a service calls private, where the service keeps it."""
+    """Return the values of what Apprise's description of a service calls private."""
     found: set[str] = set()
     for name, about in {**service.template_tokens, **service.template_args}.items():
         held = getattr(service, about.get("map_to", name), None)
@@ -116,7 +118,7 @@ def _private(service: NotifyBase) -> set[str]:
 
 
 def _blanked(service: NotifyBase, address: str) -> set[str]:
-    """What Apprise blanks out or leaves out when it shows an address: more than it describes."""
+    """Return what Apprise hides or leaves out when it shows an address: more than it describes."""
     shown, known = (
         set(_pieces(service.url(privacy=hides), "@"))  # type: ignore[no-untyped-call]
         for hides in (True, False)
@@ -127,7 +129,7 @@ def _blanked(service: NotifyBase, address: str) -> set[str]:
 
 
 def _alike(address: str, *, own: Container[str]) -> set[str]:
-    """What looks like a credential behind the host; `own` are the names of Apprise's own parameters."""
+    """Return what looks like a credential after the host; `own` are the names of Apprise's parameters."""
     parts = urlsplit(address)
     found = {piece for piece in _pieces(f"{parts.path}/{parts.fragment}") if _is_credential(piece)}
     for name, value in parse_qsl(parts.query):
@@ -139,12 +141,12 @@ def _alike(address: str, *, own: Container[str]) -> set[str]:
 
 
 def _pieces(text: str, more: str = "") -> list[str]:
-    """What separators leave of an address, decoded."""
+    """Split an address at its separators, and decode the pieces."""
     return list(map(unquote, re.split(f"[/?#&=;:,{more}]", text)))
 
 
 def _is_credential(text: str) -> bool:
-    """Whether no person would have chosen a text like this as a name."""
+    """Return whether a text looks too random to be a name."""
     if "@" in text or len(text) < SHORTEST_PART:
         return False
     is_mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
@@ -152,7 +154,7 @@ def _is_credential(text: str) -> bool:
 
 
 def _is_ordinary(text: str) -> bool:
-    """Whether a text is a word or several, or a short number such as a year."""
+    """Return whether a text is words, or a short number such as a year."""
     if text.isdigit():
         return len(text) < SHORTEST_PART
     words = re.split(r"[-_. ]+", text)
@@ -160,13 +162,13 @@ def _is_ordinary(text: str) -> bool:
 
 
 def as_text(message: Message) -> str:
-    """A message as plain text, without its title."""
+    """Return a message as plain text, without its title."""
     parts = [message.summary, *map(_card_as_text, message.cards), message.rest, message.footer]
     return "\n\n".join(filter(None, parts))
 
 
 def as_html(message: Message) -> str:
-    """A message as HTML paragraphs, without its title; everything in it is escaped."""
+    """Return a message as escaped HTML paragraphs, without its title."""
     parts = [
         html.escape(message.summary),
         *map(_card_as_html, message.cards),
@@ -183,7 +185,7 @@ def _card_as_text(card: Card) -> str:
 
 def _card_as_html(card: Card) -> str:
     address = html.escape(card.link or "")
-    # The address is text, too: of a mail's HTML, Apprise makes the plain text that others read.
+    # The address is shown, too, because Apprise makes the plain text of a mail from its HTML.
     link = f'{html.escape(card.link_label)}: <a href="{address}">{address}</a>' if address else ""
     return "<br>\n".join(
         filter(None, (f"<b>{html.escape(card.title)}</b>", *map(html.escape, card.lines), link))
@@ -191,20 +193,20 @@ def _card_as_html(card: Card) -> str:
 
 
 def _body(message: Message, service: NotifyBase) -> tuple[str, str]:
-    """What the service is sent and in which format: as many cards as it has room for, the others counted."""
-    room = service.body_maxlen - len(message.title) - 2  # services without titles put it before the text
+    """Return the body and its format: as many cards as the service takes, the others counted."""
+    most = service.body_maxlen - len(message.title) - 2  # services without titles put it before the text
     renderers = {"text": as_text}
     if service.resolve_format().value == "html":
         renderers = {"html": as_html} | renderers
     for kind, render in renderers.items():
         for count in range(len(message.cards), -1, -1):
-            if len(text := render(message.shown(count))) <= room:
+            if len(text := render(message.shown(count))) <= most:
                 return text, kind
-    return text, kind  # plain, and for services such as SMS still too long: Apprise cuts it
+    return text, kind  # plain text that is still too long, for example for SMS: Apprise cuts it
 
 
 def _split(text: str) -> list[str]:
-    """The addresses in a text, which commas or white space keep apart; both may occur in an address, too."""
+    """Split a text at commas and white space; both may also occur inside an address."""
     from apprise.utils.parse import parse_urls  # noqa: PLC0415 - see the module's docstring
 
     text = text.strip(" \t\r\n,;")
@@ -214,11 +216,11 @@ def _split(text: str) -> list[str]:
 
 
 def _service(address: str) -> NotifyBase:
-    """The service behind an address. Raises ValueError, which does not show it."""
+    """Return the service of an address. Raises ValueError, which does not show it."""
     from apprise import Apprise, OverflowMode  # noqa: PLC0415
 
-    # Its log repeats addresses. What it says of a delivery that failed comes with the result instead,
-    # if this level lets it through.
+    # Its log repeats addresses, so it goes nowhere. The reason of a failed delivery comes with the result, if
+    # it is of this level.
     its_logger = logging.getLogger("apprise")
     its_logger.propagate = False
     its_logger.setLevel(logging.WARNING)
@@ -227,14 +229,14 @@ def _service(address: str) -> NotifyBase:
         raise ValueError(f"Apprise cannot make sense of it; {HELP}")
     if not service.verify_certificate:
         raise ValueError("certificates are always verified here; take verify=no out of it")
-    service.redirects = False  # whatever the address says
+    service.redirects = False
     service.optional = False  # else a failure would count as a success
     service.overflow_mode = OverflowMode.TRUNCATE
     return service
 
 
 def _asset() -> AppriseAsset:
-    """How Apprise shall work: from memory, without redirects, and without threads that outlive us."""
+    """Return how Apprise works: without files, redirects and threads of its own."""
     from apprise import AppriseAsset  # noqa: PLC0415
 
     return AppriseAsset(
@@ -253,20 +255,27 @@ def _sender(service: NotifyBase) -> Apprise:
     return Apprise(service, asset=service.asset)
 
 
-def _within(seconds: float, send: Callable[[], AppriseResult]) -> AppriseResult | None:
-    """What `send` gives, or None if it takes longer. Not even a server that drips can keep the run.
+def _within(seconds: float, send: Callable[[], AppriseResult]) -> AppriseResult | Exception | None:
+    """Return what `send` returns or raises, or None if it takes longer.
 
-    A thread of our own, because those of a pool are waited for when the program ends.
+    A daemon thread, because the threads of a pool are waited for when the program ends.
     """
-    results: list[AppriseResult] = []
-    thread = threading.Thread(target=lambda: results.append(send()), daemon=True)
+    results: list[AppriseResult | Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(send())
+        except Exception as error:  # noqa: BLE001 - services are code of others, and raise what they like
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
     return results[0] if results else None
 
 
 def _said(result: AppriseResult | None) -> str:
-    """The last thing that Apprise said of a delivery, made fit to repeat."""
+    """Return the last thing that Apprise logged of a delivery, without secrets."""
     if result is None:
         return f"no answer within {DEADLINE_SECONDS} seconds"
     said = [entry.message for one in result for attempt in one.attempts for entry in attempt.logs]
@@ -274,14 +283,17 @@ def _said(result: AppriseResult | None) -> str:
 
 
 @contextmanager
-def _without_netrc() -> Iterator[None]:
-    """Keep `requests`, which Apprise calls in its own way, from reading anybody's `.netrc`."""
-    before = os.environ.get("NETRC")
-    os.environ["NETRC"] = os.devnull
+def _environment_for_secrets() -> Iterator[None]:
+    """Keep `requests`, as Apprise calls it, from reading `.netrc` and from using a proxy for loopback."""
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    changes = {"NETRC": os.devnull, "no_proxy": ",".join(filter(None, (excepted, LOOPBACK)))}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["NETRC"]
-        else:
-            os.environ["NETRC"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
