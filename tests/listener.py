@@ -1,4 +1,4 @@
-"""A server on loopback that remembers what was posted to it, and behaves as badly as it is told to."""
+"""A server on loopback that records what is posted to it, and answers as it is told."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Ping:
 
 
 class Hang:
-    """No answer at all."""
+    """Never answer."""
 
 
 class Drip:
-    """An answer whose headers never end, a byte now and then."""
+    """Send headers that never end, a byte at a time."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening() -> Iterator[Any]:
-    """A server with its `url`, a `script` of answers (statuses, `Hang` or `Drip`), and the `pings` it got."""
+    """Yield a server: its `url`, a `script` of answers (status, `Hang` or `Drip`), the `pings` that came."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.handle_error = True, lambda *_: None
     server.pings, server.script, server.closing = [], [], threading.Event()

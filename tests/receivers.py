@@ -1,4 +1,4 @@
-"""Where alerts arrive: a look-alike of Slack's incoming webhooks, a mail server, and a plain webhook."""
+"""Servers that receive alerts: one like Slack's incoming webhooks, a mail server, and a plain webhook."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATH = "/services/T0AAAAAAA/B0BBBBBBB/cccCCCddd123"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that is given whatever was posted."""
+    """A fixed answer to any request."""
 
     status: int
     body: str | bytes = ""
@@ -29,23 +29,23 @@ class Reply:
 
 
 class Hang:
-    """No answer at all."""
+    """Never answer."""
 
 
 class Cut:
-    """An answer that breaks off."""
+    """Announce a longer body than is sent."""
 
 
 class Drip:
-    """An answer of which a byte comes now and then."""
+    """Send a body that never ends, a byte at a time."""
 
 
 class DripHead:
-    """The same, and not even its headers end."""
+    """Send headers that never end, a byte at a time."""
 
 
 def text_of(text, kinds, longest):
-    """What is wrong with a text object, or None."""
+    """Return what is wrong with a text object, or None."""
     if text.get("type") not in kinds or not 1 <= len(text.get("text", "")) <= longest:
         return "invalid_blocks"
     # What Slack would take for markup: https://docs.slack.dev/messaging/formatting-message-text
@@ -55,7 +55,7 @@ def text_of(text, kinds, longest):
 
 
 def wrong_with_block(block):
-    """What is wrong with one of the kinds of blocks that we send, or None."""
+    """Return what is wrong with a block, or None. Only the kinds that we send are known."""
     match block:
         case {"type": "header", "text": text}:
             return text_of(text, {"plain_text"}, 150)
@@ -72,7 +72,7 @@ def wrong_with_block(block):
 
 
 def wrong_with(payload):
-    """Slack's word for what is wrong with a payload, or None."""
+    """Return Slack's error code for a payload, or None."""
     if not isinstance(payload, dict):
         return "invalid_payload"
     if not payload.get("text"):
@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class SlackServer(ThreadingHTTPServer):
-    """What is in `script` is answered first; `received` are the payloads that were taken."""
+    """Gives the answers in `script` first; `received` are the payloads that it accepted."""
 
     daemon_threads = True
 
@@ -146,12 +146,12 @@ class SlackServer(ThreadingHTTPServer):
         self.url = Secret(f"http://127.0.0.1:{self.server_port}{PATH}")
 
     def handle_error(self, *_):
-        pass  # a client that goes away is what some tests are about
+        pass  # in some tests the client closes the connection
 
 
 @contextmanager
 def running(server):
-    """A server at work."""
+    """Run a server in a thread."""
     with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -162,7 +162,7 @@ def running(server):
 
 
 class HookServer(ThreadingHTTPServer):
-    """A webhook: `requests` are the headers and JSON bodies that came, `script` what is answered first."""
+    """A webhook. Gives the answers in `script` first; `requests` are headers and bodies that came."""
 
     daemon_threads = True
 
@@ -179,7 +179,7 @@ class HookServer(ThreadingHTTPServer):
 
     @property
     def received(self):
-        """The title and the text of each message that came."""
+        """Return the title and the text of each message that came."""
         return [(body["title"], body["message"]) for _, body in self.requests]
 
 
@@ -190,9 +190,9 @@ class HookHandler(Handler):
 
 
 class MailServer:
-    """A real SMTP server. `mails` are those that it took, `asked` the receivers that it was asked for.
+    """A real SMTP server. `mails` are those that it accepted, `asked` the recipients of all.
 
-    It takes none for addresses in `refused`.
+    It accepts no mail for the addresses in `refused`.
     """
 
     def __init__(self):
@@ -214,7 +214,7 @@ class MailServer:
         return "250 OK"
 
     def address(self, to="ops@shop.example", more=""):
-        """Where to send as Apprise writes it."""
+        """Return the Apprise URL of this server."""
         return f"mailto://127.0.0.1:{self._controller.port}?from=alerts@shop.example&to={to}{more}"
 
     def __enter__(self):
@@ -226,7 +226,7 @@ class MailServer:
 
 
 def closed_port():
-    """A port at which nobody listens."""
+    """Return a port on which no program listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The channel table seen from outside, as the application that shares it sees it: plain SQL, no models."""
+"""The channel table as the application that shares it sees it: plain SQL, without our models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Rows:
             yield connection
 
     def insert(self, **values: Any) -> int:
-        """A channel; `type` is whatsapp unless given. Gives its id."""
+        """Insert a channel, by default of type whatsapp, and return its id."""
         values = {"type": "whatsapp"} | {name: self._out(value) for name, value in values.items()}
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join(f":{name}" for name in values)
@@ -39,7 +39,7 @@ class Rows:
             return connection.execute(statement, values).scalar_one()
 
     def insert_many(self, channels: Iterable[dict[str, Any]]) -> None:
-        """Channels that all give the same columns, in one go."""
+        """Insert channels that all have the same columns, in one statement."""
         values = [{name: self._out(value) for name, value in channel.items()} for channel in channels]
         names, marks = (
             ", ".join(f'"{name}"' for name in values[0]),
@@ -76,12 +76,12 @@ class Rows:
             return connection.execute(sa.text(sql), values).scalar()
 
     def recreate(self, columns: str) -> None:
-        """An empty `Channel` with other columns, as another application may have it."""
+        """Replace `Channel` by an empty table with other columns, as another application may have it."""
         self.run('DROP TABLE "Channel"')
         self.run(f'CREATE TABLE "Channel" ({columns})')
 
     def clock(self) -> datetime:
-        """What time it is for the database, to the millisecond."""
+        """Return the time by the clock of the database, to the millisecond."""
         return self._in(
             self.scalar("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
             if self.is_sqlite

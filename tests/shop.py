@@ -1,4 +1,4 @@
-"""Somebody else's database: their table, with their names and rules, and the program to run on it."""
+"""The database of an application: its own table, names and rules, and the program to run on it."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def quoted(name: str) -> str:
 
 
 class Shop:
-    """Somebody else's database: their table with their names, and the program to run on it."""
+    """The database of an application: its own table and names, and the program to run on it."""
 
     def __init__(self, url: str, world: World) -> None:
         self.url = url
         self.world = world
         target = parse_url(url).url
         self.is_sqlite = target.get_backend_name() == "sqlite"
-        # Whatever zone the database is given, here a time is read and written in UTC.
+        # Read and write times in UTC, also if a test gives the database another zone.
         arguments = {} if self.is_sqlite else {"options": "-c timezone=UTC"}
         self.engine = sa.create_engine(target, poolclass=sa.NullPool, connect_args=arguments)
         self.names: dict[str, str] = {}
         self.table = '"Channel"'
         self.audit_table = "token_audit_log"
 
-    # -- what the owner does
+    # -- what the application does
 
     def sql(self, *statements: str) -> None:
         with self.engine.begin() as connection:
@@ -47,7 +47,7 @@ class Shop:
                 connection.execute(sa.text(statement.replace(":", r"\:")))
 
     def configure(self, names: dict[str, str] | None = None, table: str = "Channel") -> None:
-        """The settings that lead to the table."""
+        """Set the settings that name the table and its columns."""
         self.names = names or {}
         self.table = quoted(table)
         self.world.env |= {
@@ -64,9 +64,9 @@ class Shop:
         time: str = "TIMESTAMP(3)",
         rules: str = "",
     ) -> None:
-        """A table as Prisma's own migrations make it, state columns and audit log included.
+        """Create a table as Prisma's migrations do, with our columns and the audit log.
 
-        `kinds` adds columns, by our name or theirs, gives them another type, or with None leaves them out.
+        `kinds` adds columns, by our name or theirs, or gives them another type; None leaves one out.
         """
         self.configure(names, table)
         columns: dict[str, str | None] = {
@@ -92,7 +92,7 @@ class Shop:
         return quoted(self.names.get(ours, ours))
 
     def channel(self, id_: Any = None, token: str | None = None, **columns: Any) -> Any:
-        """A channel that is due; columns by our names. Gives its id, by default one as Prisma makes it."""
+        """Insert a channel that is due; columns by our names. Return its id, by default one like Prisma's."""
         token = self.world.token() if token is None else token
         columns = {
             "id": f"cm{uuid.uuid4().hex[:23]}" if id_ is None else id_,
@@ -117,7 +117,7 @@ class Shop:
         return columns["id"]
 
     def update(self, id_: Any, **columns: Any) -> None:
-        """As the application writes."""
+        """Update a row as the application does."""
         marks = ", ".join(f"{self.column(name)} = :{name}" for name in columns)
         with self.engine.begin() as connection:
             where = f"CAST({self.column('id')} AS TEXT) = :its_id"
@@ -125,23 +125,23 @@ class Shop:
                 sa.text(f"UPDATE {self.table} SET {marks} WHERE {where}"), columns | {"its_id": str(id_)}
             )
 
-    # -- what the owner sees
+    # -- what the application sees
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """All rows by their ids as texts, with the names of the owner."""
+        """Return all rows by their ids as texts, with the application's names."""
         with self.engine.begin() as connection:
             found = connection.execute(sa.text(f"SELECT * FROM {self.table}")).mappings().all()
         return {str(row[self.names.get("id", "id")]): dict(row) for row in found}
 
     def row(self, id_: Any) -> dict[str, Any]:
-        """A row by our names, where we have one; times in UTC."""
+        """Return a row, with our names of columns where we have one, and times in UTC."""
         ours = {theirs: name for name, theirs in self.names.items()}
         found = {ours.get(name, name): value for name, value in self.rows()[str(id_)].items()}
         times = (*TIMES, "updated_at")
         return {name: utc(value) if name in times else value for name, value in found.items()}
 
     def stored(self, id_: Any, key: bytes | None = None) -> str:
-        """The token that the row holds, as the application decrypts it."""
+        """Return the token of the row, decrypted as the application does."""
         opener = fernet() if key is None else fernet(key)
         return opener.decrypt(self.row(id_)[TOKEN]).decode()
 
@@ -154,11 +154,11 @@ class Shop:
             ]
 
     def tables(self) -> set[str]:
-        """The names of all tables."""
+        """Return the names of all tables."""
         return set(sa.inspect(self.engine).get_table_names())
 
     def is_renewed(self, id_: Any) -> bool:
-        """Whether the row holds a token that Meta has given out in an exchange, and fitting clocks."""
+        """Return whether the row has a token from an exchange, and the clocks of that token."""
         row = self.row(id_)
         return (
             self.stored(id_) in {new for _, new in self.world.meta.exchanges}
@@ -170,21 +170,21 @@ class Shop:
     # -- the program
 
     def migrate(self) -> None:
-        """`alembic upgrade head` with the same settings."""
+        """Run `alembic upgrade head` with the same settings."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.world.env.items():
                 patch.setenv(name, value)
             alembic.command.upgrade(alembic.config.Config(ROOT / "alembic.ini"), "head")
 
     def json(self, *options: str) -> Result:
-        """Run the program. Whatever it finds, it never shows a traceback."""
+        """Run the program. It never shows a traceback."""
         result = self.world.json(*options)
         assert "Traceback" not in result.err
         assert "unexpected error" not in result.err
         return result
 
-    def trouble(self) -> str:
-        """What a run says that cannot begin."""
+    def refusal(self) -> str:
+        """Run the program, which must refuse to start and change nothing. Return the reason."""
         before = self.rows() if self.table else {}
         result = self.json()
         assert (result.code, result.document["stopped"]["reason"]) == (2, "configuration"), result.err

@@ -1,4 +1,4 @@
-"""A whole world for one run: a database with channels, a Meta that knows their tokens, and the program."""
+"""What one run needs: a database with channels, a simulated Meta that knows their tokens, and the program."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts that are not zero."""
+        """Return the counts that are not zero."""
         return {name: count for name, count in self.document["counts"].items() if count}
 
     def entry(self, id_: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class World:
         }
 
     def token(self, *, age: float = 50, lives: float = 10, **fields: Any) -> str:
-        """A token issued `age` days ago, that lives `lives` days more."""
+        """Register a token with Meta that was issued `age` days ago and expires in `lives` days."""
         fields = {
             "issued_at": unix(self.now - days(age)),
             "expires_at": unix(self.now + days(lives)),
@@ -90,7 +90,7 @@ class World:
         return self.meta.issue(**fields)
 
     def channel(self, token: str | None = None, *, key: bytes = KEY, **columns: Any) -> int:
-        """A channel that is due (its token ends in 10 days) unless its columns say otherwise."""
+        """Insert a channel, by default one that is due: its token expires in 10 days. Return its id."""
         token = self.token() if token is None else token
         columns = {
             "name": f"Line {token[-4:]}",
@@ -102,14 +102,14 @@ class World:
         return self.rows.insert(**columns)
 
     def stored(self, id_: Any, key: bytes = KEY) -> str:
-        """The token that the row holds, decrypted as the application would."""
+        """Return the token of the row, decrypted as the application does."""
         return fernet(key).decrypt(self.rows.get(id_)["wa_token_encrypted"]).decode()
 
     def events(self, id_: Any) -> list[str]:
         return [entry["event"] for entry in self.rows.audit(id_)]
 
     def environment(self) -> dict[str, str]:
-        """Nothing of the developer's own settings, everything else of the machine."""
+        """Return the environment of a run: settings of the test only, and what programs need."""
         return {
             name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "TMPDIR", "LANG"}
         } | self.env
@@ -119,7 +119,7 @@ class World:
         return ["--env-file", str(self.env_file), *options]
 
     def run(self, *options: str, stdin: str | None = None) -> Result:
-        """Run the program in this process, perhaps with something piped in."""
+        """Run the program in this process, with `stdin` piped in."""
         with pytest.MonkeyPatch.context() as patch:
             if stdin is not None:
                 patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
@@ -131,14 +131,14 @@ class World:
             self.capsys.readouterr()
             code = refresh_tokens.main(self.arguments(*options))
             out, err = self.capsys.readouterr()
-        logging.getLogger().setLevel(logging.WARNING)  # whatever the options have made of it
+        logging.getLogger().setLevel(logging.WARNING)  # -v and -q change it
         return Result(code, out, err)
 
     def json(self, *options: str, stdin: str | None = None) -> Result:
         return self.run("--json", *options, stdin=stdin)
 
     def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
-        """Run the program as a user does, in a process of its own."""
+        """Start the program in a process of its own."""
         return subprocess.Popen(
             [sys.executable, str(ROOT / "refresh_tokens.py"), *self.arguments(*options)],
             env=self.environment(),

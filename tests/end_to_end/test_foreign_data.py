@@ -175,7 +175,7 @@ def test_a_view_that_cannot_be_written_is_a_clear_error(shop):
         'ALTER TABLE "Channel" RENAME TO channels',
         'CREATE VIEW "Channel" AS SELECT DISTINCT * FROM channels',
     )
-    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.trouble()
+    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.refusal()
     assert shop.world.meta.count() == 0
 
 
@@ -187,7 +187,7 @@ def test_a_materialized_view_is_a_clear_error(shop):
         'ALTER TABLE "Channel" RENAME TO channels',
         'CREATE MATERIALIZED VIEW "Channel" AS SELECT * FROM channels',
     )
-    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.trouble()
+    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.refusal()
 
 
 @only_postgresql
@@ -199,7 +199,7 @@ def test_a_view_that_computes_what_is_written_is_found_out_before_meta_is_asked(
         'ALTER TABLE "Channel" RENAME TO channels',
         f'CREATE VIEW "Channel" AS SELECT id, name, type, {TOKEN}, {columns} FROM channels',
     )
-    assert 'may not write token_status of "Channel", which PostgreSQL computes' in shop.trouble()
+    assert 'may not write token_status of "Channel", which PostgreSQL computes' in shop.refusal()
     assert shop.world.meta.count() == 0
 
 
@@ -211,7 +211,7 @@ def test_a_view_that_lacks_columns_is_named_with_those_that_it_has(shop):
         'ALTER TABLE "Channel" RENAME TO channels',
         f'CREATE VIEW "Channel" AS SELECT id, type, {TOKEN} FROM channels',
     )
-    detail = shop.trouble()
+    detail = shop.refusal()
     assert detail.startswith('table "Channel" lacks token_expires_at, last_token_refresh_at, token_status, ')
     assert f"(it has id, type, {TOKEN})" in detail
 
@@ -221,7 +221,7 @@ def test_a_view_of_sqlite_is_a_clear_error(shop):
     shop.make()
     shop.channel()
     shop.sql('ALTER TABLE "Channel" RENAME TO channels', 'CREATE VIEW "Channel" AS SELECT * FROM channels')
-    assert 'may not write to "Channel", which is a view' in shop.trouble()
+    assert 'may not write to "Channel", which is a view' in shop.refusal()
 
 
 # -- keys of rows
@@ -231,14 +231,14 @@ def test_rows_that_cannot_be_told_apart_are_a_clear_error(shop):
     shop.make({"id": "TEXT"})
     for _ in range(2):
         shop.channel("twice")
-    assert 'column "id" of table "Channel" is no primary key, and several rows have twice' in shop.trouble()
+    assert 'column "id" of table "Channel" is no primary key, and several rows have twice' in shop.refusal()
 
 
 def test_a_row_without_an_id_is_a_clear_error(shop):
     shop.make({"id": "TEXT"})
     shop.channel("one")
     shop.sql("INSERT INTO \"Channel\" (id, type) VALUES (NULL, 'whatsapp')")
-    assert 'column "id" of table "Channel" is null in a row' in shop.trouble()
+    assert 'column "id" of table "Channel" is null in a row' in shop.refusal()
 
 
 def test_a_table_without_a_primary_key_will_do_while_its_ids_differ(shop):
@@ -284,7 +284,7 @@ def test_a_map_that_cannot_be_meant_is_refused(shop, columns, problem):
     shop.make()
     shop.channel()
     shop.world.env["CHANNEL_COLUMNS"] = columns
-    assert f"CHANNEL_COLUMNS: {problem}" in shop.trouble()
+    assert f"CHANNEL_COLUMNS: {problem}" in shop.refusal()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_mapped_column_that_is_missing_is_named_with_those_that_are_there(shop
     shop.make()
     shop.channel()
     shop.world.env["CHANNEL_COLUMNS"] = f"{ours}=nowhere"
-    detail = shop.trouble()
+    detail = shop.refusal()
     assert 'table "Channel" lacks nowhere (it has id, ' in detail
     assert detail.endswith("say in CHANNEL_COLUMNS what they are called there (our_name=their_name)")
 
@@ -406,7 +406,7 @@ def test_a_server_that_is_read_only_is_found_out_before_meta_is_asked(shop):
     shop.channel()
     name = sa.engine.make_url(shop.url).database
     shop.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    assert "read-only" in shop.trouble()
+    assert "read-only" in shop.refusal()
     assert shop.world.meta.count() == 0
 
 
@@ -425,7 +425,7 @@ def test_a_role_that_may_not_write_tokens_is_found_out_before_meta_is_asked(shop
     url = sa.engine.make_url(shop.url).set(username=role, password=role)
     shop.world.env["DATABASE_URL"] = url.render_as_string(hide_password=False)
     try:
-        assert f'the database role may not UPDATE {TOKEN} of "Channel"' in shop.trouble()
+        assert f'the database role may not UPDATE {TOKEN} of "Channel"' in shop.refusal()
         assert shop.world.meta.count() == 0
     finally:
         shop.sql(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
@@ -475,7 +475,7 @@ def test_rows_that_no_policy_lets_the_role_write_are_no_quiet_day(guarded, polic
         return
     why = ", as no policy of its row-level security lets it"
     said = "; nor ".join(f"{one}{why}" for one in lacking)
-    assert f"the database role may not {said}; grant it" in guarded.trouble()
+    assert f"the database role may not {said}; grant it" in guarded.refusal()
     assert guarded.world.meta.count() == 0
 
 

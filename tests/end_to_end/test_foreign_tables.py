@@ -306,7 +306,7 @@ def test_a_type_that_the_enum_does_not_know_is_named_with_those_it_knows(shop):
     shop.make({"type": '"Provider" NOT NULL'}, names={"type": "provider"})
     shop.channel(type="WHATSAPP")
     column = 'column "provider" of table "Channel"'
-    assert f'{column} is never "whatsapp", only "WHATSAPP", "EMAIL"' in shop.trouble()
+    assert f'{column} is never "whatsapp", only "WHATSAPP", "EMAIL"' in shop.refusal()
 
 
 @only_postgresql
