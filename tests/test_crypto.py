@@ -352,6 +352,7 @@ def test_no_text_that_nobody_encrypted_opens_or_breaks_anything(text):
         (ring(KEY).encrypt(Secret(TOKEN), Joined("iv+tag+data")).encode(), "it is encrypted twice"),
         (b"U2FsdGVkX1/made-up", "it is encrypted twice"),
     ],
+    ids=lambda _: None,
 )
 def test_a_plaintext_that_is_no_token_is_refused_without_showing_it(plaintext, problem):
     with pytest.raises(NotAToken) as refused:

@@ -18,6 +18,7 @@ from notify import Target
 from whatsapp_tokens.commands.wiring import explained
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
+from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import origin, why_unreachable
 from whatsapp_tokens.meta.errors import AppRejected, MetaError
 from whatsapp_tokens.results import Finding, Level, facts
@@ -122,15 +123,17 @@ def _key_use(active: Counter[int], inactive: Counter[int], keys: int) -> str:
 def _look_at_meta(settings: Settings, sleep: Sleep) -> Finding:
     """Check our app's id and secret with a question about the app itself. A limit is not waited for."""
     address = settings.meta.url
-    with closing(MetaClient(replace(settings.meta, rate_limit_wait=0), sleep=sleep)) as meta:
-        try:
+    try:
+        with closing(MetaClient(replace(settings.meta, rate_limit_wait=0), sleep=sleep)) as meta:
             meta.check_app()
-        except AppRejected as error:
-            to_do = "check META_APP_ID, META_APP_SECRET and the app"
-            return Finding("meta", Level.PROBLEM, facts(str(error), to_do))
-        except MetaError as error:
-            to_do = "check the network and META_GRAPH_URL"
-            return Finding("meta", Level.PROBLEM, facts(str(error), f"asked: {address}", to_do))
+    except LocalFault as fault:
+        return Finding("meta", Level.PROBLEM, str(fault))
+    except AppRejected as error:
+        to_do = "check META_APP_ID, META_APP_SECRET and the app"
+        return Finding("meta", Level.PROBLEM, facts(str(error), to_do))
+    except MetaError as error:
+        to_do = "check the network and META_GRAPH_URL"
+        return Finding("meta", Level.PROBLEM, facts(str(error), f"asked: {address}", to_do))
     return Finding("meta", Level.OK, f"{address} accepts the app {settings.meta.app_id}")
 
 
