@@ -8,31 +8,27 @@ from whatsapp_tokens.commands.preflight import bad_settings, preflight
 from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.wiring import (
     Invocation,
-    attempt,
+    aborted_by,
     open_targets_of,
     read_settings,
 )
 from whatsapp_tokens.environment import BadSettings
 from whatsapp_tokens.reports.text import finding_line
-from whatsapp_tokens.results import Aborted, Finding, Level
-from whatsapp_tokens.signals import Interrupted
+from whatsapp_tokens.results import Finding, Level
 
 
 def check(invocation: Invocation) -> CommandResult:
     """Look at everything that a run needs, and show what was found."""
     findings: list[Finding] = []
-
-    def look() -> Aborted | None:
-        try:
-            for finding in _findings(invocation):
-                findings.append(finding)
-                if finding.level is not Level.OK or not invocation.options.quiet:
-                    invocation.console.line(finding_line(finding))
-        except Interrupted:  # the exit code says it
-            pass
-        return None
-
-    return CommandResult(attempt(look), findings=tuple(findings))
+    aborted = None
+    try:
+        for finding in _findings(invocation):
+            findings.append(finding)
+            if finding.level is not Level.OK or not invocation.options.quiet:
+                invocation.console.line(finding_line(finding))
+    except Exception as error:  # noqa: BLE001 - also a mistake of ours gets its exit code
+        aborted = aborted_by(error)
+    return CommandResult(aborted, findings=tuple(findings))
 
 
 def _findings(invocation: Invocation) -> Iterable[Finding]:

@@ -84,7 +84,9 @@ def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool)
         return Exit.CONFIGURATION if is_unusable else Exit.STOPPED
     if any(finding.level is Level.PROBLEM for finding in result.findings):
         return Exit.CONFIGURATION
-    return Exit.FAILED if is_short or (result.tally and result.tally.failed) else Exit.OK
+    tally = result.tally or Tally()
+    failed = tally.failed if invocation.options.dry_run else tally.news
+    return Exit.FAILED if is_short or failed else Exit.OK
 
 
 def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from whatsapp_tokens.commands.result import CommandResult
-from whatsapp_tokens.commands.wiring import Invocation, attempt, open_database, read_settings
+from whatsapp_tokens.commands.wiring import Invocation, aborted_by, open_database, read_settings
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
 from whatsapp_tokens.reports.alert_message import First
@@ -45,17 +45,18 @@ def recorded(
     monitors: Monitors | None = None,
 ) -> CommandResult:
     """Read the settings, open the database and do `work`, which returns why it stopped early, or None."""
-    settings = attempt(lambda: read_settings(invocation.options))
-    if isinstance(settings, Aborted):
-        return CommandResult(settings, monitors=monitors)
-    if monitors:
-        monitors.begin(settings, invocation.signalled.sleep, is_dry=invocation.options.dry_run)
-    database = attempt(lambda: open_database(invocation, settings))
-    if isinstance(database, Aborted):
-        return CommandResult(database, settings, monitors=monitors)
+    settings = database = None
     record = Record(invocation.console)
+    try:
+        settings = read_settings(invocation.options)
+        if monitors:
+            monitors.begin(settings, invocation.signalled.sleep, is_dry=invocation.options.dry_run)
+        database = open_database(invocation, settings)
+        aborted = work(invocation, settings, database, record)
+    except Exception as error:  # noqa: BLE001 - also a mistake of ours must not keep people from being told
+        aborted = aborted_by(error)
     return CommandResult(
-        attempt(lambda: work(invocation, settings, database, record)),
+        aborted,
         settings,
         database,
         monitors,

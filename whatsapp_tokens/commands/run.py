@@ -27,7 +27,6 @@ from whatsapp_tokens.renewal.run import Run
 from whatsapp_tokens.renewal.start import RunCallbacks
 from whatsapp_tokens.results import Aborted, Tally
 from whatsapp_tokens.settings import Settings
-from whatsapp_tokens.signals import Interrupted
 
 
 class _AnswerWasNo(Exception):
@@ -66,8 +65,6 @@ def _renew(invocation: Invocation, settings: Settings, database: Database, recor
     except _AnswerWasNo as no:
         declined = misconfigured(str(no))
         return Declined(declined.reason, declined.detail)
-    except Interrupted:  # the exit code says it
-        return None
 
 
 def _confirm(question: str, invocation: Invocation) -> None:

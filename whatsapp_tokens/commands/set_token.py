@@ -50,7 +50,6 @@ from whatsapp_tokens.results import (
     facts,
 )
 from whatsapp_tokens.settings import Settings
-from whatsapp_tokens.signals import Interrupted
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 PATIENCE_SECONDS: Final = 30  # for a row that another transaction has locked
@@ -91,8 +90,6 @@ def _set_token(
     except (AppRejected, RateLimited) as error:
         reason = AbortReason.RATE_LIMITED if isinstance(error, RateLimited) else AbortReason.APP_REJECTED
         return Aborted(reason, f"{error}; nothing was stored")
-    except Interrupted:  # the exit code says it
-        return None
     tally.add(outcome)
     record.outcome(outcome)
     return None

@@ -54,21 +54,22 @@ class Invocation:
     resources: ExitStack
 
 
-def attempt(work: Callable[[], T]) -> T | Aborted:
-    """Return what `work` returns, or its error as the reason why the command stops, logged."""
-    try:
-        return work()
-    except BadSettings as error:
-        return misconfigured(*error.problems)
-    except DatabaseLost as error:
-        return Aborted(AbortReason.DATABASE_LOST, str(error))
-    except DatabaseError as error:
-        return misconfigured(explained(error))
-    except (CannotRun, NotPossible, LocalFault) as error:
-        return misconfigured(str(error))
-    except Exception as error:  # noqa: BLE001 - a mistake of ours must not keep people from being told
-        log_unexpected(error)
-        return Aborted(AbortReason.INTERNAL_ERROR, type(error).__name__)
+def aborted_by(error: Exception) -> Aborted | None:
+    """Return why an error stops the command, logged. None if a signal did: then the exit code says so."""
+    match error:
+        case Interrupted():
+            return None
+        case DatabaseLost():
+            return Aborted(AbortReason.DATABASE_LOST, str(error))
+        case BadSettings():
+            return misconfigured(*error.problems)
+        case DatabaseError():
+            return misconfigured(explained(error))
+        case CannotRun() | NotPossible() | LocalFault():
+            return misconfigured(str(error))
+        case _:
+            log_unexpected(error)
+            return Aborted(AbortReason.INTERNAL_ERROR, type(error).__name__)
 
 
 def explained(error: DatabaseError) -> str:
