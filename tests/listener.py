@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", f"{self.server.url}/redirected")
         self.send_header("Content-Length", "2")
         self.end_headers()
-        self.wfile.write(b"OK")
+        self.wfile.write(b"ok")  # which Slack says, too
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -21,7 +21,8 @@ def scope_of(invocation: Invocation, settings: Settings, database: Database) -> 
     """Return which channels the run is about. Raise `NotPossible` if an id is unknown."""
     options = invocation.options
     selection = policy_of(settings, options).select(invocation.started_at, _ids(database, options))
-    return Scope(selection, options.limit, settings.workers)
+    has_targets = bool(settings.slack_webhook_url or settings.notify_urls)
+    return Scope(selection, options.limit, settings.workers, alerts=has_targets)
 
 
 def warn_of_missing(database: Database, selection: Selection, tally: Tally) -> None:

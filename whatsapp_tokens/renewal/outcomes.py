@@ -14,9 +14,11 @@ def renewed(channel: Channel, expires_at: datetime | None, *, by_hand: bool = Fa
     return Renewed(**about(channel, expires_at), recovered=has_recovered(channel), by_hand=by_hand)
 
 
-def failed(channel: Channel, reason: Reason, detail: str, expires_at: datetime | None) -> Failed:
+def failed(
+    channel: Channel, reason: Reason, detail: str, expires_at: datetime | None, *, is_news: bool = True
+) -> Failed:
     """Return the outcome of a channel that failed."""
-    return Failed(**about(channel, expires_at), reason=reason, detail=detail)
+    return Failed(**about(channel, expires_at), reason=reason, detail=detail, is_news=is_news)
 
 
 def skipped(

@@ -276,6 +276,8 @@ class Run:
         self._report(failed(channel, Reason.WRITE_FAILED, detail, channel.expires_at))
 
     def _report(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed) and not self._scope.alerts:
+            outcome = replace(outcome, is_news=True)  # no one has been told of it, whatever the row says
         self._reached += 1
         self.tally.add(outcome)
         self._callbacks.outcome(outcome)

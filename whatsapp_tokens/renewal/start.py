@@ -38,11 +38,12 @@ class WrongKeys(CannotRun):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which channels a run is asked for, and how many at once."""
+    """Which channels a run is asked for, how many at once, and whether people are alerted of failures."""
 
     selection: Selection
     limit: int | None = None
     workers: int = 16
+    alerts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,18 @@ channel that works again is kept until people were told of the recovery, too.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
 
 from crypto import Decrypted, EncryptionFailed, KeyRing
-from models import ERROR_LENGTH, AuditEntry, Channel, Event, PendingUpdate, Status
+from models import ERROR_LENGTH, AuditEntry, Channel, Event, PendingUpdate, Status, fingerprint
 from whatsapp_tokens.facts import fact, facts
+from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.redaction import truncate
 from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Suspect, Unusable, Verdict
 from whatsapp_tokens.renewal.outcomes import failed, has_recovered, renewed, skipped
-from whatsapp_tokens.results import Outcome, Reason
+from whatsapp_tokens.results import Failed, Outcome, Reason
 
 REFRESHED: Final = "Token refreshed automatically"
 
@@ -84,8 +85,7 @@ def _new_token(verdict: NewToken, claimed: ClaimedChannel, keys: KeyRing, now: d
             clear_alert=_is_news(channel, reason),
             audit=(refreshed, lacking),
         )
-        outcome = failed(channel, reason, verdict.lacking, expires_at)
-        return ChannelResult(channel, verdict, outcome, update)
+        return ChannelResult(channel, verdict, _failure(update, reason, verdict.lacking), update)
     update = PendingUpdate(
         channel,
         now,
@@ -160,7 +160,22 @@ def _unusable(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: da
         clear_alert=_is_news(channel, verdict.reason),
         audit=(AuditEntry(Event.FAILED, detail, verdict.reason, channel.expires_at, expires_at),),
     )
-    return ChannelResult(channel, verdict, failed(channel, verdict.reason, detail, expires_at), update)
+    return ChannelResult(channel, verdict, _failure(update, verdict.reason, detail), update)
+
+
+def _failure(update: PendingUpdate, reason: Reason, detail: str) -> Failed:
+    """Return the failure. It is news if people are still to be told of the row that `update` leaves."""
+    channel = update.channel
+    row = replace(
+        channel,
+        ciphertext=update.ciphertext,
+        expires_at=update.expires_at,
+        status=update.status,
+        error=update.error,
+        fingerprint=fingerprint(update.ciphertext),
+        alerted_at=None if update.clear_alert else channel.alerted_at,
+    )
+    return failed(channel, reason, detail, update.expires_at, is_news=is_news(row, update.at))
 
 
 def error_text(reason: Reason, detail: str) -> str:
