@@ -395,7 +395,7 @@ def test_an_alert_that_nobody_got_is_known_to_page_ping_and_console(
     if fails:
         world.channel(world.token(error=DEAD))
     paths_ = [str(tmp_path / name) for name in ("status.html", "status.json")]
-    result = world.run("--quiet", *(part for path in paths_ for part in ("--report", path)))
+    result = world.run(*(part for path in paths_ for part in ("--report", path)))
     problem = "Problem: an alert could not be delivered: see the log"
     assert (result.code, reports_of(tmp_path), paths(pinged)) == (1, (1, [said]), ["/start", "/1"])
     assert (pinged.pings[1].body.splitlines()[-1], result.out.splitlines()[-1]) == (problem, problem)
