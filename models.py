@@ -226,6 +226,9 @@ class Channel:
         return self.error.partition(":")[0] if self.error else None
 
 
+RECOVERED: Final = "The channel is well again"  # the message of `Event.RECOVERED`
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One row of `token_audit_log`, but for its time and channel."""

@@ -61,6 +61,7 @@ class GraphServer:
     `latency`: seconds that each call takes.
     `usage`: what the `X-App-Usage` header says.
     `served_version`: what the `facebook-api-version` header says.
+    `date`: the time that the `Date` header says; None leaves it out.
     `record`: whether `requests` keeps every request.
     `on_request`: called before each answer, in the server's thread. If it raises, the connection ends without
     an answer, and the `with` block raises the same at its end.
@@ -85,6 +86,7 @@ class GraphServer:
         self.served_version = version
         self.latency = latency
         self.usage = usage
+        self.date: Callable[[], float] | None = now
         self.record = True
         self.on_request: Callable[[Seen], None] | None = None
         self.requests: list[Seen] = []

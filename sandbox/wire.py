@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
@@ -48,6 +49,7 @@ class Meta(Protocol):
     latency: float
     usage: Mapping[str, int] | None
     served_version: str
+    date: Callable[[], float] | None
     on_request: Callable[[Seen], None] | None
 
     def arrived(self, seen: Seen) -> None:
@@ -243,6 +245,8 @@ class _Connection(BaseHTTPRequestHandler):
             "facebook-api-version": self.meta.served_version,
             "x-fb-trace-id": trace_id(),
         }
+        if self.meta.date is not None:
+            headers["date"] = formatdate(self.meta.date(), usegmt=True)
         if self.meta.usage is not None:
             headers["x-app-usage"] = json.dumps(dict(self.meta.usage), separators=(",", ":"))
         if length is not None:

@@ -36,7 +36,7 @@ class Policy:
     audit: bool = False
 
     def select(self, now: datetime, ids: tuple[ChannelId, ...] | None = None) -> Selection:
-        """The rows that a run at `now` is about."""
+        """Return the rows that a run at `now` is about."""
         return Selection(
             now=now,
             expires_before=now + self.refresh_before_expiry,
@@ -47,31 +47,35 @@ class Policy:
 
 
 def is_rejected(channel: Channel) -> bool:
-    """Whether Meta said of the stored token that it no longer accepts it."""
+    """Return whether Meta said of the stored token that it no longer accepts it."""
     is_warning = channel.status == Status.WARNING
     return is_warning and channel.reason == Reason.RECONNECT_REQUIRED and not channel.replaced
 
 
 def is_down(channel: Channel, now: datetime) -> bool:
-    """Whether the line has stopped working: its token is rejected, or has expired."""
+    """Return whether the line has stopped working: its token is rejected, or has expired."""
     has_expired = channel.expires_at is not None and channel.expires_at <= now and not channel.replaced
     return is_rejected(channel) or has_expired
 
 
 def is_news(channel: Channel, now: datetime) -> bool:
-    """Whether there is something to say of a channel that has not been said yet."""
+    """Return whether there is something to tell of a channel that was not told yet."""
     if is_well_again(channel):
         return True
     if channel.status != Status.WARNING:
         return False
     if channel.replaced:
         return False  # what is known describes a token that is gone
-    told, end = channel.alerted_at, channel.expires_at
-    if told is None:
+    return must_tell(channel.alerted_at, channel.expires_at, now)
+
+
+def must_tell(told_at: datetime | None, expires_at: datetime | None, now: datetime) -> bool:
+    """Return whether people must be told of a failure: not told yet, or a step of days was crossed since."""
+    if told_at is None:
         return True
-    return end is not None and any(end - now <= step < end - told for step in STEPS)
+    return expires_at is not None and any(expires_at - now <= step < expires_at - told_at for step in STEPS)
 
 
 def is_well_again(channel: Channel) -> bool:
-    """Whether a channel is well again, and people know only of its trouble."""
+    """Return whether a channel is well again, and people know only of its failure."""
     return channel.status != Status.WARNING and channel.alerted_at is not None

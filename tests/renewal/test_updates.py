@@ -128,8 +128,15 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
     [
         (Unusable(Reason.RECONNECT_REQUIRED, "x", NOW - days(2)), {}, NOW - days(2)),
         (Unusable(Reason.RECONNECT_REQUIRED, "x"), {}, NOW + days(40)),
-        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"expires_at": None}, NOW),
-        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"fingerprint": "another"}, NOW),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"expires_at": None}, None),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"fingerprint": "another"}, None),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"expires_at": NOW - days(1)}, None),
+        (
+            Unusable(Reason.RECONNECT_REQUIRED, "x"),
+            {"expires_at": NOW - days(1), "fingerprint": MARK},
+            NOW - days(1),
+        ),
+        (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": NOW - days(1)}, NOW - days(1)),
         (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": None}, None),
         (Unusable(Reason.UNAVAILABLE, "x"), {"fingerprint": "another"}, None),
     ],
@@ -166,10 +173,62 @@ def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(be
     assert one.update.clear_alert is is_news
 
 
-def test_the_mark_that_people_were_told_of_a_trouble_stays_until_they_know_that_it_is_over():
-    verdict = NewToken(TOKEN, NOW + days(60))
-    marks = [settled(verdict, alerted_at=told).update.clear_alert for told in (NOW, None)]
-    assert marks == [False, True]
+@pytest.mark.parametrize("verdict", [NewToken(TOKEN, NOW + days(60)), StillValid(NOW, None), NeverExpires()])
+@pytest.mark.parametrize("told", [NOW, None])
+def test_a_success_never_takes_the_mark_away_that_people_were_told_of_a_failure(verdict, told):
+    """Another run may have told them since the row was read."""
+    assert settled(verdict, alerted_at=told).update.clear_alert is False
+
+
+FAILING = {"status": "warning", "error": "reconnect_required: x"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fields", "is_news"),
+    [
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {}, True),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"alerted_at": None} | FAILING, True),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"alerted_at": NOW - days(1)} | FAILING, False),
+        (Unusable(Reason.UNAVAILABLE, "x"), {"alerted_at": NOW - days(1)} | FAILING, False),
+        (Unusable(Reason.NOT_EXTENDED, "x"), {"alerted_at": NOW - days(1)} | FAILING, True),
+        (NewToken(TOKEN, NOW + days(60), "x"), {"alerted_at": NOW - days(1)} | FAILING, True),
+        (
+            Unusable(Reason.RECONNECT_REQUIRED, "x", NOW + days(6.9)),
+            {"alerted_at": NOW - days(1)} | FAILING,
+            True,
+        ),
+        (
+            Unusable(Reason.RECONNECT_REQUIRED, "x", NOW + days(6)),
+            {"alerted_at": NOW - days(0.5)} | FAILING,
+            False,
+        ),
+        (Unusable(Reason.RECONNECT_REQUIRED, "x"), {"alerted_at": NOW - days(1), "status": "ok"}, True),
+    ],
+)
+def test_a_failure_is_news_until_people_are_told_and_when_they_must_be_told_again(verdict, fields, is_news):
+    assert settled(verdict, **fields).outcome.is_news is is_news
+
+
+@pytest.mark.parametrize(
+    ("known", "kept_out"),
+    [
+        ({}, True),
+        ({"expires_at": None}, False),
+        ({"expires_at": NOW + days(20)}, False),
+        ({"fingerprint": "x"}, False),
+    ],
+)
+def test_a_new_token_that_is_not_longer_by_metas_dates_must_outlive_what_the_row_knows(known, kept_out):
+    one = settled(NewToken(TOKEN, NOW + days(30), is_longer=False), **known)
+    if kept_out:
+        assert (one.update.ciphertext, one.outcome.reason, one.update.expires_at) == (
+            "cipher",
+            Reason.NOT_EXTENDED,
+            NOW + days(40),
+        )
+        assert one.outcome.detail == "the new token does not live longer; expires: 2026-07-01"
+    else:
+        assert (KEYS.decrypt(one.update.ciphertext).token, one.update.expires_at) == (TOKEN, NOW + days(30))
 
 
 @pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.RECONNECT_REQUIRED])

@@ -230,7 +230,7 @@ class Store:
                     return "the row stays locked by another transaction"
                 case WriteResult.LOCKED:
                     continue
-                case WriteResult.REPLACED | WriteResult.TAKEN if self._is_over(until):
+                case _ if self._is_over(until):
                     return "the row keeps changing"
             if (now_there := self.database.queries.get(change.channel.id)) is None:
                 return "the row was deleted, or is of another type now"

@@ -7,12 +7,13 @@ the ciphertext that was read (compare-and-swap), together with its audit rows, o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from models import PendingUpdate, fingerprint, is_same
+from models import RECOVERED, AuditEntry, Event, PendingUpdate, Status, fingerprint, is_same
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
@@ -28,7 +29,9 @@ class WriteResult(StrEnum):
     """What became of a `PendingUpdate`."""
 
     WRITTEN = "written"
-    REPLACED = "replaced"  # the row holds another ciphertext by now, or is gone
+    REPLACED = "replaced"  # the row holds another ciphertext by now
+    EMPTIED = "emptied"  # the row holds no token any more
+    GONE = "gone"  # no row has this id any more
     REFUSED = "refused"  # the database did not accept it
     LOCKED = "locked"  # another session has locked the row, and was waited for; still claimed
     TAKEN = "taken"  # our claim ran out, and another run may have written what it found
@@ -110,21 +113,35 @@ class Writer:
             # There is no new token to save, so the run that holds the claim knows better.
             is_ours = sa.func.coalesce(c.token_lease_until == lease, sa.false(), type_=sa.Boolean())
         statement = self._table.update(values | self._give_back(id_)).where(unchanged, is_ours)
-        kept = connection.execute(statement.returning(c.wa_token_encrypted, c.token_status)).one_or_none()
+        kept = connection.execute(
+            statement.returning(c.wa_token_encrypted, c.token_status, c.token_alerted_at)
+        ).one_or_none()
         if kept is None:
             if self._has_landed(connection, change):
                 return WriteResult.WRITTEN
             if connection.execute(sa.select(c.id).where(unchanged, sa.not_(is_ours))).first():
                 return WriteResult.TAKEN
             if connection.execute(sa.select(c.id).where(unchanged)).first() is None:
-                if lease_end := self._give_back(id_):
-                    connection.execute(self._table.update(lease_end).where(c.id == id_))
-                return WriteResult.REPLACED
+                return self._give_up(connection, id_)
         # What a trigger made of it shows only in what comes back; CHAR columns pad with spaces.
         if kept is None or not (is_same(kept[0], change.ciphertext) and is_same(kept[1], change.status)):
             raise StatementRefused(UNMOVED)
         self._log(connection, change)
+        is_news = kept.token_alerted_at is not None and change.channel.alerted_at is None
+        if is_news and change.status != Status.WARNING:
+            # Another run has marked the channel, and told people of it, since it was read.
+            self._log(connection, replace(change, audit=(AuditEntry(Event.RECOVERED, RECOVERED),)))
         return WriteResult.WRITTEN
+
+    def _give_up(self, connection: sa.Connection, id_: ChannelId) -> WriteResult:
+        """Give back the claim on a row that no longer holds what was read. Return what happened to it."""
+        c = self._table.c
+        if lease_end := self._give_back(id_):
+            connection.execute(self._table.update(lease_end).where(c.id == id_))
+        row = connection.execute(sa.select(c.wa_token_encrypted).where(c.id == id_)).first()
+        if row is None:
+            return WriteResult.GONE
+        return WriteResult.REPLACED if row.wa_token_encrypted else WriteResult.EMPTIED
 
     def _insert(self, connection: sa.Connection, change: PendingUpdate) -> None:
         c = self._table.c

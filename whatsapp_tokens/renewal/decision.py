@@ -36,12 +36,14 @@ class Suspect(Enum):
 class NewToken:
     """A new token, confirmed by Meta. `expires_at` is None if it never expires.
 
-    `lacking` is the detail of what it lacks: it is stored all the same, and its channel marked.
+    `lacking` is the detail of what it lacks: it is stored all the same, and its channel marked. Unless it
+    `is_longer` by Meta's own dates, it also has to live longer than a row says.
     """
 
     token: Secret
     expires_at: datetime | None
     lacking: str = ""
+    is_longer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,35 +139,55 @@ class Proof:
         """Whether Meta gave the old token back."""
         return self.exchanged.token == self.old_token
 
-    def lives_longer(self, lifetime: timedelta) -> bool:
-        """Return whether the new token outlives the old one."""
+    def lives_longer(self, policy: Policy) -> bool:
+        """Return whether the new token outlives the old one, or the window if the old expiry is not known."""
         if self.new.never_expires:
             return True
-        expiry = self.expiry(lifetime)
-        if self.old.expires_at is None or expiry is None:
-            return not self.is_same_token
+        expiry = self.expiry(policy.token_lifetime)
+        if expiry is None:
+            return False
+        if self.old.expires_at is None:
+            return expiry > self.now + policy.refresh_before_expiry
         slack = timedelta(0) if self.new.expires_at is not None else TOLERANCE
         return expiry > self.old.expires_at + slack
 
 
 def validate_exchange(proof: Proof, policy: Policy) -> NewToken | StillValid | Unusable:
-    """Return whether the new token, which Meta calls valid and of our app, replaces the old one."""
+    """Return whether the new token, which Meta calls valid, replaces the old one."""
     old, new, now = proof.old, proof.new, proof.now
     clocks = expiry_of(old), issued(old, policy.token_lifetime)
+    if new.app_id is None:
+        return Unusable(
+            Reason.UNEXPECTED_ANSWER, fact("Meta does not say of which app the new token is"), *clocks
+        )
     if old.user_id is not None and new.user_id != old.user_id:
         return Unusable(Reason.UNEXPECTED_ANSWER, fact("the new token belongs to another user"), *clocks)
-    if old.scopes is not None and (lost := old.scopes - (new.scopes or frozenset())):
-        detail = fact("the new token lost permissions", ", ".join(sorted(lost)))
-        return Unusable(Reason.UNEXPECTED_ANSWER, detail, *clocks)
-    if proof.lives_longer(policy.token_lifetime):
-        expires_at = _earliest(proof.expiry(policy.token_lifetime), new.data_access_expires_at)
-        return NewToken(proof.exchanged.token, expires_at, lacks(new, now, policy))
+    expiry = proof.expiry(policy.token_lifetime)
+    if proof.lives_longer(policy):
+        expires_at = _earliest(expiry, new.data_access_expires_at)
+        lacking = lacks(new, now, policy) or _lost_scopes(old, new, policy)
+        is_longer = new.never_expires or old.expires_at is not None
+        return NewToken(proof.exchanged.token, expires_at, lacking, is_longer)
     if _is_long(old, now, policy):
         if lacking := lacks(old, now, policy):
             return Unusable(Reason.MISSING_PERMISSION, lacking, *clocks)
         return StillValid(*clocks)
-    expires = fact("expires", old.expires_at.date()) if old.expires_at else ""
-    return Unusable(Reason.NOT_EXTENDED, facts(fact("the new token does not live longer"), expires), *clocks)
+    return Unusable(Reason.NOT_EXTENDED, not_longer(old.expires_at or expiry), *clocks)
+
+
+def not_longer(expires_at: datetime | None) -> str:
+    """Return the detail of a new token that does not live longer."""
+    expires = fact("expires", expires_at.date()) if expires_at else ""
+    return facts(fact("the new token does not live longer"), expires)
+
+
+def _lost_scopes(old: Inspection, new: Inspection, policy: Policy) -> str:
+    """Return the detail that names required permissions that only the old token lists, or "".
+
+    An exchange takes no rights away, and Meta's lists change, so this never keeps a new token out.
+    """
+    lost = policy.required_scopes & (old.scopes or frozenset()) - (new.scopes or frozenset())
+    return fact("missing permission", ", ".join(sorted(lost))) if lost else ""
 
 
 def _is_long(old: Inspection, now: datetime, policy: Policy) -> bool:

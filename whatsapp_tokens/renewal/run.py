@@ -42,6 +42,11 @@ MOST_UNWRITABLE: Final = 1000  # rows that cannot be claimed, and no other in be
 LAST_TRIES: Final = 3  # at rows that the application has locked
 OVERTAKEN: Final = {
     WriteResult.REPLACED: (Reason.REPLACED_MEANWHILE, fact("another token was stored meanwhile")),
+    WriteResult.EMPTIED: (Reason.REPLACED_MEANWHILE, fact("the token was removed meanwhile")),
+    WriteResult.GONE: (
+        Reason.REPLACED_MEANWHILE,
+        fact("the row was deleted, or its id changed, meanwhile"),
+    ),
     WriteResult.TAKEN: (
         Reason.CLAIMED_ELSEWHERE,
         fact("the claim ran out, and another run has taken it over"),
@@ -195,7 +200,7 @@ class Run:
     def _write(self, results: Iterable[ChannelResult]) -> None:
         """Write what the circuit breaker allows, and report what really became of it."""
         self._unwritten += results
-        if not self._unwritten or not self._has_right_clock():
+        if not (self._has_right_clock() and self._unwritten):
             return
         results, self._unwritten = self._unwritten, []
         updates: list[tuple[ChannelResult, PendingUpdate]] = []
@@ -235,7 +240,7 @@ class Run:
         """Report what became of one write."""
         channel = result.channel
         match found:
-            case WriteResult.REPLACED | WriteResult.TAKEN:
+            case WriteResult.REPLACED | WriteResult.EMPTIED | WriteResult.GONE | WriteResult.TAKEN:
                 reason, detail = OVERTAKEN[found]
                 self._report(skipped(channel, reason, detail, channel.expires_at))
             case WriteResult.REFUSED:

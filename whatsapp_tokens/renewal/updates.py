@@ -7,18 +7,26 @@ channel that works again is kept until people were told of the recovery, too.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, assert_never
 
 from crypto import Decrypted, EncryptionFailed, KeyRing
-from models import ERROR_LENGTH, AuditEntry, Channel, Event, PendingUpdate, Status, fingerprint
+from models import ERROR_LENGTH, RECOVERED, AuditEntry, Channel, Event, PendingUpdate, Status
 from whatsapp_tokens.facts import fact, facts
-from whatsapp_tokens.policy import is_news
+from whatsapp_tokens.policy import must_tell
 from whatsapp_tokens.redaction import truncate
-from whatsapp_tokens.renewal.decision import NeverExpires, NewToken, StillValid, Suspect, Unusable, Verdict
+from whatsapp_tokens.renewal.decision import (
+    NeverExpires,
+    NewToken,
+    StillValid,
+    Suspect,
+    Unusable,
+    Verdict,
+    not_longer,
+)
 from whatsapp_tokens.renewal.outcomes import failed, has_recovered, renewed, skipped
-from whatsapp_tokens.results import Failed, Outcome, Reason
+from whatsapp_tokens.results import Outcome, Reason
 
 REFRESHED: Final = "Token refreshed automatically"
 
@@ -49,6 +57,9 @@ class ChannelResult:
 def conclude(verdict: Verdict, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> ChannelResult:
     """Return what a verdict means for one of the channels that hold the token."""
     match verdict:
+        case NewToken() if not (verdict.is_longer or _outlives(verdict, claimed.channel)):
+            bad = Unusable(Reason.NOT_EXTENDED, not_longer(verdict.expires_at))
+            return _unusable(bad, claimed, keys, now)
         case NewToken():
             return _new_token(verdict, claimed, keys, now)
         case StillValid():
@@ -82,10 +93,11 @@ def _new_token(verdict: NewToken, claimed: ClaimedChannel, keys: KeyRing, now: d
             expires_at=expires_at,
             refreshed_at=now,
             error=error_text(reason, verdict.lacking),
-            clear_alert=_is_news(channel, reason),
+            clear_alert=_is_another_failure(channel, reason),
             audit=(refreshed, lacking),
         )
-        return ChannelResult(channel, verdict, _failure(update, reason, verdict.lacking), update)
+        outcome = failed(channel, reason, verdict.lacking, expires_at, is_news=_is_news(update))
+        return ChannelResult(channel, verdict, outcome, update)
     update = PendingUpdate(
         channel,
         now,
@@ -93,7 +105,6 @@ def _new_token(verdict: NewToken, claimed: ClaimedChannel, keys: KeyRing, now: d
         Status.NEVER_EXPIRES if expires_at is None else Status.OK,
         expires_at=expires_at,
         refreshed_at=now,
-        clear_alert=channel.alerted_at is None,  # else once people know
         audit=with_recovery(channel, refreshed),
     )
     return ChannelResult(channel, verdict, renewed(channel, expires_at), update)
@@ -115,7 +126,6 @@ def _still_valid(verdict: StillValid, claimed: ClaimedChannel, keys: KeyRing, no
         Status.OK,
         expires_at=expires_at,
         refreshed_at=refreshed_at,
-        clear_alert=channel.alerted_at is None,  # else once people know
         audit=with_recovery(channel, *([] if was_right else [corrected])),
     )
     outcome = skipped(channel, Reason.CLOCK_CORRECTED, detail, expires_at, recovered=has_recovered(channel))
@@ -135,7 +145,6 @@ def _never_expires(
         Status.NEVER_EXPIRES,
         expires_at=None,
         refreshed_at=now,  # so that it is looked at again when it would be old
-        clear_alert=channel.alerted_at is None,  # else once people know
         audit=with_recovery(channel, entry),
     )
     outcome = skipped(channel, Reason.NEVER_EXPIRES, detail, None, recovered=has_recovered(channel))
@@ -144,11 +153,9 @@ def _never_expires(
 
 def _unusable(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: datetime) -> ChannelResult:
     channel, detail = claimed.channel, verdict.detail
-    if verdict.suspect is Suspect.APP:
+    if verdict.suspect in {Suspect.APP, Suspect.EXCHANGE}:
         detail = facts(fact("Meta refused this channel's call as it refuses an app"), detail)
-    expires_at = verdict.expires_at or (None if channel.replaced else channel.expires_at)
-    if expires_at is None and verdict.reason is Reason.RECONNECT_REQUIRED:
-        expires_at = now  # dead, and it is not known since when: from now on it waits for its customer
+    expires_at = verdict.expires_at or _known_expiry(channel, verdict.reason, now)
     update = PendingUpdate(
         channel,
         now,
@@ -157,25 +164,11 @@ def _unusable(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: da
         expires_at=expires_at,
         refreshed_at=verdict.issued_at or _known_refresh(channel),
         error=error_text(verdict.reason, detail),
-        clear_alert=_is_news(channel, verdict.reason),
+        clear_alert=_is_another_failure(channel, verdict.reason),
         audit=(AuditEntry(Event.FAILED, detail, verdict.reason, channel.expires_at, expires_at),),
     )
-    return ChannelResult(channel, verdict, _failure(update, verdict.reason, detail), update)
-
-
-def _failure(update: PendingUpdate, reason: Reason, detail: str) -> Failed:
-    """Return the failure. It is news if people are still to be told of the row that `update` leaves."""
-    channel = update.channel
-    row = replace(
-        channel,
-        ciphertext=update.ciphertext,
-        expires_at=update.expires_at,
-        status=update.status,
-        error=update.error,
-        fingerprint=fingerprint(update.ciphertext),
-        alerted_at=None if update.clear_alert else channel.alerted_at,
-    )
-    return failed(channel, reason, detail, update.expires_at, is_news=is_news(row, update.at))
+    outcome = failed(channel, verdict.reason, detail, expires_at, is_news=_is_news(update))
+    return ChannelResult(channel, verdict, outcome, update)
 
 
 def error_text(reason: Reason, detail: str) -> str:
@@ -187,7 +180,7 @@ def with_recovery(channel: Channel, *entries: AuditEntry) -> tuple[AuditEntry, .
     """Return the audit entries of a success, and one more if the channel had failed before."""
     if channel.status != Status.WARNING:
         return entries
-    return (*entries, AuditEntry(Event.RECOVERED, "The channel is well again", channel.reason))
+    return (*entries, AuditEntry(Event.RECOVERED, RECOVERED, channel.reason))
 
 
 def _kept(claimed: ClaimedChannel, keys: KeyRing) -> str:
@@ -199,11 +192,36 @@ def _kept(claimed: ClaimedChannel, keys: KeyRing) -> str:
     return claimed.channel.ciphertext
 
 
+def _known_expiry(channel: Channel, reason: Reason, now: datetime) -> datetime | None:
+    """Return the row's expiry, if it is that of the stored token.
+
+    A dead token is not asked about any more once that has passed. Without a fingerprint it may be that of
+    another token, so a past one is not kept then.
+    """
+    if channel.replaced or channel.expires_at is None:
+        return None
+    is_sure = channel.fingerprint is not None or channel.expires_at > now
+    return channel.expires_at if is_sure or reason is not Reason.RECONNECT_REQUIRED else None
+
+
+def _outlives(verdict: NewToken, channel: Channel) -> bool:
+    """Return whether a new token lives longer than the row says of the old one."""
+    if verdict.expires_at is None or channel.expires_at is None or channel.replaced:
+        return True
+    return verdict.expires_at > channel.expires_at
+
+
 def _known_refresh(channel: Channel) -> datetime | None:
     """Return the row's refresh time, if it is that of the stored token."""
     return None if channel.replaced else channel.refreshed_at
 
 
-def _is_news(channel: Channel, reason: Reason) -> bool:
+def _is_news(update: PendingUpdate) -> bool:
+    """Return whether people have to be told of a failure, or to be told of it again."""
+    told = None if update.clear_alert else update.channel.alerted_at
+    return must_tell(told, update.expires_at, update.at)
+
+
+def _is_another_failure(channel: Channel, reason: Reason) -> bool:
     """Return whether people who were told of this channel must be told again."""
     return channel.status != Status.WARNING or (reason.needs_person and channel.reason != reason)
