@@ -41,7 +41,15 @@ from whatsapp_tokens.ciphertext_formats import (
 )
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.token_text import CBC, ENCRYPTED_TWICE, looks_like, may_be_cbc, no_token, why_no_token
+from whatsapp_tokens.token_text import (
+    CBC,
+    ENCRYPTED_TWICE,
+    is_usual_token,
+    looks_like,
+    may_be_cbc,
+    no_token,
+    why_no_token,
+)
 
 KEY_BYTES: Final = 32
 _KEY_FORMS: Final = "give 64 hex digits, base64 of 32 bytes, or sha256:any passphrase"
@@ -108,7 +116,7 @@ class KeyRing:
         plaintext, ciphertext_format, key_index = self._only_decryption(ciphertext)
         token = plaintext.decode(errors="replace")
         why = why_no_token(token)
-        if why is None and next(self._decryptions(token), None):
+        if why is None and not is_usual_token(token) and next(self._decryptions(token), None):
             why = no_token(ENCRYPTED_TWICE)
         if why:
             raise NotAToken(why)

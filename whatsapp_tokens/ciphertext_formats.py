@@ -62,7 +62,7 @@ class CiphertextFormat(Protocol):
 
     @property
     def is_distinct(self) -> bool:
-        """Whether a text that can be read in this format is hardly anything else, such as a token."""
+        """Whether only a ciphertext looks like this: no token does."""
 
     def parse(self, text: str) -> Iterator[Parsed]:
         """Yield every way to read `text` in this format."""
@@ -285,20 +285,12 @@ def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-FERNET: Final = Fernet()
-
-FORMATS: Final[tuple[CiphertextFormat, ...]] = (
-    FERNET,
-    Joined("iv:tag:data"),
-    Joined("iv:data:tag"),
-    Joined("iv.tag.data"),
-    Joined("iv.data.tag"),
-    Joined("iv:data+tag"),
-    Joined("iv.data+tag"),
-    Joined("iv+tag+data"),
-    Joined("iv+data+tag"),
-    JsonObject(),
+_ORDERS: Final = (
+    *("iv:tag:data", "iv:data:tag", "iv.tag.data", "iv.data.tag", "iv:data+tag", "iv.data+tag"),
+    *("iv+tag+data", "iv+data+tag"),
 )
+FERNET: Final = Fernet()
+FORMATS: Final[tuple[CiphertextFormat, ...]] = (FERNET, *map(Joined, _ORDERS), JsonObject())
 
 
 def parse(text: str) -> Iterator[Parsed]:

@@ -79,11 +79,18 @@ _NO_TOKEN: Final = (
 )
 
 
+def is_usual_token(text: str) -> bool:
+    """Return whether a text looks like every token of Meta's that was seen in public."""
+    return re.fullmatch(r"EAA[A-Za-z0-9_-]*", text) is not None
+
+
 def why_no_token(text: str) -> str | None:
     """Return what a text is that is no bare token, as facts; None if it can be one.
 
     A bare token is what `Authorization: Bearer` can carry. Meta documents no other shape.
     """
+    if is_usual_token(text):
+        return None
     kind = next((kind for pattern, kind in _NO_TOKEN if re.match(pattern, text)), None)
     if kind is None and any(one.format.is_distinct for one in parse(text)):
         kind = ENCRYPTED_TWICE
