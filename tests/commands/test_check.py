@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 from listener import listening
-from world import KEY, OTHER_KEY, fernet
+from world import KEY, OTHER_KEY, days, fernet
+
+import refresh_tokens
+from whatsapp_tokens.database.queries import Queries
 
 
 def checks(result):
@@ -21,7 +26,14 @@ def test_where_all_is_well_each_line_says_ok_and_that_no_one_is_told_is_a_warnin
     result = world.run("--check")
     assert (result.code, [line.split(": ")[0] for line in result.out.splitlines()]) == (
         0,
-        ["ok       settings", "ok       database", "ok       keys", "ok       meta", "warning  alerts"],
+        [
+            "ok       settings",
+            "ok       database",
+            "ok       keys",
+            "ok       meta",
+            "ok       clocks",
+            "warning  alerts",
+        ],
     )
 
 
@@ -246,6 +258,32 @@ def test_a_webhook_at_which_nothing_listens_is_a_problem_that_names_the_address(
     (_, (level, text)) = levels(result, "alerts")
     assert (result.code, level, "very-secret" in result.out) == (2, "problem", False)
     assert text.startswith("Slack cannot be reached; asked: https://127.0.0.1:9; no answer: ConnectionError")
+
+
+# -- clocks
+
+
+def test_all_three_clocks_are_shown(world):
+    ((level, text),) = levels(world.json("--check"), "clocks")
+    shown = re.fullmatch(r"this machine (\S+Z), the database server (\S+Z), Meta (\S+Z)", text)
+    times = [datetime.fromisoformat(time) for time in shown.groups()]
+    assert (level, max(times) - min(times) < days(0.01)) == ("ok", True)
+
+
+@pytest.mark.parametrize("ahead", [-20, 366])
+def test_a_machine_whose_clock_is_wrong_is_told_so(world, monkeypatch, ahead):
+    monkeypatch.setattr(refresh_tokens, "now", lambda: datetime.now(UTC) + days(ahead))
+    result = world.json("--check")
+    ((level, text),) = levels(result, "clocks")
+    assert (result.code, level, text.startswith("set the clock of this machine: ")) == (2, "problem", True)
+
+
+def test_a_database_server_whose_clock_is_wrong_is_warned_of(world, monkeypatch):
+    monkeypatch.setattr(Queries, "now", lambda _self: datetime.now(UTC) - days(1))
+    result = world.json("--check")
+    ((level, text),) = levels(result, "clocks")
+    assert (result.code, level) == (0, "warning")
+    assert text.startswith("set the clock of the database server: ")
 
 
 # -- what the role may do

@@ -37,4 +37,4 @@ def _findings(invocation: Invocation) -> Iterable[Finding]:
     except BadSettings as error:
         return bad_settings(error.problems)
     targets = open_targets_of(settings, invocation.signalled)
-    return preflight(settings, targets, invocation.stop)
+    return preflight(settings, targets, invocation.stop, invocation.clock)

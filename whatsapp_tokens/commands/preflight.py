@@ -5,27 +5,24 @@ Nothing is changed, no message is sent, and Meta is asked about our own app only
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from crypto import KeyRing, Undecryptable
 from meta_client import MetaClient
-from models import Channel
 from notify import Target
+from whatsapp_tokens.commands.key_check import look_at_keys
 from whatsapp_tokens.commands.wiring import explained
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import origin, why_unreachable
 from whatsapp_tokens.meta.errors import AppRejected, MetaError
+from whatsapp_tokens.renewal.clock_check import are_apart
 from whatsapp_tokens.results import Finding, Level, facts
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Sleep, Stop
-
-MOST_NAMED: Final = 3  # channels whose token cannot be decrypted
 
 
 def bad_settings(problems: Sequence[str]) -> list[Finding]:
@@ -33,15 +30,41 @@ def bad_settings(problems: Sequence[str]) -> list[Finding]:
     return [Finding("settings", Level.PROBLEM, problem) for problem in problems]
 
 
-def preflight(settings: Settings, targets: Sequence[Target], stop: Stop) -> Iterator[Finding]:
+def preflight(
+    settings: Settings, targets: Sequence[Target], stop: Stop, clock: Callable[[], datetime]
+) -> Iterator[Finding]:
     """Look at everything that a run needs. Raise `Interrupted` once `stop` is set."""
+    clocks = _Clocks(clock)
     yield Finding("settings", Level.OK, "all required settings are there")
-    yield from _look_at_database(settings, stop)
-    yield _look_at_meta(settings, stop.sleep)
+    yield from _look_at_database(settings, stop, clocks)
+    yield _look_at_meta(settings, stop.sleep, clocks)
+    yield clocks.finding()
     yield from _look_at_alerts(settings, targets)
 
 
-def _look_at_database(settings: Settings, stop: Stop) -> Iterator[Finding]:
+@dataclass(slots=True)
+class _Clocks:
+    """How far the other clocks are ahead of this machine's. None where unknown."""
+
+    read: Callable[[], datetime]
+    database: timedelta | None = None
+    meta: timedelta | None = None
+
+    def finding(self) -> Finding:
+        """Compare them: Meta's is the one that counts, or without it the database server's."""
+        ours = self.read()
+        known = {"the database server": self.database, "Meta": self.meta}
+        times = {name: ours + ahead for name, ahead in known.items() if ahead is not None}
+        shown = [f"{name} {_shown(time)}" for name, time in {"this machine": ours, **times}.items()]
+        wrong = [name for name, time in times.items() if are_apart(ours, time)]
+        if not wrong:
+            return Finding("clocks", Level.OK, ", ".join(shown))
+        if "Meta" in wrong or self.meta is None:
+            return Finding("clocks", Level.PROBLEM, f"set the clock of this machine: {', '.join(shown)}")
+        return Finding("clocks", Level.WARNING, f"set the clock of the database server: {', '.join(shown)}")
+
+
+def _look_at_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterator[Finding]:
     """Look at the table with its columns, at what our role may do there, and try the keys on the tokens."""
     try:
         opened = Database(settings.database, settings.table, lease=settings.lease, stop=stop)
@@ -52,80 +75,22 @@ def _look_at_database(settings: Settings, stop: Stop) -> Iterator[Finding]:
                 yield Finding("database", Level.PROBLEM, text)
             else:
                 yield Finding("database", Level.OK, f"{where} has all columns")
-            yield _look_at_keys(database, settings.keys)
+            clocks.database = database.queries.now() - clocks.read()
+            yield look_at_keys(database, settings.keys)
     except DatabaseError as error:
         yield Finding("database", Level.PROBLEM, explained(error))
 
 
-@dataclass(slots=True)
-class _Tried:
-    """How many tokens each key of the ring decrypts, and how many none does, with the first of these."""
-
-    by_key: Counter[int] = field(default_factory=Counter)
-    unreadable: int = 0
-    named: list[str] = field(default_factory=list)
-
-    @classmethod
-    def on(cls, keys: KeyRing, channels: Iterator[Channel]) -> _Tried:
-        """Try the keys on the tokens of channels."""
-        tried = cls()
-        for channel in channels:
-            try:
-                tried.by_key[keys.decrypt(channel.ciphertext).key_index] += 1
-            except Undecryptable as error:
-                tried.unreadable += 1
-                if len(tried.named) < MOST_NAMED:
-                    tried.named.append(f"channel {channel.id}: {error}")
-        return tried
-
-    @property
-    def examples(self) -> str:
-        """The first that cannot be decrypted, with the reason of each, and how many more there are."""
-        more = self.unreadable - len(self.named)
-        return "; ".join([*self.named, *([f"and {more} more"] if more else [])])
-
-
-def _look_at_keys(database: Database, keys: KeyRing) -> Finding:
-    """Try the keys on every stored token.
-
-    Those of inactive channels count, too: such a channel may be active again after its key has gone.
-    """
-    active = _Tried.on(keys, database.queries.candidates())
-    inactive = _Tried.on(keys, database.queries.inactive())
-    if active.unreadable and not active.by_key:
-        tokens = _count(active.unreadable, "stored token")
-        text = f"TOKEN_ENCRYPTION_KEY opens none of {tokens}: give the application's key ({active.named[0]})"
-        return Finding("keys", Level.PROBLEM, text)
-    text = _key_use(active.by_key, inactive.by_key, len(keys))
-    if inactive.unreadable:
-        text += f"; {inactive.unreadable} of inactive channels cannot be opened: {inactive.examples}"
-    if active.unreadable:
-        text += f"; {active.unreadable} cannot be opened: {active.examples}"
-    level = Level.PROBLEM if active.unreadable else Level.WARNING if inactive.unreadable else Level.OK
-    return Finding("keys", level, text)
-
-
-def _key_use(active: Counter[int], inactive: Counter[int], keys: int) -> str:
-    """Return how many tokens each key decrypts, and which keys of the ring are no longer needed."""
-    if not (active or inactive):
-        return f"{_count(keys, 'key')}; there is no stored token to try them on"
-    uses = [f"{_count(active.total(), 'stored token')}: {active[0]} open with the first key"]
-    uses += [f"{active[key]} still need key {key + 1}" for key in range(1, keys) if active[key]]
-    uses += [
-        f"{inactive[key]} of inactive channels need key {key + 1} (no run renews them)"
-        for key in range(1, keys)
-        if inactive[key]
-    ]
-    uses += [f"key {key + 1} opens none" for key in range(1, keys) if not (active[key] or inactive[key])]
-    return ", ".join(uses)
-
-
-def _look_at_meta(settings: Settings, sleep: Sleep) -> Finding:
+def _look_at_meta(settings: Settings, sleep: Sleep, clocks: _Clocks) -> Finding:
     """Check our app's id and secret with a question about the app itself. A limit is not waited for."""
     address = settings.meta.url
     try:
         with closing(MetaClient(replace(settings.meta, rate_limit_wait=0), sleep=sleep)) as meta:
-            meta.check_app()
+            try:
+                meta.check_app()
+            finally:
+                time_at_meta = meta.time_at_meta()
+                clocks.meta = time_at_meta - clocks.read() if time_at_meta else None
     except LocalFault as fault:
         return Finding("meta", Level.PROBLEM, str(fault))
     except AppRejected as error:
@@ -153,5 +118,5 @@ def _look_at_alerts(settings: Settings, targets: Sequence[Target]) -> Iterator[F
             yield Finding("alerts", Level.OK, f"Slack can be reached: {address}")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _shown(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
