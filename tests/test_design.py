@@ -134,6 +134,54 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 200
 
 
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+
+def file_of(name):
+    """The file that a document means: modules of the package are named without its folder."""
+    return next((path for path in (ROOT / name, ROOT / "whatsapp_tokens" / name) if path.exists()), None)
+
+
+def test_the_architecture_names_every_module_and_no_other():
+    named = {name: file_of(name) for name in re.findall(r"`([\w/]+\.py)`", ARCHITECTURE)}
+    assert [name for name, path in named.items() if path is None] == []
+    listed = {file_of(name) for name in re.findall(r"^\| `([\w/]+\.py)` \|", ARCHITECTURE, re.MULTILINE)}
+    assert listed == set(MODULES.values())
+
+
+def test_the_architecture_names_functions_that_exist():
+    steps = re.findall(r"`([\w/]+\.py)` `(?:\w+\.)?(\w+)`", ARCHITECTURE)
+    defined = {
+        name: {
+            node.name
+            for node in ast.walk(ast.parse(file_of(name).read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        for name, _ in steps
+    }
+    assert [(name, function) for name, function in steps if function not in defined[name]] == []
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_readme_links_the_other_documents(document):
+    assert f"({document})" in README
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")),
+    ],
+)
+def test_a_document_links_only_to_files_that_exist(document):
+    path = ROOT / document
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
 def test_the_changelog_knows_the_version():
     assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
