@@ -30,7 +30,9 @@ MAX_BLOCKS: Final = 50
 MAX_SECTION: Final = 3000
 MAX_HEADER: Final = 150
 MAX_BUTTON_URL: Final = 3000
-# All cards together. Slack documents no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
+MAX_CARDS: Final = 40  # each is a block, and so are four sections of lines and what stands around them
+LEAST_ROOM: Final = 1500  # characters of a page
+# All cards and lines together. Slack documents no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
 MAX_CARDS_TEXT: Final = 9000
 
 
@@ -55,7 +57,10 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Plain text for people. `more` is the number of cards left out, and `and_more` the text that says so."""
+    """Plain text for people: a summary, cards, then lines for what is named without a card.
+
+    `more` is the number of cards and lines that were left out, and `and_more` the text that says so.
+    """
 
     title: str
     summary: str
@@ -63,14 +68,19 @@ class Message:
     more: int = 0
     footer: str = ""
     and_more: str = "… and {} more"
+    lines: tuple[str, ...] = ()
+    link: str | None = None
+    link_label: str = ""
 
     def shown(self, count: int) -> Message:
-        """Return the message with its first `count` cards; the others are counted in `more`."""
-        return replace(self, cards=self.cards[:count], more=self.more + len(self.cards[count:]))
+        """Return the message with its first `count` cards and lines; the others are counted in `more`."""
+        lines = self.lines[: max(count - len(self.cards), 0)]
+        left_out = max(len(self.cards) + len(self.lines) - count, 0)
+        return replace(self, cards=self.cards[:count], lines=lines, more=self.more + left_out)
 
     @property
     def rest(self) -> str:
-        """The line about the cards that were left out; empty if there are none."""
+        """The line about the cards and lines that were left out; empty if there are none."""
         return self.and_more.format(self.more) if self.more else ""
 
 
@@ -80,6 +90,10 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """What people call it. Never its address."""
+
+    @property
+    def room(self) -> int:
+        """How many characters of cards and lines one message has room for."""
 
     def deliver(self, message: Message) -> None:
         """Deliver, or raise `DeliveryError`."""
@@ -94,13 +108,55 @@ def broadcast(targets: Sequence[Target], message: Message) -> list[DeliveryError
             target.deliver(message)
         except DeliveryError as error:
             errors.append(error)
+        except Exception as error:  # noqa: BLE001 - a bug in one target must not keep the message from others
+            errors.append(DeliveryError(f"{target.name}: unexpected error ({type(error).__name__})"))
     return errors
+
+
+def pages(message: Message, targets: Sequence[Target]) -> list[Message]:
+    """Split a message into as many as its targets have room for, each card and line whole and in order.
+
+    A target with very little room, such as SMS, does not make them short: it cuts what it is given.
+    """
+    room = max(min((target.room for target in targets), default=MAX_CARDS_TEXT), LEAST_ROOM)
+    entries: list[Card | str] = [*message.cards, *message.lines]
+    parts: list[list[Card | str]] = [[]]
+    size = 0
+    for one in entries:
+        needed = _size(one)
+        if parts[-1] and (size + needed > room or (len(parts[-1]) == MAX_CARDS and isinstance(one, Card))):
+            parts.append([])
+            size = 0
+        parts[-1].append(one)
+        size += needed
+    if len(parts) == 1:
+        return [message]
+    return [_page(message, part, number, len(parts)) for number, part in enumerate(parts, start=1)]
+
+
+def _page(message: Message, part: list[Card | str], number: int, total: int) -> Message:
+    """Return one page: the first has the summary, the last says what was left out."""
+    page = replace(
+        message,
+        title=f"{message.title} ({number}/{total})",
+        cards=tuple(one for one in part if isinstance(one, Card)),
+        lines=tuple(one for one in part if isinstance(one, str)),
+    )
+    page = page if number == 1 else replace(page, summary=f"({number}/{total})")
+    return page if number == total else replace(page, more=0, footer="", link=None)
+
+
+def _size(one: Card | str) -> int:
+    """Return how many characters of a page a card or a line takes, as Slack counts them."""
+    texts = [one] if isinstance(one, str) else [one.title, *one.lines, one.link or ""]
+    return min(sum(len(escape(text)) + 3 for text in texts), MAX_SECTION)
 
 
 class Slack:
     """A Slack incoming webhook: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks."""
 
     name = "Slack"
+    room = MAX_CARDS_TEXT
 
     def __init__(self, url: Secret, *, sleep: Sleep) -> None:
         self._url = url
@@ -179,7 +235,7 @@ def blocks(message: Message) -> list[dict[str, Any]]:
     ]
     cards: list[dict[str, Any]] = []
     size = 0
-    for card in message.cards[: MAX_BLOCKS - len(rendered) - 2]:  # two are for "and … more" and the footer
+    for card in message.cards[:MAX_CARDS]:
         section = _section("\n".join([f"*{escape(card.title)}*", *map(escape, card.lines)]))
         size += len(section["text"]["text"])
         if size > MAX_CARDS_TEXT:
@@ -188,9 +244,24 @@ def blocks(message: Message) -> list[dict[str, Any]]:
             label = {"type": "plain_text", "text": card.link_label}
             section["accessory"] = {"type": "button", "text": label, "url": card.link}
         cards.append(section)
-    rendered += cards
-    if rest := message.shown(len(cards)).rest:
+    shown, sections = 0, [""]
+    for line in message.lines if len(cards) == len(message.cards) else ():
+        text = f"• {escape(line)}\n"
+        size += len(text)
+        if size > MAX_CARDS_TEXT:
+            break
+        if len(sections[-1]) + len(text) > MAX_SECTION:
+            sections.append("")
+        sections[-1] += text
+        shown += 1
+    rendered += [*cards, *(_section(text.rstrip()) for text in sections if text)]
+    if rest := message.shown(len(cards) + shown).rest:
         rendered.append(_section(escape(rest)))
+    if message.link and len(message.link) <= MAX_BUTTON_URL:
+        label = {"type": "plain_text", "text": message.link_label}
+        rendered.append(
+            {"type": "actions", "elements": [{"type": "button", "text": label, "url": message.link}]}
+        )
     if message.footer:
         rendered.append({"type": "context", "elements": [_mrkdwn(escape(message.footer))]})
     return rendered
@@ -224,5 +295,6 @@ def _redacted(message: Message) -> Message:
         title=redact(message.title),
         summary=redact(message.summary),
         cards=cards,
+        lines=tuple(map(redact, message.lines)),
         footer=redact(message.footer),
     )

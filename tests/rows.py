@@ -67,6 +67,15 @@ class Rows:
             found = connection.execute(sa.text(f"SELECT * FROM token_audit_log {where} ORDER BY id"), values)
             return [self._row(row) for row in found.mappings()]
 
+    def audited(self, id_: Any, event: str, at: datetime, reason: str | None = None) -> None:
+        """A row of the audit log."""
+        values = {"at": self._out(at), "id": str(id_), "event": event, "reason": reason}
+        self.run(
+            "INSERT INTO token_audit_log (at, channel_id, event, message, reason) "
+            "VALUES (:at, :id, :event, 'x', :reason)",
+            **values,
+        )
+
     def run(self, sql: str, **values: Any) -> None:
         with self.connect() as connection:
             connection.execute(sa.text(sql), values)

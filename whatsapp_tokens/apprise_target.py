@@ -40,6 +40,7 @@ class AppriseTarget:
         self._service = _service(address.reveal())
         self._is_stopped = is_stopped
         self.name = str(self._service.service_name)
+        self.room = self._service.body_maxlen * 2 // 3  # markup takes the rest
 
     def deliver(self, message: Message) -> None:
         """Send it as HTML if the service prefers that, else as plain text, cut to what the service takes.
@@ -163,7 +164,9 @@ def _is_ordinary(text: str) -> bool:
 
 def as_text(message: Message) -> str:
     """Return a message as plain text, without its title."""
-    parts = [message.summary, *map(_card_as_text, message.cards), message.rest, message.footer]
+    lines = "\n".join(f"• {line}" for line in message.lines)
+    link = f"{message.link_label}: {message.link}" if message.link else ""
+    parts = [message.summary, *map(_card_as_text, message.cards), lines, message.rest, link, message.footer]
     return "\n\n".join(filter(None, parts))
 
 
@@ -172,7 +175,9 @@ def as_html(message: Message) -> str:
     parts = [
         html.escape(message.summary),
         *map(_card_as_html, message.cards),
+        "<br>\n".join(html.escape(f"• {line}") for line in message.lines),
         html.escape(message.rest),
+        _link_as_html(message.link_label, message.link),
         html.escape(message.footer),
     ]
     return "\n".join(f"<p>{part}</p>" for part in parts if part)
@@ -184,12 +189,16 @@ def _card_as_text(card: Card) -> str:
 
 
 def _card_as_html(card: Card) -> str:
-    address = html.escape(card.link or "")
-    # The address is shown, too, because Apprise makes the plain text of a mail from its HTML.
-    link = f'{html.escape(card.link_label)}: <a href="{address}">{address}</a>' if address else ""
+    link = _link_as_html(card.link_label, card.link)
     return "<br>\n".join(
         filter(None, (f"<b>{html.escape(card.title)}</b>", *map(html.escape, card.lines), link))
     )
+
+
+def _link_as_html(label: str, link: str | None) -> str:
+    """Return a link that shows its address, because Apprise makes the plain text of a mail from its HTML."""
+    address = html.escape(link or "")
+    return f'{html.escape(label)}: <a href="{address}">{address}</a>' if address else ""
 
 
 def _body(message: Message, service: NotifyBase) -> tuple[str, str]:
@@ -199,7 +208,7 @@ def _body(message: Message, service: NotifyBase) -> tuple[str, str]:
     if service.resolve_format().value == "html":
         renderers = {"html": as_html} | renderers
     for kind, render in renderers.items():
-        for count in range(len(message.cards), -1, -1):
+        for count in range(len(message.cards) + len(message.lines), -1, -1):
             if len(text := render(message.shown(count))) <= most:
                 return text, kind
     return text, kind  # plain text that is still too long, for example for SMS: Apprise cuts it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,6 +12,10 @@ from whatsapp_tokens.results import ChannelId, Reason
 
 # A channel that people know about comes up again when this much of its time is left.
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
+
+
+# And one that is down and has no known expiry, so long after it went down.
+REMINDERS: Final = tuple(timedelta(days=days) for days in (7, 30))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,12 @@ def is_down(channel: Channel, now: datetime) -> bool:
     return is_rejected(channel) or has_expired
 
 
-def is_news(channel: Channel, now: datetime) -> bool:
-    """Return whether there is something to tell of a channel that was not told yet."""
-    if is_well_again(channel):
+def is_news(channel: Channel, now: datetime, reminders: Collection[ChannelId] = ()) -> bool:
+    """Return whether there is something to tell of a channel that was not told yet.
+
+    `reminders`: of these people are to be reminded, although nothing has changed.
+    """
+    if is_well_again(channel) or channel.id in reminders:
         return True
     if channel.status != Status.WARNING:
         return False
@@ -74,6 +82,11 @@ def must_tell(told_at: datetime | None, expires_at: datetime | None, now: dateti
     if told_at is None:
         return True
     return expires_at is not None and any(expires_at - now <= step < expires_at - told_at for step in STEPS)
+
+
+def is_reminder_due(told: datetime, down_since: datetime, now: datetime) -> bool:
+    """Return whether people are to be reminded of a line that is down and whose token has no known expiry."""
+    return any(told < down_since + after <= now for after in REMINDERS)
 
 
 def is_well_again(channel: Channel) -> bool:

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Flag, IntEnum, StrEnum, auto
-from typing import Final, Self, TypeAlias
+from typing import Final, Generic, Self, TypeAlias, TypeVar
 
 from whatsapp_tokens.facts import facts as facts  # noqa: PLC0414 - details are made with it
 
 ChannelId: TypeAlias = int | str
+T = TypeVar("T")
+
+KEPT: Final = 500  # of what a run itself has to tell
 
 REPORT_SUFFIXES: Final = (".html", ".json")  # of the files that --report writes
 HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today expires on the last of them
@@ -195,6 +198,24 @@ class Finding:
     subject: str
     level: Level
     text: str
+
+
+@dataclass(slots=True)
+class First(Generic[T]):
+    """The first of any number of things, and how many there are in all: memory does not grow with them."""
+
+    kept: list[T] = field(default_factory=list)
+    more: int = 0
+
+    def add(self, one: T) -> None:
+        """Keep it, or count it."""
+        if len(self.kept) < KEPT:
+            self.kept.append(one)
+        else:
+            self.more += 1
+
+    def __len__(self) -> int:
+        return len(self.kept) + self.more
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,30 +5,46 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_text import CLEAN, FAILED, HOSTILE, NOW, PAST, RENEWED, SOON, SPANISH
+from test_text import CLEAN, HOSTILE, LATER, NOW, PAST, RENEWED, SOON, SPANISH
 
 from models import Channel
 from notify import Card, Message
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.reports.alert_message import First, Situation, compose
+from whatsapp_tokens.reports.alert_message import Situation, Style, compose
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH
 from whatsapp_tokens.results import (
     Aborted,
     AbortReason,
     Failed,
+    First,
     Reason,
     Tally,
 )
 
+NOT_LONGER = "not_extended: the new token does not live longer"
 
-def channel(id_=1, name="Bakery North", *, error="reconnect_required: the session was invalidated", end=SOON):
+
+def channel(
+    id_=1, name="Bakery North", *, error="not_extended: the new token does not live longer", end=SOON
+):
     return Channel(id_, name, "ciphertext", expires_at=end, status="warning", error=error)
 
 
-def situation(*attention, recovered=(), stopped=None, tally=None, url=None, unwritten=()):
-    told, refused = First(list(recovered)), First(list(unwritten))
-    return Situation(attention, told, stopped, tally or Tally(), NOW, url, refused)
+def dead(id_=1, name="Bakery North", end=SOON):
+    return channel(id_, name, error="reconnect_required: the session was invalidated", end=end)
+
+
+def well(id_=7, name="Garage"):
+    return Channel(id_, name, "ciphertext", status="ok", alerted_at=PAST)
+
+
+def situation(*attention, recovered=(), stopped=None, tally=None, unwritten=()):
+    return Situation(attention, recovered, stopped, tally or Tally(), NOW, First(list(unwritten)))
+
+
+def message(of, language=ENGLISH, url=None):
+    return compose(of, Style(language, url)).message
 
 
 REFUSED = Failed(
@@ -39,27 +55,32 @@ REFUSED = Failed(
     detail="disk full; the old stays",
 )
 STOPPED = Aborted(AbortReason.APP_REJECTED, "Meta says that META_APP_SECRET is wrong")
+URL = "https://app.example/channels/{channel_id}/reconnect?c={channel_id}"
 
 
 def busy():
     """A run that had everything to tell of."""
     tally = Tally(candidates=900, due=20, renewed=17, failed=2, waiting=4, left=1)
-    channels = (channel(), channel("cl 9", "Corner Shop", error="undecryptable: no key opens it", end=PAST))
-    url = "https://app.example/channels/{channel_id}/reconnect?c={channel_id}"
-    return situation(*channels, recovered=("Garage (7)",), tally=tally, url=url)
+    channels = (
+        channel("cl 9", "Corner Shop", error="undecryptable: no key opens it", end=LATER),
+        channel("cl 8", "Kiosk", error="missing_permission: missing permission: x", end=LATER),
+        dead(),
+    )
+    return situation(*channels, recovered=(well(),), tally=tally)
 
 
 def test_an_alert_names_who_must_do_what_until_when_and_where():
-    assert compose(busy(), ENGLISH) == Message(
-        title="2 WhatsApp lines need attention",
-        summary="Their renewal failed. When a token expires, that customer's WhatsApp stops. "
-        "Recovered: Garage (7).",
+    assert message(busy(), url=URL) == Message(
+        title="3 WhatsApp lines need attention: 1 has stopped working",
+        summary="1 line has stopped working: Meta no longer accepts its token. 1 line works, but its token "
+        "lacks a permission, or its data access expires soon. The renewal of 1 line failed: when its token "
+        "expires, that customer's WhatsApp stops. Recovered: Garage (7).",
         cards=(
             Card(
                 "Bakery North (1)",
                 (
                     "Meta no longer accepts the token: the session was invalidated",
-                    "Expires on 10 Dec 2026 (9 days)",
+                    "Stopped working",
                     "To do: the customer must connect WhatsApp again",
                 ),
                 "https://app.example/channels/1/reconnect?c=1",
@@ -68,27 +89,39 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
                 "Corner Shop (cl 9)",
                 (
                     "The stored token cannot be decrypted: no key opens it",
-                    "Expired on 28 Nov 2026",
+                    "Expires on 30 Jan 2027 (60 days)",
                     "To do: add its key to TOKEN_ENCRYPTION_KEY, or have the customer connect WhatsApp again",
                 ),
                 "https://app.example/channels/cl%209/reconnect?c=cl%209",
             ),
+            Card(
+                "Kiosk (cl 8)",
+                (
+                    "The token lacks a permission, or its data access expires soon: missing permission: x",
+                    "Expires on 30 Jan 2027 (60 days)",
+                    "To do: the customer must connect WhatsApp again and grant every permission",
+                ),
+                "https://app.example/channels/cl%208/reconnect?c=cl%208",
+            ),
         ),
         footer="17 renewed · 2 failed · 4 waiting for a reconnect · 1 left · 1 Dec 2026, 08:00 UTC",
+        and_more="… and {} more: the status page (--report) shows all of them",
+        link_label="Status page",
     )
 
 
 def test_an_alert_says_all_of_it_in_spanish_too():
-    assert compose(busy(), SPANISH) == Message(
-        title="2 líneas de WhatsApp necesitan atención",
-        summary="Falló su renovación. Cuando caduca un token, el WhatsApp de su cliente deja de funcionar."
-        " Recuperadas: Garage (7).",
+    said = message(situation(*busy().attention[::2], recovered=(well(),), tally=busy().tally), SPANISH, URL)
+    assert said == Message(
+        title="2 líneas de WhatsApp necesitan atención: 1 ha dejado de funcionar",
+        summary="1 línea ha dejado de funcionar: Meta ya no acepta su token. Falló la renovación de 1 línea: "
+        "cuando caduque su token, el WhatsApp de ese cliente dejará de funcionar. Recuperadas: Garage (7).",
         cards=(
             Card(
                 "Bakery North (1)",
                 (
                     "Meta ya no acepta el token: the session was invalidated",
-                    "Caduca el 10 dic 2026 (9 días)",
+                    "Ya no funciona",
                     "Qué hacer: el cliente debe volver a conectar WhatsApp",
                 ),
                 "https://app.example/channels/1/reconnect?c=1",
@@ -98,7 +131,7 @@ def test_an_alert_says_all_of_it_in_spanish_too():
                 "Corner Shop (cl 9)",
                 (
                     "El token guardado no se puede descifrar: no key opens it",
-                    "Caducó el 28 nov 2026",
+                    "Caduca el 30 ene 2027 (60 días)",
                     (
                         "Qué hacer: añada su clave a TOKEN_ENCRYPTION_KEY, o pida al cliente que vuelva"
                         " a conectar WhatsApp"
@@ -110,48 +143,81 @@ def test_an_alert_says_all_of_it_in_spanish_too():
         ),
         footer="renovadas: 17 · con fallo: 2 · a la espera de reconexión: 4 · sin procesar: 1"
         " · 1 dic 2026, 08:00 UTC",
-        and_more="… y {} más",
+        and_more="… y {} más: la página de estado (--report) las muestra todas",
+        link_label="Página de estado",
     )
 
 
 @pytest.mark.parametrize(
-    ("ends", "english", "spanish"),
+    ("ends", "title", "summary"),
     [
-        ([SOON], "When its token expires, that customer's WhatsApp stops", "Cuando caduque su token"),
-        ([NOW], "its token has expired: that customer's WhatsApp has stopped", "y su token ha caducado"),
-        ([PAST, NOW], "their tokens have expired", "el WhatsApp de estos clientes ya no funciona"),
-        ([PAST, SOON], "When a token expires", "Cuando caduca un token"),
-        ([PAST, None], "When a token expires", "Cuando caduca un token"),
+        (
+            [SOON],
+            "1 WhatsApp line needs attention",
+            "when its token expires, that customer's WhatsApp stops.",
+        ),
+        ([NOW], "1 WhatsApp line has stopped working", "Meta no longer accepts its token."),
+        ([PAST, NOW], "2 WhatsApp lines have stopped working", "Meta no longer accepts their tokens."),
+        (
+            [PAST, SOON],
+            "2 WhatsApp lines need attention: 1 has stopped working",
+            "when its token expires, that customer's WhatsApp stops.",
+        ),
+        (
+            [SOON, None],
+            "2 WhatsApp lines need attention",
+            "when a token expires, that customer's WhatsApp stops.",
+        ),
     ],
 )
-def test_what_has_stopped_already_is_not_announced(ends, english, spanish):
-    named = [channel(number, end=end) for number, end in enumerate(ends)]
-    said = [compose(situation(*named), words).summary for words in (ENGLISH, SPANISH)]
-    assert (english in said[0], spanish in said[1]) == (True, True)
+def test_what_has_stopped_already_is_not_announced(ends, title, summary):
+    said = message(situation(*(channel(number, end=end) for number, end in enumerate(ends))))
+    assert (said.title, said.summary.endswith(summary)) == (title, True)
 
 
-@pytest.mark.parametrize(("end", "is_past"), [(PAST, True), (SOON, False)])
-def test_a_row_that_was_not_written_counts_for_what_has_stopped_too(end, is_past):
-    of = situation(channel(end=PAST), unwritten=[replace(REFUSED, expires_at=end)])
-    assert ("their tokens have expired" in compose(of, ENGLISH).summary) is is_past
+@pytest.mark.parametrize(("end", "down"), [(PAST, 2), (SOON, 1)])
+def test_a_row_that_was_not_written_counts_for_what_has_stopped_too(end, down):
+    assert situation(channel(end=PAST), unwritten=[replace(REFUSED, expires_at=end)]).down == down
 
 
-def test_whether_those_that_are_not_named_have_ended_is_not_known():
-    of = replace(situation(), unwritten=First([replace(REFUSED, expires_at=PAST)], more=1))
-    assert "When a token expires" in compose(of, ENGLISH).summary
+@pytest.mark.parametrize("end", [SOON, None])
+def test_a_line_whose_token_meta_rejects_has_stopped_working_whatever_its_expiry(end):
+    said = message(situation(dead(end=end)))
+    assert (said.title, said.cards[0].lines[1]) == ("1 WhatsApp line has stopped working", "Stopped working")
+
+
+def test_a_line_that_was_renewed_and_lacks_a_permission_is_not_told_as_a_failed_renewal():
+    lacking = channel(error="missing_permission: missing permission: x", end=LATER)
+    assert message(situation(lacking)).summary == (
+        "1 line works, but its token lacks a permission, or its data access expires soon."
+    )
+
+
+def test_what_has_stopped_working_comes_first_and_then_what_expires_first():
+    channels = [
+        channel(1, end=SOON),
+        channel(2, end=None),
+        dead(3, end=LATER),
+        channel(4, end=PAST),
+        dead(5, end=None),
+    ]
+    titles = [card.title for card in message(situation(*channels)).cards]
+    assert titles == [f"Bakery North ({number})" for number in (5, 4, 3, 2, 1)]
 
 
 def test_our_own_details_are_in_the_language_of_the_alert():
-    dead = channel(error="reconnect_required: the token was revoked; Graph error: 190/466; Meta said: “no”")
+    revoked = channel(
+        error="reconnect_required: the token was revoked; Graph error: 190/466; Meta said: “no”"
+    )
     stopped = Aborted(
         AbortReason.SYSTEMIC,
         "the customer logged out; 10",
     )
-    message = compose(situation(dead, stopped=stopped), SPANISH)
-    assert message.cards[0].lines[0] == (
+    said = message(situation(revoked, stopped=stopped), SPANISH)
+    assert said.cards[0].lines[0] == (
         "Meta ya no acepta el token: el token fue revocado; error de Graph: 190/466; Meta dijo: “no”"
     )
-    assert "ninguna tuvo éxito (systemic): el cliente cerró la sesión; 10. Qué hacer" in message.summary
+    assert "ninguna tuvo éxito (systemic): el cliente cerró la sesión; 10. Qué hacer" in said.summary
 
 
 @pytest.mark.parametrize(
@@ -163,32 +229,32 @@ def test_our_own_details_are_in_the_language_of_the_alert():
             "1 línea de WhatsApp necesita atención",
         ),
         (
-            situation(channel(1), channel(2)),
-            "2 WhatsApp lines need attention",
-            "2 líneas de WhatsApp necesitan atención",
+            situation(dead(), dead(2)),
+            "2 WhatsApp lines have stopped working",
+            "2 líneas de WhatsApp han dejado de funcionar",
         ),
         (
-            situation(unwritten=(FAILED,)),
+            situation(unwritten=(REFUSED,)),
             "1 WhatsApp line needs attention",
             "1 línea de WhatsApp necesita atención",
         ),
         (
-            situation(channel(), unwritten=(FAILED,)),
+            situation(channel(), unwritten=(REFUSED,)),
             "2 WhatsApp lines need attention",
             "2 líneas de WhatsApp necesitan atención",
         ),
         (
-            situation(recovered=("a",)),
+            situation(recovered=(well(),)),
             "1 WhatsApp line has recovered",
             "1 línea de WhatsApp se ha recuperado",
         ),
         (
-            situation(recovered=("a", "b")),
+            situation(recovered=(well(), well(8))),
             "2 WhatsApp lines have recovered",
             "2 líneas de WhatsApp se han recuperado",
         ),
         (
-            situation(channel(), recovered=("a", "b")),
+            situation(channel(), recovered=(well(),)),
             "1 WhatsApp line needs attention",
             "1 línea de WhatsApp necesita atención",
         ),
@@ -205,7 +271,7 @@ def test_our_own_details_are_in_the_language_of_the_alert():
     ],
 )
 def test_the_title_says_the_most_important_thing(of, english, spanish):
-    assert (compose(of, ENGLISH).title, compose(of, SPANISH).title) == (english, spanish)
+    assert (message(of).title, message(of, SPANISH).title) == (english, spanish)
 
 
 @pytest.mark.parametrize(
@@ -219,11 +285,11 @@ def test_the_title_says_the_most_important_thing(of, english, spanish):
             ),
         ),
         (
-            situation(channel(), stopped=Aborted("database_lost", "timed\nout"), recovered=("Garage (7)",)),
+            situation(channel(), stopped=Aborted("database_lost", "timed\nout"), recovered=(well(),)),
             (
                 "The database cannot be reached (database_lost): timed out. To do: check that the database is"
-                " up; the next run does the rest. 1 WhatsApp line needs attention. Its renewal"
-                " failed. When its token expires, that customer's WhatsApp stops. Recovered: Garage (7)."
+                " up; the next run does the rest. 1 WhatsApp line needs attention. The renewal of 1 line"
+                " failed: when its token expires, that customer's WhatsApp stops. Recovered: Garage (7)."
             ),
         ),
         (
@@ -234,66 +300,105 @@ def test_the_title_says_the_most_important_thing(of, english, spanish):
             ),
         ),
         (
-            situation(channel()),
-            "Its renewal failed. When its token expires, that customer's WhatsApp stops.",
+            situation(dead()),
+            "1 line has stopped working: Meta no longer accepts its token.",
         ),
         (
-            situation(recovered=("Garage (7)",)),
+            situation(recovered=(well(),)),
             "Recovered: Garage (7). No action needed.",
         ),
         (
-            situation(recovered=("Garage (7)", "Kiosk (8)")),
+            situation(recovered=(well(), well(8, "Kiosk"))),
             "Recovered: Garage (7), Kiosk (8). No action needed.",
         ),
     ],
 )
 def test_the_summary_says_what_it_means(of, summary):
-    assert compose(of, ENGLISH).summary == summary
+    assert message(of).summary == summary
 
 
 def test_a_run_that_stopped_says_why_in_spanish():
-    assert compose(situation(stopped=STOPPED), SPANISH).summary == (
+    assert message(situation(stopped=STOPPED), SPANISH).summary == (
         "Meta rechaza la app (app_rejected): Meta says that META_APP_SECRET is wrong. Qué hacer: revise"
         " META_APP_ID, META_APP_SECRET y el estado de la app en el panel de apps de Meta."
     )
 
 
 @pytest.mark.parametrize(
-    ("count", "length", "end"),
-    [
-        (15, 100, "x, " + "x" * 100 + "."),
-        (16, 100, "x and 1 more."),
-        (312, 100, "x and 297 more."),
-        (2, 300, "x."),
-        (1, 2000, "x."),
-        (2, 2000, "x and 1 more."),
-    ],
+    ("count", "length", "named"),
+    [(14, 100, 14), (15, 100, 14), (312, 100, 14), (2, 300, 2), (1, 490, 1), (5, 490, 3)],
 )
-def test_of_many_recoveries_the_rest_is_counted(count, length, end):
-    recovered = compose(situation(channel(), recovered=("x" * length,) * count), ENGLISH).summary
-    assert recovered.endswith(end)
-    assert len(recovered) < 3000
+def test_recoveries_that_the_summary_has_no_room_for_are_named_in_lines(count, length, named):
+    said = message(situation(channel(), recovered=[well(number, "x" * length) for number in range(count)]))
+    end = f" and {count - named} more." if count > named else ")."
+    assert (said.summary.endswith(end), len(said.lines), len(said.summary) < 3000) == (
+        True,
+        count - named,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
-    ("count", "unwritten", "shown", "more"),
-    [(45, 0, 45, 0), (46, 0, 45, 1), (357, 0, 45, 312), (44, 1, 45, 0), (45, 1, 45, 1), (0, 50, 45, 5)],
+    ("count", "unwritten", "cards", "lines", "more"),
+    [
+        (20, 0, 20, 0, 0),
+        (40, 0, 20, 20, 0),
+        (20, 1, 20, 1, 0),
+        (0, 50, 20, 30, 0),
+        (500, 0, 20, 480, 0),
+        (501, 0, 20, 480, 1),
+        (499, 3, 20, 480, 2),
+    ],
 )
-def test_of_many_channels_the_rest_is_counted(count, unwritten, shown, more):
-    message = compose(situation(*map(channel, range(count)), unwritten=(FAILED,) * unwritten), ENGLISH)
-    assert (len(message.cards), message.more) == (shown, more)
-    assert message.rest == (f"… and {more} more" if more else "")
+def test_the_most_urgent_are_cards_up_to_500_a_line_and_the_rest_is_counted(
+    count, unwritten, cards, lines, more
+):
+    of = situation(*map(channel, range(count)), unwritten=(REFUSED,) * unwritten)
+    alert = compose(of, Style())
+    said = alert.message
+    assert (len(said.cards), len(said.lines), said.more) == (cards, lines, more)
+    assert len(alert.named) == cards + lines
+    assert said.rest == (f"… and {more} more: the status page (--report) shows all of them" if more else "")
 
 
-def test_what_a_run_itself_tells_is_kept_up_to_a_hundred_and_then_counted():
-    told, refused = First(), First()
-    for number in range(250):
-        told.add(f"Garage ({number})")
-        refused.add(FAILED)
-    message = compose(Situation([channel()], told, None, Tally(), NOW, unwritten=refused), ENGLISH)
-    assert (len(told.kept), len(told), len(refused.kept), len(refused)) == (100, 250, 100, 250)
-    assert (message.title, len(message.cards), message.more) == ("251 WhatsApp lines need attention", 45, 206)
-    assert message.summary.endswith("Garage (99) and 150 more.")
+def test_each_channel_is_told_of_in_one_place():
+    channels = [channel(number) for number in range(600)]
+    recovered = [well(number, "x" * 100) for number in range(600, 630)]
+    alert = compose(situation(*channels, recovered=recovered), Style())
+    told = [one.id for one in (*alert.named, *alert.enumerated, *alert.counted)]
+    assert (sorted(told), len(alert.enumerated), len(alert.counted)) == (list(range(630)), 14, 116)
+
+
+def test_a_line_says_which_why_and_until_when():
+    channels = [dead(number) for number in range(20)] + [
+        dead(20, end=LATER),
+        channel(21, "x" * 400, error=None, end=None),
+        channel(22),
+    ]
+    assert message(situation(*channels)).lines == (
+        "Bakery North (20): stopped working; Meta no longer accepts the token",
+        f"{'x' * 199}…: its expiry is not known; its cause is not known",
+        "Bakery North (22): expires on 10 Dec 2026 (9 days); Meta answered, but did not extend the token",
+    )
+
+
+def test_the_link_to_the_status_page_is_in_the_alert():
+    said = compose(situation(channel()), Style(status_page_url="https://status.example/w.html")).message
+    assert (said.link, said.link_label) == ("https://status.example/w.html", "Status page")
+
+
+def test_what_a_run_itself_tells_is_kept_up_to_five_hundred_and_then_counted():
+    refused = First()
+    for _ in range(650):
+        refused.add(REFUSED)
+    said = message(replace(situation(channel()), unwritten=refused))
+    assert (len(refused.kept), len(refused)) == (500, 650)
+    assert (said.title, len(said.cards), len(said.lines), said.more) == (
+        "651 WhatsApp lines need attention",
+        20,
+        480,
+        151,
+    )
 
 
 def test_of_a_name_without_end_the_beginning_is_shown_and_no_half_of_a_secret():
@@ -303,10 +408,8 @@ def test_of_a_name_without_end_the_beginning_is_shown_and_no_half_of_a_secret():
 
 
 def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
-    message = compose(
-        situation(channel(), unwritten=(REFUSED,), url="https://app.example/{channel_id}"), ENGLISH
-    )
-    assert message.cards[1:] == (
+    said = message(situation(channel(), unwritten=(REFUSED,)), url="https://app.example/{channel_id}")
+    assert said.cards[1:] == (
         Card(
             "Corner Shop (13)",
             (
@@ -333,7 +436,7 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
             "reconnect_required",
             (
                 "Meta no longer accepts the token",
-                "Its expiry is not known",
+                "Stopped working",
                 "To do: the customer must connect WhatsApp again",
             ),
         ),
@@ -342,18 +445,18 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
     ],
 )
 def test_whatever_the_row_says_a_card_has_three_clean_lines(error, lines):
-    (card,) = compose(situation(channel(error=error, end=None)), ENGLISH).cards
+    (card,) = message(situation(channel(error=error, end=None))).cards
     assert card.lines == lines
 
 
 def test_the_name_on_a_card_is_one_clean_line():
-    (card,) = compose(situation(channel(name=HOSTILE)), ENGLISH).cards
+    (card,) = message(situation(channel(name=HOSTILE))).cards
     assert card.title == f"{CLEAN} (1)"
 
 
 def test_a_card_shows_the_number_of_its_line():
     one = replace(channel(), phone_number="+34 600 000 000")
-    (card,) = compose(situation(one), ENGLISH).cards
+    (card,) = message(situation(one)).cards
     assert card.title == "Bakery North (1, +34 600 000 000)"
 
 
@@ -367,7 +470,7 @@ def test_a_card_shows_the_number_of_its_line():
     ],
 )
 def test_the_id_is_encoded_in_the_link(id_, link):
-    (card,) = compose(situation(channel(id_), url="https://app.example/?c={channel_id}"), ENGLISH).cards
+    (card,) = message(situation(channel(id_)), url="https://app.example/?c={channel_id}").cards
     assert card.link == link
 
 
@@ -384,5 +487,5 @@ def test_the_id_is_encoded_in_the_link(id_, link):
     ],
 )
 def test_a_link_may_be_missing_or_the_same_for_all_and_has_no_odd_characters(url, link):
-    (card,) = compose(situation(channel(), url=url), ENGLISH).cards
+    (card,) = message(situation(channel()), url=url).cards
     assert card.link == link

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
 
 import pytest
 
@@ -13,9 +14,9 @@ from notify import DeliveryError
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.reports import alerts
-from whatsapp_tokens.reports.alert_message import First
-from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
-from whatsapp_tokens.results import Aborted, Failed, Reason, Tally
+from whatsapp_tokens.reports.alert_message import Style
+from whatsapp_tokens.reports.alerts import Ended, forget_recoveries, send_alerts
+from whatsapp_tokens.results import Aborted, Failed, First, Reason, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 ERROR = "reconnect_required: the session was invalidated"
@@ -135,20 +136,25 @@ class Recorder:
     """A target that remembers the messages that it took."""
 
     name = "recorder"
+    room = 9000
 
-    def __init__(self):
+    def __init__(self, *, works=None):
         self.messages = []
         self.is_broken = False
+        self.works = works  # so many messages are taken
 
     def deliver(self, message):
-        if self.is_broken:
+        if self.is_broken or self.works == len(self.messages):
             raise DeliveryError("out of order")
         self.messages.append(message)
 
     @property
     def told(self):
         """The channels of each message."""
-        return [[card.title for card in message.cards] for message in self.messages]
+        return [
+            [card.title for card in message.cards] + [line.partition(":")[0] for line in message.lines]
+            for message in self.messages
+        ]
 
 
 @pytest.fixture
@@ -198,7 +204,7 @@ def test_what_is_said_of_a_channel_is_read_from_its_row(insert, tell, target):
     (card,) = target.messages[0].cards
     assert card.lines == (
         "Meta no longer accepts the token: the session was invalidated",
-        "Expires on 11 Dec 2026 (10 days)",
+        "Stopped working",
         "To do: the customer must connect WhatsApp again",
     )
 
@@ -207,8 +213,9 @@ def test_the_most_urgent_come_first(insert, tell, target):
     insert("later", token_expires_at=NOW + days(9))
     insert("dead", token_expires_at=NOW - days(9))
     insert("unknown", token_expires_at=None)
+    insert("works", token_error="unavailable: x", token_expires_at=None)
     tell()
-    assert target.told == [["unknown (3)", "dead (2)", "later (1)"]]
+    assert target.told == [["unknown (3)", "dead (2)", "later (1)", "works (4)"]]
 
 
 @pytest.mark.parametrize(
@@ -432,6 +439,7 @@ class Failing:
     """A database with one channel to tell of, of which one method fails."""
 
     queries = claims = writer = property(lambda self: self)
+    lease = 300
 
     def __init__(self, method, error):
         self.calls = []
@@ -443,7 +451,10 @@ class Failing:
             raise self.fails[1]
         return result
 
-    def to_tell_of(self, _soon):
+    def to_remind_of(self, _now):
+        return frozenset()
+
+    def to_tell_of(self, _soon, _reminders):
         return self.call("to_tell_of", [channel(left=2)])
 
     def claim_to_alert(self, _ids):
@@ -486,3 +497,181 @@ def test_what_is_too_much_for_one_statement_is_told_of_by_the_next_run(insert, t
     tell()
     tell()
     assert target.told == [["North (1)", "South (2)"], ["West (3)"]]
+
+
+# In several messages
+
+
+def test_forty_newly_bad_channels_are_all_named(insert, tell, target, rows):
+    ids = [insert(f"Line {number}") for number in range(40)]
+    tell()
+    (told,) = target.told
+    assert sorted(told) == sorted(f"Line {number} ({id_})" for number, id_ in enumerate(ids))
+    assert all(rows.get(id_)["token_alerted_at"] == NOW for id_ in ids)
+
+
+@pytest.mark.parametrize("works", [0, 1, 2])
+def test_channels_of_a_message_that_was_not_delivered_are_told_of_by_the_next_run(
+    insert, database, rows, works
+):
+    ids = [insert(f"{'x' * 150} {number}") for number in range(120)]
+    first, second = Recorder(works=works), Recorder()
+    errors = send_alerts(database, [first], NOTHING, NOW, Style())
+    marked = [id_ for id_ in ids if rows.get(id_)["token_alerted_at"]]
+    assert (len(errors), len(marked)) == (1, sum(map(len, first.told)))
+    send_alerts(database, [second], NOTHING, NOW, Style())
+    told = [name for recorder in (first, second) for message in recorder.told for name in message]
+    assert (len(told), len(set(told))) == (120, 120)
+    assert [id_ for id_ in ids if rows.get(id_)["token_lease_until"]] == []
+
+
+def test_a_target_that_takes_no_page_does_not_keep_the_others_from_any(insert, database):
+    for number in range(120):
+        insert(f"{'x' * 150} {number}")
+    broken, well = Recorder(works=1), Recorder()
+    errors = send_alerts(database, [broken, well], NOTHING, NOW, Style())
+    assert (len(errors), len(broken.told), sum(map(len, well.told))) == (1, 1, 120)
+
+
+def test_recoveries_beyond_the_summary_are_told_of_once_too(insert, tell, target, rows):
+    well = {"token_status": "ok", "token_error": None, "token_alerted_at": NOW - days(3)}
+    ids = [insert(f"{'x' * 150} {number}", **well) for number in range(40)]
+    tell()
+    tell()
+    (message,) = target.messages
+    assert (message.summary.count("xxx (") + len(message.lines)) <= 40
+    assert [id_ for id_ in ids if rows.get(id_)["token_alerted_at"]] == []
+
+
+# While a target is slow
+
+
+class Slow(Recorder):
+    """A target that takes a message only when it is let go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def deliver(self, message):
+        assert self.go_on.wait(30)
+        super().deliver(message)
+
+
+def test_claims_are_extended_while_a_target_is_slow_so_one_run_alone_tells(insert, open_database, rows):
+    id_ = insert("North")
+    slow, other = Slow(), Recorder()
+    first = threading.Thread(
+        target=send_alerts,
+        args=(open_database(lease=timedelta(seconds=1)), [slow], NOTHING, NOW, Style()),
+    )
+    first.start()
+    try:
+        until = monotonic() + 2.5
+        while monotonic() < until:
+            send_alerts(open_database(), [other], NOTHING, NOW, Style())
+            sleep(0.1)
+    finally:
+        slow.go_on.set()
+        first.join()
+    assert (slow.told, other.told, rows.get(id_)["token_alerted_at"]) == ([["North (1)"]], [], NOW)
+
+
+def test_a_row_whose_claim_was_lost_is_not_marked(insert, open_database, rows):
+    id_ = insert("North")
+    first, second = open_database(), open_database()
+    first.claims.claim_to_alert([id_])
+    rows.update(id_, token_lease_until=None)
+    second.claims.claim_to_alert([id_])
+    first.claims.mark_alerted([id_], NOW)
+    row = rows.get(id_)
+    assert (row["token_alerted_at"], row["token_lease_until"] is not None) == (None, True)
+
+
+def test_where_no_thread_can_be_had_people_are_told_all_the_same(insert, tell, target, monkeypatch):
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+
+    insert("North")
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    tell()
+    assert target.told == [["North (1)"]]
+
+
+# Reminders of a line that is down and whose token has no known expiry
+
+
+@pytest.fixture
+def down(insert, rows):
+    """A line that is down since some days ago; with other rows of the audit log before and after that."""
+
+    def down_(since, told, *events, reason="reconnect_required", **columns):
+        id_ = insert("North", token_expires_at=None, token_alerted_at=NOW - days(told), **columns)
+        for event, ago in (*events, ("failed", since)):
+            rows.audited(id_, event, NOW - days(ago), reason=reason if event == "failed" else None)
+        return id_
+
+    return down_
+
+
+@pytest.mark.parametrize(
+    ("since", "told", "count"),
+    [
+        (6.9, 6.9, 0),
+        (7, 7, 1),
+        (7.5, 7.5, 1),
+        (8, 0.9, 0),
+        (29, 22, 0),
+        (30, 23, 1),
+        (30, 30, 1),
+        (60, 29, 0),
+        (400, 399, 1),
+    ],
+)
+def test_a_line_that_is_down_without_a_known_expiry_comes_up_again_after_7_and_30_days(
+    down, tell, target, since, told, count
+):
+    down(since, told)
+    tell()
+    tell()
+    assert len(target.messages) == count
+
+
+@pytest.mark.parametrize(
+    ("events", "count"),
+    [
+        ([("failed", 40), ("refreshed", 20)], 0),  # another time
+        ([("failed", 8)], 1),
+        ([("failed", 8), ("recovered", 7.9)], 0),
+        ([("failed", 9), ("set_by_hand", 8.5), ("failed", 8)], 1),
+    ],
+)
+def test_the_days_count_from_the_first_failure_since_it_last_worked(down, tell, target, events, count):
+    down(2, 5, *events)
+    tell()
+    assert len(target.messages) == count
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"token_error": "undecryptable: x"},
+        {"token_fingerprint": "another"},
+        {"token_status": "never_expires"},
+    ],
+)
+def test_only_a_line_that_is_down_comes_up_again_without_a_known_expiry(down, tell, target, columns):
+    down(8, 8, **columns)
+    tell()
+    assert [message for message in target.messages if message.cards] == []
+
+
+def test_in_forty_days_of_runs_people_hear_of_it_on_exactly_these(insert, tell, target, rows):
+    id_ = insert("North", token_expires_at=None)
+    rows.audited(id_, "failed", NOW, reason="reconnect_required")
+    heard = []
+    for day in range(40):
+        before = len(target.messages)
+        tell(day)
+        heard += [day] * (len(target.messages) - before)
+    assert heard == [0, 7, 30]

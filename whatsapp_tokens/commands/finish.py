@@ -12,7 +12,8 @@ from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.commands.wiring import Invocation, open_targets_of
 from whatsapp_tokens.monitoring.step_summary import shortfalls
-from whatsapp_tokens.reports.alerts import Ended, Style, forget_recoveries, send_alerts
+from whatsapp_tokens.reports.alert_message import Style
+from whatsapp_tokens.reports.alerts import Ended, forget_recoveries, send_alerts
 from whatsapp_tokens.reports.json_document import counts, timestamp
 from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports
@@ -102,7 +103,7 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
         targets,
         Ended(result.tally or Tally(), result.aborted, result.unwritten),
         invocation.clock(),
-        Style(Language(settings.alert_language), settings.reconnect_url),
+        Style(Language(settings.alert_language), settings.reconnect_url, settings.status_page_url),
     )
     for error in errors:
         logger.error("an alert could not be delivered: %s", error)

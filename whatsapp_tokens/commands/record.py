@@ -8,9 +8,8 @@ from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.wiring import Invocation, aborted_by, open_database, read_settings
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
-from whatsapp_tokens.reports.alert_message import First
 from whatsapp_tokens.reports.console import Console
-from whatsapp_tokens.results import Aborted, Failed, Outcome, Reason, Renewed, Skipped, Tally
+from whatsapp_tokens.results import Aborted, Failed, First, Outcome, Reason, Renewed, Skipped, Tally
 from whatsapp_tokens.settings import Settings
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
-from whatsapp_tokens.reports.alert_message import First
-from whatsapp_tokens.results import Aborted, Failed, Finding, Tally
+from whatsapp_tokens.results import Aborted, Failed, Finding, First, Tally
 from whatsapp_tokens.settings import Settings
 
 

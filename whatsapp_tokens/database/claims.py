@@ -67,17 +67,20 @@ class Claims:
     def mark_alerted(self, ids: Iterable[ChannelId], at: datetime | None) -> None:
         """Store when people were told that these channels failed, and give the claims back.
 
-        None means that they are well again and people know it.
+        None means that they are well again and people know it. A row that this run no longer holds is left
+        as it is: another run has claimed it, and tells.
         """
         c = self._table.c
-        ids = list(ids)
+        held = {id_: self._leases[id_] for id_ in ids if id_ in self._leases}
 
-        def mark(ids: Sequence[ChannelId]) -> None:
-            self._table.execute(self._table.update({c.token_alerted_at: at}).where(c.id.in_(ids)))
+        def mark(ids: Sequence[ChannelId], lease: datetime) -> None:
+            is_ours = sa.and_(c.id.in_(ids), c.token_lease_until == lease)
+            self._table.execute(self._table.update({c.token_alerted_at: at}).where(is_ours))
 
-        for id_, words in in_parts(ids, mark).items():
-            logger.warning("that people were told of channel %s could not be noted: %s", id_, words)
-        self.release(ids)
+        for lease, those in _by_lease(held).items():
+            for id_, words in in_parts(those, partial(mark, lease=lease)).items():
+                logger.warning("that people were told of channel %s could not be noted: %s", id_, words)
+        self.release(held)
 
     def claimed_elsewhere(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Return those of the `ids` that another run holds at this moment."""

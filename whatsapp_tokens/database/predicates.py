@@ -90,7 +90,7 @@ class Conditions:
         return sa.case(
             (self._is_replaced(), State.UNKNOWN),
             (self.waiting(selection), State.WAITING),
-            (sa.and_(status == Status.WARNING, self._failed_by(Reason.RECONNECT_REQUIRED)), State.DOWN),
+            (self.rejected(), State.DOWN),
             (status == Status.WARNING, State.WARNING),
             (sa.and_(expires_at.is_(None), status == Status.NEVER_EXPIRES), State.NEVER_EXPIRES),
             (expires_at.is_(None), State.UNKNOWN),
@@ -98,6 +98,12 @@ class Conditions:
             (expires_at < selection.expires_before, State.ENDING),
             else_=State.OK,
         )
+
+    def rejected(self) -> sa.ColumnElement[bool]:
+        """Whether Meta said of the stored token that it no longer accepts it."""
+        is_warning = self._table.c.token_status == Status.WARNING
+        has_failed = self._failed_by(Reason.RECONNECT_REQUIRED)
+        return _never_null(sa.and_(is_warning, has_failed, sa.not_(self._is_replaced())))
 
     def needs_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
         """Whether a candidate needs attention by its status or by the clock."""

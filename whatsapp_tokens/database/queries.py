@@ -9,20 +9,20 @@ Every method may raise `StatementRefused` or `DatabaseLost`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from models import Channel, Status, Tables, as_channel, plain_id
+from models import Channel, Event, Status, Tables, as_channel, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
 from whatsapp_tokens.database.permissions import missing_permissions
-from whatsapp_tokens.policy import Selection
-from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
+from whatsapp_tokens.policy import Selection, is_reminder_due
+from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, Reason, State
 
 PAGE_SIZE: Final = 2000
 
@@ -137,11 +137,43 @@ class Queries:
         """Yield the channels that only wait for a reconnect."""
         return self._by_urgency(self._where.candidate(selection), self._where.waiting(selection))
 
-    def to_tell_of(self, soon: datetime) -> Iterator[Channel]:
+    def to_remind_of(self, now: datetime) -> frozenset[ChannelId]:
+        """Return the channels that are down, have no known expiry, and of which people are to be reminded.
+
+        None if our role may not read the audit log.
+        """
+        c, audit = self._table.c, self._table.audit
+        failed, later = audit.alias("failed").c, audit.alias("later").c
+        has_ended = sa.exists().where(
+            later.channel_id == failed.channel_id, later.event != Event.FAILED, later.at > failed.at
+        )
+        since = sa.select(sa.func.min(failed.at, type_=failed.at.type)).where(
+            failed.channel_id == sa.cast(c.id, sa.Text()),
+            failed.event == Event.FAILED,
+            failed.reason == Reason.RECONNECT_REQUIRED,
+            sa.not_(has_ended),
+        )
+        query = sa.select(c.id, c.token_alerted_at, since.scalar_subquery().label("since")).where(
+            self._where.candidate(),
+            self._where.rejected(),
+            c.token_expires_at.is_(None),
+            c.token_alerted_at.is_not(None),
+        )
+        try:
+            rows = self._table.fetch(query)
+        except StatementRefused:
+            return frozenset()
+        return frozenset(
+            plain_id(row.id)
+            for row in rows
+            if row.since and is_reminder_due(row.token_alerted_at, row.since, now)
+        )
+
+    def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId]) -> Iterator[Channel]:
         """Yield the channels that people may have to be told of; the caller decides.
 
         They are in `warning` and people were not told, or not since the expiry came near (`soon` bounds
-        that); or they are well again, and people only know of the failure.
+        that), or are to be reminded; or they are well again, and people only know of the failure.
         """
         c = self._table.c
         expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
@@ -152,6 +184,7 @@ class Queries:
                 sa.and_(is_warning, alerted_at.is_(None)),
                 sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
                 sa.and_(sa.not_(is_warning), alerted_at.is_not(None)),
+                c.id.in_(reminders),
             ),
         )
 
@@ -163,8 +196,7 @@ class Queries:
         selection = Selection(now, soon, now)
         state = self._where.state(selection)
         which = (self._where.candidate(), self._where.needs_attention(selection))
-        is_rejected = state.in_([State.DOWN, State.WAITING])
-        for part in (is_rejected, sa.not_(is_rejected)):
+        for part in (self._where.rejected(), sa.not_(self._where.rejected())):
             yield from self._by_urgency(*which, part, labels=[state.label("state")])
 
     def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> list[Channel]:

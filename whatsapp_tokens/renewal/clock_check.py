@@ -35,7 +35,7 @@ def compare_with_database(ours: datetime, at_database: datetime) -> None:
 
 def _detail(ours: datetime, theirs: str) -> str:
     return facts(
-        fact("the clock of this machine is wrong: set it"),
+        fact("the clock of this machine is wrong"),
         fact("time on this machine", f"{ours:%Y-%m-%dT%H:%M:%SZ}"),
         theirs,
         fact("nothing was changed"),

@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final, Generic, TypeVar
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Final
 
 from models import Channel
 from notify import Card, Message
-from whatsapp_tokens.redaction import one_line
+from whatsapp_tokens.policy import is_down
+from whatsapp_tokens.redaction import one_line, redact, truncate
 from whatsapp_tokens.reports.labels import label, reconnect_link
-from whatsapp_tokens.reports.language import Language, capital
-from whatsapp_tokens.results import Aborted, AbortReason, Failed, Tally
+from whatsapp_tokens.reports.language import ENGLISH, Language, capital
+from whatsapp_tokens.results import Aborted, AbortReason, Failed, First, Reason, Tally
 
-T = TypeVar("T")
+CARDS_SHOWN: Final = 20  # of the most urgent; the others are named in one line each
+MOST_NAMED: Final = 500
+MAX_NAMES: Final = 1500  # characters of recovered channels' names in the summary: a section takes 3000 in all
+LONGEST_NAME: Final = 200  # characters, where it is in one line with the rest
 
-KEPT: Final = 100  # of what a run itself has to tell
-SHOWN_IN_MESSAGE: Final = 45
-MAX_NAMES: Final = 1500  # characters of recovered channels' names: a section of Slack's takes 3000 in all
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How people are told: the language, the link to reconnect, and where the status page is published."""
 
-@dataclass(slots=True)
-class First(Generic[T]):
-    """The first of any number of things, and how many there are in all: memory does not grow with them."""
-
-    kept: list[T] = field(default_factory=list)
-    more: int = 0
-
-    def add(self, one: T) -> None:
-        """Keep it, or count it."""
-        if len(self.kept) < KEPT:
-            self.kept.append(one)
-        else:
-            self.more += 1
-
-    def __len__(self) -> int:
-        return len(self.kept) + self.more
+    language: Language = ENGLISH
+    reconnect_url: str | None = None  # `{channel_id}` in it is replaced
+    status_page_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What an alert is composed from: channels that newly need attention, recoveries, the run's end."""
+    """What an alert is composed from: channels that newly need attention, recoveries, the run's end.
+
+    `unwritten` are the channels whose row the database refused: of these the table cannot tell.
+    """
 
     attention: Sequence[Channel]
-    recovered: First[str]
+    recovered: Sequence[Channel]
     stopped: Aborted | None
     tally: Tally
     now: datetime
-    reconnect_url: str | None = None
     unwritten: First[Failed] = field(default_factory=First)
 
     @property
@@ -57,145 +51,210 @@ class Situation:
         return len(self.attention) + len(self.unwritten)
 
     @property
-    def all_expired(self) -> bool:
-        """Whether the tokens of all of them are known to have expired."""
-        known = [one.expires_at for one in self.attention] + [one.expires_at for one in self.unwritten.kept]
-        return not self.unwritten.more and all(end is not None and end <= self.now for end in known)
+    def down(self) -> int:
+        """How many of them have stopped working."""
+        expired = sum(bool(one.expires_at and one.expires_at <= self.now) for one in self.unwritten.kept)
+        return expired + sum(is_down(one, self.now) for one in self.attention)
+
+    @property
+    def lacking(self) -> int:
+        """How many of them work, but lack a permission: their renewal did not fail."""
+        reason = Reason.MISSING_PERMISSION
+        return sum(one.reason == reason and not is_down(one, self.now) for one in self.attention)
 
 
-def compose(situation: Situation, language: Language) -> Message:
-    """Return the one message of a run: what newly needs attention, who must do what, why the run stopped."""
-    cards = [_card(channel, situation, language) for channel in situation.attention]
-    cards += [_unwritten_card(failure, situation.now, language) for failure in situation.unwritten.kept]
-    message = Message(
-        _title(situation, language),
-        _summary(situation, language),
-        tuple(cards),
-        situation.unwritten.more,
-        footer=_footer(situation, language),
-        and_more=language.gettext("… and {} more"),
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A message of any length, and the channels that it tells of.
+
+    `named` has one for each card and line of the message, in their order (None: it was not read from the
+    table); `enumerated` are in the summary, and `counted` are only counted.
+    """
+
+    message: Message
+    named: tuple[Channel | None, ...]
+    enumerated: tuple[Channel, ...]
+    counted: tuple[Channel, ...]
+
+
+def compose(situation: Situation, style: Style) -> Alert:
+    """Return the alert of a run: what newly needs attention, who must do what, why the run stopped."""
+    writer = _Writer(situation, style)
+    attention = sorted(situation.attention, key=lambda one: _urgency(one, situation.now))
+    failed: list[Channel | Failed] = [*attention[:MOST_NAMED]]
+    failed += situation.unwritten.kept[: MOST_NAMED - len(failed)]
+    cards = [writer.card(one) for one in failed[:CARDS_SHOWN]]
+    lines = [writer.line(one) for one in failed[CARDS_SHOWN:]]
+    count = _fitting([label(one) for one in situation.recovered])
+    enumerated, rest = situation.recovered[:count], situation.recovered[count:]
+    recovered = rest[: MOST_NAMED - len(failed)]
+    return Alert(
+        Message(
+            writer.title(),
+            writer.summary(count),
+            tuple(cards),
+            situation.needing - len(failed),
+            footer=writer.footer(),
+            and_more=writer.and_more(),
+            lines=(*lines, *map(writer.recovered_line, recovered)),
+            link=style.status_page_url,
+            link_label=style.language.gettext("Status page"),
+        ),
+        named=(*(one if isinstance(one, Channel) else None for one in failed), *recovered),
+        enumerated=tuple(enumerated),
+        counted=(*attention[MOST_NAMED:], *rest[len(recovered) :]),
     )
-    return message.shown(SHOWN_IN_MESSAGE)
 
 
-def _title(situation: Situation, language: Language) -> str:
-    """Return the most important thing, with its true total."""
-    _ = language.gettext
-    if stopped := situation.stopped:
-        could_not_run = stopped.reason == AbortReason.CONFIGURATION
-        return (
-            _("WhatsApp token renewal could not run")
-            if could_not_run
-            else _("WhatsApp token renewal stopped early")
+def _urgency(channel: Channel, now: datetime) -> tuple[bool, datetime]:
+    """Return the order of an alert: what has stopped working first, then what expires first."""
+    return not is_down(channel, now), channel.expires_at or datetime.min.replace(tzinfo=UTC)
+
+
+def _fitting(names: Sequence[str]) -> int:
+    """Return how many names fit into the summary: at least one, if there is any."""
+    sizes = accumulate(map(len, names))
+    return max(sum(size <= MAX_NAMES for size in sizes), min(len(names), 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """The sentences of an alert."""
+
+    situation: Situation
+    style: Style
+
+    @property
+    def language(self) -> Language:
+        return self.style.language
+
+    def title(self) -> str:
+        """Return the most important thing, with its true total."""
+        _ = self.language.gettext
+        situation = self.situation
+        if situation.stopped:
+            could_not_run = situation.stopped.reason == AbortReason.CONFIGURATION
+            return (
+                _("WhatsApp token renewal could not run")
+                if could_not_run
+                else _("WhatsApp token renewal stopped early")
+            )
+        if situation.needing:
+            return self._needing()
+        return self.language.counted(
+            "{count} WhatsApp line has recovered",
+            "{count} WhatsApp lines have recovered",
+            len(situation.recovered),
         )
-    return _needing(situation, language) if situation.needing else _recoveries(situation, language)
 
-
-def _needing(situation: Situation, language: Language) -> str:
-    return language.counted(
-        "{count} WhatsApp line needs attention",
-        "{count} WhatsApp lines need attention",
-        situation.needing,
-    )
-
-
-def _recoveries(situation: Situation, language: Language) -> str:
-    return language.counted(
-        "{count} WhatsApp line has recovered",
-        "{count} WhatsApp lines have recovered",
-        len(situation.recovered),
-    )
-
-
-def _summary(situation: Situation, language: Language) -> str:
-    """Return what it means: why the run stopped, what happens to the channels, and which are well again."""
-    _ = language.gettext
-    sentences = []
-    if stopped := situation.stopped:
-        why = f"{capital(language.cause(stopped.reason))} ({stopped.reason})"
-        to_do = _to_do(language.advice(stopped.reason), language)
-        sentences += [f"{_with_detail(why, stopped.detail, language)}. {to_do}."]
-    if situation.needing:
-        if stopped:
-            sentences += [f"{_needing(situation, language)}."]
-        sentences += [_what_it_means(situation, language)]
-    if situation.recovered:
-        names = _enumerated(situation.recovered, language)
-        sentences += [_("Recovered: {names}.").format(names=names)]
-        if not (stopped or situation.needing):
-            sentences += [_("No action needed.")]
-    return " ".join(sentences)
-
-
-def _what_it_means(situation: Situation, language: Language) -> str:
-    if situation.all_expired:
-        return language.counted(
-            "Its renewal failed, and its token has expired: that customer's WhatsApp has stopped.",
-            "Their renewal failed, and their tokens have expired: these customers' WhatsApp has stopped.",
-            situation.needing,
+    def _needing(self) -> str:
+        needing, down = self.situation.needing, self.situation.down
+        if down == needing:
+            return self.language.counted(
+                "{count} WhatsApp line has stopped working",
+                "{count} WhatsApp lines have stopped working",
+                down,
+            )
+        said = self.language.counted(
+            "{count} WhatsApp line needs attention", "{count} WhatsApp lines need attention", needing
         )
-    return language.counted(
-        "Its renewal failed. When its token expires, that customer's WhatsApp stops.",
-        "Their renewal failed. When a token expires, that customer's WhatsApp stops.",
-        situation.needing,
-    )
+        stopped = self.language.counted("{count} has stopped working", "{count} have stopped working", down)
+        return f"{said}: {stopped}" if down else said
+
+    def summary(self, enumerated: int) -> str:
+        """Return what it means. The first `enumerated` of the recovered channels are named."""
+        _ = self.language.gettext
+        situation = self.situation
+        sentences = []
+        if stopped := situation.stopped:
+            why = f"{capital(self.language.cause(stopped.reason))} ({stopped.reason})"
+            sentences += [f"{self._with_detail(why, stopped.detail)}. {self._to_do(stopped.reason)}."]
+            sentences += [f"{self._needing()}."] if situation.needing else []
+        sentences += self._meanings()
+        if situation.recovered:
+            names = ", ".join(label(one) for one in situation.recovered[:enumerated])
+            if rest := len(situation.recovered) - enumerated:
+                names = _("{names} and {count} more").format(names=names, count=rest)
+            sentences += [_("Recovered: {names}.").format(names=names)]
+            sentences += [] if stopped or situation.needing else [_("No action needed.")]
+        return " ".join(sentences)
+
+    def _meanings(self) -> Iterator[str]:
+        """Yield what happens to the channels that need attention."""
+        counted, situation = self.language.counted, self.situation
+        if down := situation.down:
+            yield counted(
+                "{count} line has stopped working: Meta no longer accepts its token.",
+                "{count} lines have stopped working: Meta no longer accepts their tokens.",
+                down,
+            )
+        if lacking := situation.lacking:
+            yield counted(
+                "{count} line works, but its token lacks a permission, or its data access expires soon.",
+                "{count} lines work, but their tokens lack a permission, or their data access expires soon.",
+                lacking,
+            )
+        if failing := situation.needing - down - lacking:
+            yield counted(
+                "The renewal of {count} line failed: when its token expires, that customer's WhatsApp stops.",
+                "The renewal of {count} lines failed: when a token expires, that customer's WhatsApp stops.",
+                failing,
+            )
+
+    def and_more(self) -> str:
+        """Return what is said of the channels that are not named."""
+        return self.language.gettext("… and {} more: the status page (--report) shows all of them")
+
+    def footer(self) -> str:
+        """Return the counts of the run, and when it was."""
+        tally = self.situation.tally
+        counts = self.language.gettext(
+            "{renewed} renewed · {failed} failed · {waiting} waiting for a reconnect · {left} left"
+        )
+        said = counts.format(
+            renewed=tally.renewed, failed=tally.failed, waiting=tally.waiting, left=tally.left
+        )
+        return f"{said} · {self.language.moment(self.situation.now)}"
+
+    def card(self, one: Channel | Failed) -> Card:
+        """Return the card of a channel: which, why, until when it works, who must do what, where to click."""
+        url = self.style.reconnect_url if isinstance(one, Channel) else None  # else it is our own business
+        reason, detail = _error_of(one)
+        cause = self.language.cause(reason) if reason else self.language.gettext("its cause is not known")
+        return Card(
+            label(one),
+            (
+                capital(self._with_detail(cause, detail)),
+                capital(self.language.outlook(reason, one.expires_at, self.situation.now)),
+                self._to_do(reason, one.expires_at),
+            ),
+            reconnect_link(url, one.id) if url else None,
+            self.language.gettext("Reconnect"),
+        )
+
+    def line(self, one: Channel | Failed) -> str:
+        """Return the same in one line: which, until when it works, and why."""
+        reason, _detail = _error_of(one)
+        outlook = self.language.outlook(reason, one.expires_at, self.situation.now)
+        cause = self.language.cause(reason) or self.language.gettext("its cause is not known")
+        return f"{truncate(redact(label(one)), LONGEST_NAME)}: {outlook}; {cause}"
+
+    def recovered_line(self, one: Channel) -> str:
+        """Return the line of a channel that has recovered."""
+        name = truncate(redact(label(one)), LONGEST_NAME)
+        return self.language.gettext("Recovered: {names}.").format(names=name)
+
+    def _to_do(self, reason: str, expires_at: datetime | None = None) -> str:
+        advice = self.language.advice(reason, expires_at, self.situation.now)
+        return self.language.gettext("To do: {advice}").format(advice=advice)
+
+    def _with_detail(self, cause: str, detail: str) -> str:
+        return f"{cause}: {self.language.detail(one_line(detail))}" if detail else cause
 
 
-def _enumerated(names: First[str], language: Language) -> str:
-    """Return as many names as fit, and how many more there are."""
-    kept, shown, size = names.kept, 0, 0
-    while shown < len(kept) and (not shown or size + len(kept[shown]) <= MAX_NAMES):
-        size += len(kept[shown])
-        shown += 1
-    listed, rest = ", ".join(kept[:shown]), len(names) - shown
-    if not rest:
-        return listed
-    return language.gettext("{names} and {count} more").format(names=listed, count=rest)
-
-
-def _footer(situation: Situation, language: Language) -> str:
-    """Return the counts of the run, and when it was."""
-    tally = situation.tally
-    counts = language.gettext(
-        "{renewed} renewed · {failed} failed · {waiting} waiting for a reconnect · {left} left"
-    )
-    said = counts.format(renewed=tally.renewed, failed=tally.failed, waiting=tally.waiting, left=tally.left)
-    return f"{said} · {language.moment(situation.now)}"
-
-
-def _unwritten_card(failure: Failed, now: datetime, language: Language) -> Card:
-    """Return the card of a channel whose row the database refused: its customer has nothing to do."""
-    error = f"{failure.reason}: {failure.detail}"
-    return Card(label(failure), _card_lines(error, failure.expires_at, now, language))
-
-
-def _card(channel: Channel, situation: Situation, language: Language) -> Card:
-    """Return the card of a channel: which, why, by when, who must do what, and where to click."""
-    url = situation.reconnect_url
-    return Card(
-        label(channel),
-        _card_lines(channel.error or "", channel.expires_at, situation.now, language),
-        reconnect_link(url, channel.id) if url else None,
-        language.gettext("Reconnect"),
-    )
-
-
-def _card_lines(
-    error: str, expires_at: datetime | None, now: datetime, language: Language
-) -> tuple[str, ...]:
-    """Return the lines of a card: the cause with its detail, when the token expires, who must do what."""
-    reason, _, detail = one_line(error).partition(": ")
-    cause = language.cause(reason) if reason else language.gettext("its cause is not known")
-    return (
-        capital(_with_detail(cause, detail, language)),
-        capital(language.expiry(expires_at, now)),
-        _to_do(language.advice(reason, expires_at, now), language),
-    )
-
-
-def _to_do(advice: str, language: Language) -> str:
-    return language.gettext("To do: {advice}").format(advice=advice)
-
-
-def _with_detail(cause: str, detail: str, language: Language) -> str:
-    return f"{cause}: {language.detail(one_line(detail))}" if detail else cause
+def _error_of(one: Channel | Failed) -> tuple[str, str]:
+    """Return the reason and the detail of a failure."""
+    if isinstance(one, Failed):
+        return one.reason, one.detail
+    reason, _, detail = one_line(one.error or "").partition(": ")
+    return reason, detail

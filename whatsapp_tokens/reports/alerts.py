@@ -1,26 +1,26 @@
-"""Who has to be told of what: read from the table, claimed, sent, and only then marked as sent.
+"""Who has to be told of what: read from the table, claimed, sent, and only then marked as told.
 
-Because nothing is remembered from the run itself, killed, parallel and undelivered runs come out right.
+Nothing is remembered from the run itself, so killed, parallel and undelivered runs come out right.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Final
 
 from models import Channel
-from notify import DeliveryError, Target, broadcast
+from notify import DeliveryError, Message, Target, broadcast, pages
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.policy import STEPS, is_news, is_well_again
-from whatsapp_tokens.reports.alert_message import First, Situation, compose
-from whatsapp_tokens.reports.labels import label
-from whatsapp_tokens.reports.language import ENGLISH, Language
-from whatsapp_tokens.results import Aborted, Failed, Tally
+from whatsapp_tokens.reports.alert_message import Alert, Situation, Style, compose
+from whatsapp_tokens.results import Aborted, Failed, First, Tally
 
 MOST_AT_ONCE: Final = 10_000  # the next run tells of the rest; SQLite takes no more than 32766 in a list
 
@@ -36,14 +36,6 @@ class Ended:
     unwritten: First[Failed] = field(default_factory=First)  # of these the table cannot tell
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How people are told: the language, and the link to reconnect (`{channel_id}` is replaced)."""
-
-    language: Language = ENGLISH
-    reconnect_url: str | None = None
-
-
 def send_alerts(
     database: Database | None,
     targets: Sequence[Target],
@@ -51,47 +43,40 @@ def send_alerts(
     now: datetime,
     style: Style,
 ) -> list[DeliveryError]:
-    """Send one message if there is anything to say. Gives the errors of targets that did not take it.
+    """Send what there is to say, in one message or as many as it needs. Return the errors of the targets.
 
-    `database` is None if there is none to read from any more. An alert that nobody received is not
-    marked as sent, so the next run sends it again.
+    `database` is None if there is none to read from any more. What no target took is not marked as told, so
+    the next run tells it again.
     """
     if not targets:
         return []
     news = _claim_news(database, now)
-    troubled = [one for one in news if not is_well_again(one)]
-    recovered: First[str] = First()
-    for one in news:
-        if is_well_again(one):
-            recovered.add(label(one))
     if not (news or ended.stopped or ended.unwritten):
         return []
-    situation = Situation(
-        troubled, recovered, ended.stopped, ended.tally, now, style.reconnect_url, ended.unwritten
-    )
-    errors = broadcast(targets, compose(situation, style.language))
-    _remember(database, news, now, was_sent=len(errors) < len(targets))
-    return errors
+    recovered = [one for one in news if is_well_again(one)]
+    attention = [one for one in news if not is_well_again(one)]
+    situation = Situation(attention, recovered, ended.stopped, ended.tally, now, ended.unwritten)
+    return _send(database, targets, compose(situation, style), now)
 
 
 def forget_recoveries(database: Database, now: datetime) -> None:
-    """Note that channels are well again of which people once were told, where nobody is told any more."""
-    news = _claim_news(database, now, is_well_again)
-    _remember(database, news, now, was_sent=True)
+    """Mark recoveries as told where people were told of the failures, and no alert target is set any more."""
+    _note(database, _claim_news(database, now, is_well_again), now, was_told=True)
 
 
 def _claim_news(
     database: Database | None, now: datetime, which: Callable[[Channel], bool] | None = None
 ) -> list[Channel]:
     """Claim what there is to say, or only what `which` holds for. Nothing if the database cannot be asked."""
-    which = which or (lambda one: is_news(one, now))
     if database is None:
         return []
     try:
-        in_question = database.queries.to_tell_of(now + max(STEPS))
-        news = list(islice((one.id for one in in_question if which(one)), MOST_AT_ONCE))
-        claimed = database.claims.claim_to_alert(news) if news else []
-        # Since they were looked up, another run may have told of some and given them back.
+        reminders = frozenset() if which else database.queries.to_remind_of(now)
+        which = which or (lambda one: is_news(one, now, reminders))
+        asked = database.queries.to_tell_of(now + max(STEPS), reminders)
+        ids = list(islice((one.id for one in asked if which(one)), MOST_AT_ONCE))
+        claimed = database.claims.claim_to_alert(ids) if ids else []
+        # Since they were read, another run may have told of some and released them.
         database.claims.release([one.id for one in claimed if not which(one)])
     except DatabaseError as error:
         logger.warning("the channels that need attention could not be looked up: %s", error)
@@ -99,16 +84,64 @@ def _claim_news(
     return [one for one in claimed if which(one)]
 
 
-def _remember(database: Database | None, news: Sequence[Channel], now: datetime, *, was_sent: bool) -> None:
-    """Note what people were told of; what nobody received is only given back, and told by the next run."""
-    if database is None or not news:
-        return
+def _send(
+    database: Database | None, targets: Sequence[Target], alert: Alert, now: datetime
+) -> list[DeliveryError]:
+    """Send an alert page by page, and mark the channels of each page that a target took.
+
+    A target that does not take a page is not sent the next ones.
+    """
+    errors: list[DeliveryError] = []
+    named = iter(alert.named)
+    parts = pages(alert.message, targets)
+    for page in parts:
+        told = [one for one in islice(named, len(page.cards) + len(page.lines)) if one]
+        told += alert.enumerated if page is parts[0] else ()
+        told += alert.counted if page is parts[-1] else ()
+        taken = _delivered(database, targets, page, errors)
+        targets = taken
+        if database:
+            _note(database, told, now, was_told=bool(taken))
+    return errors
+
+
+def _delivered(
+    database: Database | None, targets: Sequence[Target], page: Message, errors: list[DeliveryError]
+) -> list[Target]:
+    """Deliver a page, and return the targets that took it; `errors` gets those of the others.
+
+    Meanwhile the claims are extended: a target may be slow, or ask for minutes of patience.
+    """
+
+    def deliver() -> list[Target]:
+        taken = []
+        for target in targets:
+            failures = broadcast([target], page)
+            errors.extend(failures)
+            taken += [] if failures else [target]
+        return taken
+
+    if database is None:
+        return deliver()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            future = pool.submit(deliver)
+        except RuntimeError:  # this machine has no thread to spare
+            return deliver()
+        while wait([future], timeout=database.claims.lease / 3).not_done:
+            with suppress(DatabaseError):
+                database.claims.extend()
+    return future.result()
+
+
+def _note(database: Database, channels: Sequence[Channel], now: datetime, *, was_told: bool) -> None:
+    """Mark channels as told of, or only release them, so that the next run tells."""
     try:
-        if was_sent:
-            database.claims.mark_alerted([one.id for one in news if not is_well_again(one)], now)
-            database.claims.mark_alerted([one.id for one in news if is_well_again(one)], None)
+        if was_told:
+            database.claims.mark_alerted([one.id for one in channels if not is_well_again(one)], now)
+            database.claims.mark_alerted([one.id for one in channels if is_well_again(one)], None)
         else:
-            database.claims.release([one.id for one in news])
+            database.claims.release([one.id for one in channels])
     except DatabaseError as error:
         # The claims run out, and the next run tells again: better twice than never.
         logger.warning("what people were told of could not be noted: %s", error)
