@@ -30,7 +30,8 @@ MAX_BLOCKS: Final = 50
 MAX_SECTION: Final = 3000
 MAX_HEADER: Final = 150
 MAX_BUTTON_URL: Final = 3000
-MAX_CARDS: Final = 40  # each is a block, and so are four sections of lines and what stands around them
+MAX_CARDS: Final = 39  # on a page: each is a block
+LINE_SECTIONS: Final = 6  # that the lines of a page take
 LEAST_ROOM: Final = 1500  # characters of a page
 # All cards and lines together. Slack documents no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
 MAX_CARDS_TEXT: Final = 9000
@@ -235,7 +236,7 @@ def blocks(message: Message) -> list[dict[str, Any]]:
     ]
     cards: list[dict[str, Any]] = []
     size = 0
-    for card in message.cards[:MAX_CARDS]:
+    for card in message.cards[: MAX_BLOCKS - len(rendered) - _reserved(message)]:
         section = _section("\n".join([f"*{escape(card.title)}*", *map(escape, card.lines)]))
         size += len(section["text"]["text"])
         if size > MAX_CARDS_TEXT:
@@ -265,6 +266,11 @@ def blocks(message: Message) -> list[dict[str, Any]]:
     if message.footer:
         rendered.append({"type": "context", "elements": [_mrkdwn(escape(message.footer))]})
     return rendered
+
+
+def _reserved(message: Message) -> int:
+    """Return how many blocks are needed for what follows the cards: lines, "and … more", link and footer."""
+    return 2 + bool(message.link) + (LINE_SECTIONS if message.lines else 0)
 
 
 def escape(text: str) -> str:

@@ -1207,7 +1207,7 @@ def test_every_write_says_when_it_was_in_whatever_kind_of_column(rows, open_data
     id_ = rows.insert(**WELL | WAITS | {"token_expires_at": NOW + DAY})
     database = open_database(columns={"updated_at": "updated_at"})
     (channel,) = database.queries.due(look())
-    if step in {"extend", "release", "write", "replaced"}:
+    if step in {"extend", "release", "write", "replaced", "mark"}:
         database.claims.claim(look(), [id_])
     if step == "replaced":
         rows.update(id_, wa_token_encrypted="theirs")

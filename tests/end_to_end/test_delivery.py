@@ -216,19 +216,51 @@ def test_lines_of_any_name_are_told_of(world, slack, mail):
     assert set(re.findall(r"</?(\w+)", rich)) == {"p", "b", "br", "a"}
 
 
-def test_of_a_long_list_the_rest_is_counted_with_its_true_total(world, slack, mail):
+def names(payload):
+    """The channels that a message to Slack names, in cards and lines."""
+    return re.findall(r"^(?:\*|• )(Line \d+ \(\d+\))", "\n".join(texts(payload)), re.MULTILINE)
+
+
+def test_of_a_long_list_every_channel_is_named_in_as_many_messages_as_that_takes(world, slack, mail):
     for number in range(357):
         in_trouble(world, f"Line {number}")
     assert world.run().code == 0
-    (payload,), ((_, message),) = slack.received, mail.mails
-    *cards, rest = texts(payload)[1:]
-    assert (payload["text"], len(cards), rest) == (
-        "357 WhatsApp lines need attention",
-        45,
-        "… and 312 more",
-    )
-    assert "… and 312 more" in message.get_body(("html",)).get_content()
+    title, count = "357 WhatsApp lines need attention", len(slack.received)
+    assert [payload["text"] for payload in slack.received] == [
+        f"{title} ({number}/{count})" for number in range(1, count + 1)
+    ]
+    named = [name for payload in slack.received for name in names(payload)]
+    assert (len(named), len(set(named))) == (357, 357)
+    mailed = "".join(message.get_body(("html",)).get_content() for _, message in mail.mails)
+    assert [name for name in named if name not in mailed] == []
     assert world.rows.scalar('SELECT count(*) FROM "Channel" WHERE token_alerted_at IS NULL') == 0
+
+
+def test_beyond_five_hundred_the_rest_is_counted_and_it_is_said_where_to_look(world, slack):
+    world.env["STATUS_PAGE_URL"] = "https://status.example/w.html"
+    for number in range(520):
+        in_trouble(world, f"Line {number}")
+    assert world.run().code == 0
+    last = slack.received[-1]
+    assert texts(last)[-1] == "… and 20 more: the status page (--report) shows all of them"
+    assert [block["elements"][0]["url"] for block in last["blocks"] if block["type"] == "actions"] == [
+        "https://status.example/w.html"
+    ]
+    assert sum(len(names(payload)) for payload in slack.received) == 500
+
+
+def test_channels_of_a_message_that_slack_refused_are_named_by_the_next_run(world, slack):
+    for number in range(357):
+        in_trouble(world, f"Line {number}")
+    slack.script = [Reply(200, "ok"), Reply(404, "no_service")]
+    assert world.run().code == 1
+    first = [name for payload in slack.received for name in names(payload)]
+    assert world.rows.scalar('SELECT count(*) FROM "Channel" WHERE token_alerted_at IS NOT NULL') == len(
+        first
+    )
+    assert world.run().code == 0
+    named = [name for payload in slack.received for name in names(payload)]
+    assert (0 < len(first) < 357, len(named), len(set(named))) == (True, 357, 357)
 
 
 def test_three_failures_and_a_recovery_are_one_message(world, slack):
@@ -249,6 +281,6 @@ def test_three_failures_and_a_recovery_are_one_message(world, slack):
     world.channel(name="Garage", **trouble)
     assert world.run().code == 1
     (payload,) = slack.received
-    assert payload["text"] == "3 WhatsApp lines need attention"
+    assert payload["text"] == "3 WhatsApp lines need attention: 1 has stopped working"
     assert texts(payload)[0].endswith("Recovered: Garage (4).")
     assert len(texts(payload)) == 4

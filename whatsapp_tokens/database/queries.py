@@ -169,7 +169,7 @@ class Queries:
             if row.since and is_reminder_due(row.token_alerted_at, row.since, now)
         )
 
-    def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId]) -> Iterator[Channel]:
+    def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId] = ()) -> Iterator[Channel]:
         """Yield the channels that people may have to be told of; the caller decides.
 
         They are in `warning` and people were not told, or not since the expiry came near (`soon` bounds
