@@ -241,10 +241,7 @@ def blocks(message: Message) -> list[dict[str, Any]]:
         size += len(section["text"]["text"])
         if size > MAX_CARDS_TEXT:
             break
-        if card.link and len(card.link) <= MAX_BUTTON_URL:
-            label = {"type": "plain_text", "text": card.link_label}
-            section["accessory"] = {"type": "button", "text": label, "url": card.link}
-        cards.append(section)
+        cards.append(_with_button(section, card.link_label, card.link))
     shown, sections = 0, [""]
     for line in message.lines if len(cards) == len(message.cards) else ():
         text = f"• {escape(line)}\n"
@@ -258,11 +255,8 @@ def blocks(message: Message) -> list[dict[str, Any]]:
     rendered += [*cards, *(_section(text.rstrip()) for text in sections if text)]
     if rest := message.shown(len(cards) + shown).rest:
         rendered.append(_section(escape(rest)))
-    if message.link and len(message.link) <= MAX_BUTTON_URL:
-        label = {"type": "plain_text", "text": message.link_label}
-        rendered.append(
-            {"type": "actions", "elements": [{"type": "button", "text": label, "url": message.link}]}
-        )
+    if message.link:
+        rendered.append(_with_button(_section(escape(message.link_label)), message.link_label, message.link))
     if message.footer:
         rendered.append({"type": "context", "elements": [_mrkdwn(escape(message.footer))]})
     return rendered
@@ -276,6 +270,15 @@ def _reserved(message: Message) -> int:
 def escape(text: str) -> str:
     """Escape plain text for Slack's mrkdwn: https://docs.slack.dev/messaging/formatting-message-text."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _with_button(section: dict[str, Any], label: str, link: str | None) -> dict[str, Any]:
+    """Return a section with a button that opens a link, if there is one that Slack takes."""
+    if not link or len(link) > MAX_BUTTON_URL:
+        return section
+    return section | {
+        "accessory": {"type": "button", "text": {"type": "plain_text", "text": label}, "url": link}
+    }
 
 
 def _section(text: str) -> dict[str, Any]:
