@@ -91,17 +91,23 @@ def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool)
 
 
 def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
-    """Alert people if there is something to say. Return whether a target did not take it."""
-    settings, database = result.settings, result.database
+    """Alert people if there is something to say. Return whether a target did not take it.
+
+    If the run could not begin, only that is told: with exit code 2 no channel is touched, not even marked as
+    told, and this machine's clock may be what is wrong.
+    """
+    settings, aborted = result.settings, result.aborted
     if settings is None:
         return False
+    could_begin = aborted is None or aborted.reason is not AbortReason.CONFIGURATION
+    database = result.database if could_begin else None
     targets = open_targets_of(settings, invocation.signalled)
     if result.recovered and database and not targets:
         forget_recoveries(database, invocation.clock())
     errors = send_alerts(
         database,
         targets,
-        Ended(result.tally or Tally(), result.aborted, result.unwritten),
+        Ended(result.tally or Tally(), aborted, result.unwritten),
         invocation.clock(),
         Style(Language(settings.alert_language), settings.reconnect_url, settings.status_page_url),
     )
