@@ -47,7 +47,6 @@ from whatsapp_tokens.token_text import (
     is_usual_token,
     looks_like,
     may_be_cbc,
-    no_token,
     why_no_token,
 )
 
@@ -114,13 +113,16 @@ class KeyRing:
     def decrypt(self, ciphertext: str) -> Decrypted:
         """Decrypt a stored token with the key that fits. Raises `Undecryptable` or `NotAToken`."""
         plaintext, ciphertext_format, key_index = self._only_decryption(ciphertext)
-        token = plaintext.decode(errors="replace")
-        why = why_no_token(token)
-        if why is None and not is_usual_token(token) and next(self._decryptions(token), None):
-            why = no_token(ENCRYPTED_TWICE)
-        if why:
-            raise NotAToken(why)
-        return Decrypted(Secret(token), ciphertext_format, key_index)
+        text = plaintext.decode(errors="replace")
+        if why := self._why_no_token(text):
+            raise NotAToken(facts(fact("the stored value is no token"), why))
+        return Decrypted(Secret(text), ciphertext_format, key_index)
+
+    def _why_no_token(self, text: str) -> str | None:
+        """Return why a plaintext is no bare token; None if it is one."""
+        if is_usual_token(text):
+            return None
+        return ENCRYPTED_TWICE if next(self._decryptions(text), None) else why_no_token(text)
 
     def format_of(self, ciphertext: str) -> CiphertextFormat:
         """Return the format of what a key decrypts, whether it is a token or not. Raises `Undecryptable`."""

@@ -10,6 +10,7 @@ import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -431,6 +432,13 @@ def test_no_piece_of_12_characters_of_a_secret_is_quoted(length, place):
     start = min(place, len(PIECES) - length)
     quoted = quote_foreign(f"token ({PIECES[start : start + length]}) is bad")
     assert (quoted, bool(alive)) == ("token (***) is bad", True)
+
+
+def test_a_megabyte_is_quoted_without_delay():
+    _alive = [Secret(f"{number}-{PIECES}" * 10) for number in range(100)]
+    since = monotonic()
+    quoted = quote_foreign("other words " * 100_000)
+    assert (len(quoted), monotonic() - since < 2) == (200, True)
 
 
 def test_pieces_of_a_secret_are_masked_wherever_they_stand_in_a_word():

@@ -96,7 +96,7 @@ def quote_foreign(text: str, limit: int = 200) -> str:
     Meta echoes tokens in some messages, sometimes only their beginning. So here pieces of secrets are masked,
     too, and every long run of mixed characters, because tokens have no certain shape.
     """
-    cleaned = _without_pieces(redact(_fold(text)))
+    cleaned = _without_pieces(redact(_fold(text))[: 10 * limit])  # one may quote a megabyte
     return truncate(_LONG_RUN.sub(_mask_if_mixed, cleaned), limit)
 
 

@@ -14,7 +14,7 @@ from whatsapp_tokens.ciphertext_formats import (
     json_object,
     parse,
 )
-from whatsapp_tokens.facts import fact, facts
+from whatsapp_tokens.facts import fact
 
 CBC: Final = fact("the stored text is AES-CBC or similar, without an authentication tag")
 
@@ -85,18 +85,10 @@ def is_usual_token(text: str) -> bool:
 
 
 def why_no_token(text: str) -> str | None:
-    """Return what a text is that is no bare token, as facts; None if it can be one.
+    """Return why a text is no bare token; None if it can be one.
 
     A bare token is what `Authorization: Bearer` can carry. Meta documents no other shape.
     """
-    if is_usual_token(text):
-        return None
-    kind = next((kind for pattern, kind in _NO_TOKEN if re.match(pattern, text)), None)
-    if kind is None and any(one.format.is_distinct for one in parse(text)):
-        kind = ENCRYPTED_TWICE
-    return kind and no_token(kind)
-
-
-def no_token(kind: str) -> str:
-    """Return the facts about a plaintext that is no token."""
-    return facts(fact("the stored value is no token"), kind)
+    why = next((why for pattern, why in _NO_TOKEN if re.match(pattern, text)), None)
+    is_ciphertext = why is None and any(one.format.is_distinct for one in parse(text))
+    return ENCRYPTED_TWICE if is_ciphertext else why
