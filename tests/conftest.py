@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 from rows import Rows
 from shop import REAL, REAL_NAMES, Shop
 from world import World
@@ -40,6 +41,10 @@ wal_level = minimal
 max_wal_senders = 0
 autovacuum = off
 """
+
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
