@@ -24,7 +24,7 @@ def _preview(invocation: Invocation, settings: Settings, database: Database, rec
     scope = scope_of(invocation, settings, database)
 
     def begin(tally: Tally) -> None:
-        warn_of_missing(database, scope.selection, tally)
+        warn_of_missing(database, scope.selection, tally, settings.table.type)
         record.begin(tally)
 
     preview(database, settings.keys, scope, RunCallbacks(begin, record.outcome))

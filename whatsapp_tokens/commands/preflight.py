@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from meta_client import MetaClient
 from notify import Target
 from whatsapp_tokens.commands.key_check import look_at_keys
+from whatsapp_tokens.commands.no_channels import why_no_channels
 from whatsapp_tokens.commands.wiring import explained
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
@@ -75,6 +76,8 @@ def _look_at_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterat
                 yield Finding("database", Level.PROBLEM, text)
             else:
                 yield Finding("database", Level.OK, f"{where} has all columns")
+            if next(database.queries.candidates(), None) is None:
+                yield why_no_channels(database, settings.table.type)
             clocks.database = database.queries.now() - clocks.read()
             yield look_at_keys(database, settings.keys)
     except DatabaseError as error:

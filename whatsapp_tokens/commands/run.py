@@ -50,7 +50,7 @@ def _renew(invocation: Invocation, settings: Settings, database: Database, recor
     scope = scope_of(invocation, settings, database)
 
     def begin(tally: Tally) -> None:
-        warn_of_missing(database, scope.selection, tally)
+        warn_of_missing(database, scope.selection, tally, settings.table.type)
         count = min(tally.candidates, options.limit or tally.candidates)
         if options.force and not options.yes and count > MANY:
             every = "all " if count == tally.candidates else ""

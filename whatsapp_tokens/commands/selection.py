@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from whatsapp_tokens.commands.no_channels import why_no_channels
 from whatsapp_tokens.commands.options import Options
-from whatsapp_tokens.commands.wiring import Invocation, NotPossible, policy_of
+from whatsapp_tokens.commands.wiring import Invocation, NotPossible, policy_of, settings_logger
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.redaction import one_line
 from whatsapp_tokens.renewal.start import Scope
-from whatsapp_tokens.results import ChannelId, Tally
+from whatsapp_tokens.results import ChannelId, Level, Tally
 from whatsapp_tokens.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,17 @@ def scope_of(invocation: Invocation, settings: Settings, database: Database) -> 
     return Scope(selection, options.limit, settings.workers, alerts=has_targets)
 
 
-def warn_of_missing(database: Database, selection: Selection, tally: Tally) -> None:
-    """Warn if channels that were asked for cannot be renewed, and say why, or if there are none at all."""
+def warn_of_missing(database: Database, selection: Selection, tally: Tally, type_: str) -> None:
+    """Warn if channels that were asked for cannot be renewed, and say why, or if there are none at all.
+
+    Raise `NotPossible` if there are none because of a setting or a policy. `type_` is CHANNEL_TYPE.
+    """
     ids = selection.ids
     if ids is None and not tally.candidates:
-        logger.warning("no channel has an active WhatsApp token: there is nothing to do")
+        finding = why_no_channels(database, type_)
+        if finding.level is Level.PROBLEM:
+            raise NotPossible(finding.text)
+        (settings_logger if finding.level is Level.WARNING else logger).warning(finding.text)
     elif ids and tally.candidates < len(ids):
         reasons = [f"{id_} {why}" for id_ in ids if (why := _why_not(database, selection, id_))]
         words = one_line("; ".join(reasons))

@@ -31,6 +31,11 @@ _BARRED: Final = sa.text(
     "WHERE polrelid = CAST(:table AS regclass) AND polpermissive AND polcmd IN ('*', :command) "
     "AND EXISTS (SELECT 1 FROM unnest(polroles) AS role WHERE role = 0 OR pg_has_role(role, 'USAGE')))"
 )
+# Estimates, but an empty table has none: https://www.postgresql.org/docs/current/monitoring-stats.html
+_HIDING: Final = sa.text(
+    "SELECT row_security_active(oid) AND (reltuples > 0 OR pg_stat_get_live_tuples(oid) > 0) "
+    "FROM pg_class WHERE oid = CAST(:table AS regclass)"
+)
 _POLICY_COMMANDS: Final = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}  # pg_policy.polcmd
 # The sequence behind a column, and whether it is one of an identity column, which needs no right of its own.
 _SEQUENCE: Final = sa.text(
@@ -68,6 +73,13 @@ def missing_permissions(connection: sa.Connection, tables: Tables) -> list[str]:
         *_barred(connection, channel, "UPDATE"),
         *_barred(connection, audit, "INSERT"),
     ]
+
+
+def hides_rows(connection: sa.Connection, table: sa.Table) -> bool:
+    """Return whether row-level security holds for us, and the table has rows by the server's statistics."""
+    if connection.dialect.name == "sqlite":
+        return False
+    return bool(connection.execute(_HIDING, {"table": quoted(connection, table)}).scalar())
 
 
 def quoted(connection: sa.Connection, table: sa.Table) -> str:

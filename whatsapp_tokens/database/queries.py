@@ -20,11 +20,12 @@ from models import Channel, Event, Status, Tables, as_channel, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
-from whatsapp_tokens.database.permissions import missing_permissions
+from whatsapp_tokens.database.permissions import hides_rows, missing_permissions
 from whatsapp_tokens.policy import Selection, is_reminder_due
 from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, Reason, State
 
 PAGE_SIZE: Final = 2000
+MOST_TYPES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,24 @@ class Queries:
         return self._table.channels(query.limit(limit))
 
     # The whole table
+
+    def other_types(self) -> dict[str, int]:
+        """Return the other types of rows with a token, and how many rows of each, if there is no row of ours.
+
+        If there is one, return none.
+        """
+        type_ = self._table.c.type
+        ours = sa.select(sa.literal(1)).where(type_ == self._table.mapping.type).exists()
+        count = sa.func.count()
+        query = sa.select(sa.cast(type_, sa.Text()), count).where(
+            self._where.of_another_type(), type_.is_not(None), sa.not_(ours)
+        )
+        rows = self._table.fetch(query.group_by(type_).order_by(count.desc(), type_).limit(MOST_TYPES))
+        return {str(name): number for name, number in rows}
+
+    def hides_rows(self) -> bool:
+        """Return whether row-level security hides rows that the statistics of the server know of."""
+        return self._table.run(lambda c, _: hides_rows(c, self._table.channel))
 
     def missing_permissions(self) -> list[str]:
         """Return what the database role may not do although a run needs it."""
