@@ -651,20 +651,26 @@ def test_a_late_mark_does_not_overwrite_what_another_run_finds_out(rows, overtak
     if is_done:
         quick.claims.release_all()
     before = rows.get(due_ids[0])
-    assert (slow.writer.write([mark]), rows.get(due_ids[0])) == ([(WriteResult.TAKEN, "")], before)
+    assert (slow.writer.write([mark]), rows.get(due_ids[0])) == (
+        [(WriteResult.TAKEN, TAKEN)],
+        before,
+    )
 
 
 @only_postgresql
-def test_a_table_that_is_locked_as_a_whole_is_not_waited_for_row_by_row(rows, database, claimed, monkeypatch):
+@pytest.mark.parametrize("mode", ["SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"])
+def test_a_table_that_is_locked_as_a_whole_is_not_waited_for_row_by_row(
+    rows, database, claimed, monkeypatch, mode
+):
     changes = [warning_of(channel) for channel in claimed] * 4
     waits, run = [], database._connection.run
     monkeypatch.setattr(
         database._connection, "run", lambda *work, **how: (waits.append(1), run(*work, **how))[1]
     )
     with rows.connect() as theirs:
-        theirs.execute(sa.text('LOCK TABLE "Channel" IN EXCLUSIVE MODE'))
+        theirs.execute(sa.text(f'LOCK TABLE "Channel" IN {mode} MODE'))
         found = {written for written, _ in database.writer.write(changes)}
-    assert (found, len(waits)) == ({WriteResult.LOCKED}, 4)
+    assert (found, len(waits)) == ({WriteResult.LOCKED}, 1)
 
 
 def test_a_late_renewal_is_saved_all_the_same(rows, overtaken, due_ids):
@@ -723,6 +729,9 @@ def warning_of(channel, **changes):
     return replace(change, **changes)
 
 
+ANOTHER = "another token was stored meanwhile; it stays"
+REMOVED = "the token was removed meanwhile"
+TAKEN = "the claim ran out, and another run has taken it over"
 CHANGES = pytest.mark.parametrize("change_of", [renewal_of, warning_of], ids=["a token", "a state"])
 
 
@@ -787,10 +796,31 @@ def test_a_mark_leaves_the_token_as_it_is(rows, database, claimed):
 
 
 @pytest.mark.parametrize(("clear", "left"), [(True, None), (False, NOW)])
-def test_the_mark_of_an_alert_is_cleared_only_on_request(rows, database, claimed, clear, left):
+def test_the_mark_of_an_alert_is_cleared_only_on_request(rows, open_database, due_ids, clear, left):
+    rows.update(due_ids[0], token_alerted_at=NOW)
+    database = open_database()
+    (channel,) = database.claims.claim(look(), due_ids[:1])
+    database.writer.write([renewal_of(channel, clear_alert=clear)])
+    assert rows.get(due_ids[0])["token_alerted_at"] == left
+
+
+def test_the_mark_of_an_alert_that_another_run_has_sent_since_is_not_cleared(rows, database, claimed):
     rows.update(claimed[0].id, token_alerted_at=NOW)
-    database.writer.write([renewal_of(claimed[0], clear_alert=clear)])
-    assert rows.get(claimed[0].id)["token_alerted_at"] == left
+    database.writer.write([renewal_of(claimed[0], clear_alert=True)])
+    assert rows.get(claimed[0].id)["token_alerted_at"] == NOW
+
+
+def test_a_renewal_of_a_channel_that_another_run_has_marked_since_has_recovered(rows, overtaken, due_ids):
+    slow, _ = overtaken
+    channel = slow.queries.get(due_ids[0])
+    rows.update(due_ids[0], token_status="warning", token_error=DEAD, token_alerted_at=NOW)
+    slow.writer.write([renewal_of(channel, clear_alert=True)])
+    row = rows.get(due_ids[0])
+    assert (row["token_status"], row["token_error"], row["token_alerted_at"]) == ("ok", None, NOW)
+    assert [(one["event"], one["reason"]) for one in rows.audit()] == [
+        ("refreshed", None),
+        ("recovered", "reconnect_required"),
+    ]
 
 
 def test_a_change_may_have_several_audit_rows_or_none(rows, database, claimed):
@@ -831,7 +861,7 @@ def test_a_token_that_was_stored_meanwhile_stays(rows, database, claimed, change
     before = rows.get(claimed[1].id)
     written = database.writer.write([change_of(channel) for channel in claimed])
     assert (written, rows.get(claimed[1].id), rows.audit(claimed[1].id)) == (
-        [(WriteResult.WRITTEN, ""), (WriteResult.REPLACED, ""), (WriteResult.WRITTEN, "")],
+        [(WriteResult.WRITTEN, ""), (WriteResult.REPLACED, ANOTHER), (WriteResult.WRITTEN, "")],
         before | {"token_lease_until": None},
         [],
     )
@@ -842,14 +872,17 @@ def test_a_token_that_was_stored_meanwhile_stays(rows, database, claimed, change
 def test_a_token_that_was_taken_away_meanwhile_does_not_come_back(rows, database, claimed, change_of, theirs):
     rows.update(claimed[0].id, wa_token_encrypted=theirs)
     written = database.writer.write([change_of(claimed[0])])
-    assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == ([(WriteResult.REPLACED, "")], theirs)
+    assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == (
+        [(WriteResult.REPLACED, REMOVED)],
+        theirs,
+    )
 
 
 @CHANGES
 def test_a_channel_that_was_deleted_meanwhile_stays_away(rows, database, claimed, change_of):
     rows.run('DELETE FROM "Channel"')
     written = database.writer.write([change_of(channel) for channel in claimed])
-    assert (written, rows.audit()) == ([(WriteResult.REPLACED, "")] * 3, [])
+    assert (written, rows.audit()) == ([(WriteResult.REPLACED, "the channel was deleted meanwhile")] * 3, [])
 
 
 def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_database, due_ids):
@@ -859,7 +892,7 @@ def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_
     rows.update(channel.id, wa_token_encrypted="theirs")
     held = leases(rows, due_ids)
     written = one.writer.write([renewal_of(channel)])
-    assert (written, leases(rows, due_ids)) == ([(WriteResult.REPLACED, "")], held)
+    assert (written, leases(rows, due_ids)) == ([(WriteResult.REPLACED, ANOTHER)], held)
 
 
 @CHANGES
@@ -877,6 +910,36 @@ def test_the_claim_of_a_run_that_was_quicker_is_left_to_it(rows, overtaken, due_
 def test_after_a_write_the_channel_is_no_longer_held(database, claimed, due_ids):
     database.writer.write([renewal_of(claimed[0]), renewal_of(claimed[1])])
     assert list(database.claims._leases) == [claimed[2].id]
+
+
+@CHANGES
+def test_a_channel_whose_id_was_changed_meanwhile_is_said_so(rows, database, claimed, change_of):
+    rows.update(claimed[0].id, id=999, wa_token_encrypted="its own")
+    change = change_of(replace(claimed[0], ciphertext="its own"))
+    assert database.writer.write([change]) == [(WriteResult.REPLACED, "the channel has another id now: 999")]
+
+
+@only_postgresql
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_row_that_is_locked_does_not_keep_the_others_from_being_written(rows, database, claimed, patient):
+    with rows.connect() as application:
+        application.exec_driver_sql(f"UPDATE \"Channel\" SET name = 'x' WHERE id = {claimed[1].id}")
+        written = database.writer.write([renewal_of(channel) for channel in claimed], patient=patient)
+    found = [result for result, _ in written]
+    assert found == [WriteResult.WRITTEN, WriteResult.LOCKED, WriteResult.WRITTEN]
+    assert list(database.claims._leases) == [claimed[1].id]
+    assert database.writer.write([renewal_of(claimed[1])]) == [(WriteResult.WRITTEN, "")]
+
+
+@only_postgresql
+def test_a_row_that_is_locked_for_a_moment_is_waited_for_if_that_is_asked(rows, database, claimed):
+    with rows.connect() as application:
+        application.exec_driver_sql(f"UPDATE \"Channel\" SET name = 'x' WHERE id = {claimed[0].id}")
+        timer = threading.Timer(0.3, application.commit)
+        timer.start()
+        written = database.writer.write([renewal_of(claimed[0])], patient=True)
+        timer.join()
+    assert written == [(WriteResult.WRITTEN, "")]
 
 
 # Writes that the database refuses
@@ -929,6 +992,62 @@ def test_a_value_that_the_database_cannot_hold_is_refused_alone(rows, database, 
         forbid(rows, 'UPDATE ON "Channel"', "NEW.wa_token_encrypted = char(0)")
     written = database.writer.write([renewal_of(claimed[0], "\0"), renewal_of(claimed[1])])
     assert [result for result, _ in written] == [WriteResult.REFUSED, WriteResult.WRITTEN]
+
+
+def ignore(rows, change, column=None):
+    """Let a trigger ignore a change, or (`column`, in PostgreSQL) set a column of what is written to null."""
+    if rows.is_sqlite:
+        rows.run(f"CREATE TRIGGER t BEFORE {change} BEGIN SELECT RAISE(IGNORE); END")
+        return
+    body = f"NEW.{column} := NULL; RETURN NEW;" if column else "RETURN NULL;"
+    rows.run(f"CREATE FUNCTION ignore() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
+    rows.run(f"CREATE TRIGGER t BEFORE {change} FOR EACH ROW EXECUTE FUNCTION ignore()")
+
+
+@only_postgresql
+@pytest.mark.parametrize("column", ["token_expires_at", "last_token_refresh_at", "token_fingerprint"])
+def test_a_column_that_a_trigger_drops_is_a_write_that_failed(rows, database, claimed, column):
+    ignore(rows, 'UPDATE ON "Channel"', column)
+    before = rows.get(claimed[0].id)
+    written = database.writer.write([renewal_of(claimed[0])])
+    assert written == [(WriteResult.REFUSED, f"a trigger of the database changes what is written: {column}")]
+    assert rows.get(claimed[0].id)["wa_token_encrypted"] == before["wa_token_encrypted"]
+    assert rows.audit() == []
+
+
+def test_an_audit_row_that_a_trigger_drops_is_a_write_that_failed(rows, database, claimed):
+    ignore(rows, "INSERT ON token_audit_log")
+    before = rows.get(claimed[0].id)
+    written = database.writer.write([renewal_of(claimed[0])])
+    assert written == [(WriteResult.REFUSED, "the database does not keep the audit row")]
+    assert rows.get(claimed[0].id) == before | {"token_lease_until": None}
+
+
+@only_postgresql
+def test_an_error_is_cut_to_what_its_column_holds(rows, open_database, due_ids):
+    retype(rows, "token_error", "varchar(20)")
+    database = open_database()
+    (channel,) = database.claims.claim(look(), due_ids[:1])
+    assert database.writer.write([warning_of(channel)]) == [(WriteResult.WRITTEN, "")]
+    assert rows.get(due_ids[0])["token_error"] == "reconnect_required:…"
+
+
+@only_postgresql
+def test_columns_that_pad_with_spaces_change_nothing(rows, open_database, due_ids):
+    retype(rows, "wa_token_encrypted", "char(40)")
+    for name in ("token_status", "token_error", "token_fingerprint", "name"):
+        retype(rows, name, "char(90)")
+    database = open_database()
+    channels = database.claims.claim(look(), due_ids)
+    assert [(one.ciphertext, one.status, one.replaced) for one in channels] == [("stored", "ok", False)] * 3
+    written = database.writer.write([renewal_of(channels[0]), warning_of(channels[1])])
+    assert written == [(WriteResult.WRITTEN, "")] * 2
+    assert not database.queries.get(channels[0].id).replaced
+    waiting = PendingUpdate(
+        channels[2], NOW, "stored", Status.WARNING, expires_at=NOW - DAY, refreshed_at=NOW, error=DEAD
+    )
+    database.writer.write([waiting])
+    assert ids_of(database.queries.waiting(look())) == [channels[2].id]
 
 
 # Writes whose answer is lost
@@ -1032,7 +1151,7 @@ def test_an_application_that_stores_a_token_before_the_second_try_wins(
     monkeypatch.setattr(Deadline, "sleep", meanwhile)
     written = database.writer.write([renewal_of(claimed[0])])
     assert (written, rows.get(claimed[0].id)["wa_token_encrypted"]) == (
-        [(WriteResult.REPLACED, "")],
+        [(WriteResult.REPLACED, ANOTHER)],
         "theirs",
     )
 

@@ -220,7 +220,7 @@ class Store:
         """
         until = monotonic() + PATIENCE_SECONDS
         while True:
-            ((written, words),) = self.database.writer.write([change])
+            ((written, words),) = self.database.writer.write([change], patient=True)
             match written:
                 case WriteResult.WRITTEN:
                     return None

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from models import Channel, TableMap, Tables, as_channel
+from models import ERROR_LENGTH, Channel, TableMap, Tables, as_channel
 from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.predicates import Conditions
+from whatsapp_tokens.redaction import truncate
 
 T = TypeVar("T")
 
@@ -17,7 +18,7 @@ T = TypeVar("T")
 class ChannelTable:
     """The tables as `reflect` found them, with the connection to them.
 
-    `c` are the columns of the channel table, `columns` those of which a `Channel` is made.
+    `c` are the columns of the channel table, `columns` those of which a `Channel` is made, the id first.
     """
 
     def __init__(self, connection: Connection, tables: Tables, mapping: TableMap) -> None:
@@ -26,13 +27,24 @@ class ChannelTable:
         self.is_sqlite = connection.is_sqlite
         self.where = Conditions(self.channel, mapping.type, is_sqlite=connection.is_sqlite)
         self.c = c = self.channel.c
-        name, phone = (c[key] if key in c else sa.null().label(key) for key in ("name", "phone_number"))
-        self.columns = (
-            c.id, name, c.wa_token_encrypted, c.token_expires_at, c.last_token_refresh_at,
-            c.token_status, c.token_error, c.token_fingerprint, c.token_alerted_at, phone,
+        names = (
+            "id", "name", "wa_token_encrypted", "token_expires_at", "last_token_refresh_at",
+            "token_status", "token_error", "token_fingerprint", "token_alerted_at", "phone_number",
         )  # fmt: skip
+        self.columns = tuple(self._shown(c[key]) if key in c else sa.null().label(key) for key in names)
         self.fit = connection.fit
         self._connection = connection
+
+    def error_text(self, text: str) -> str:
+        """Return a text as `token_error` can hold it: in the database's encoding, and no longer than that."""
+        length = getattr(self.c.token_error.type, "length", None)
+        return truncate(self.fit(text), min(length or ERROR_LENGTH, ERROR_LENGTH))
+
+    def _shown(self, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+        """Return what is selected of a column: CHAR columns without the spaces with which they pad."""
+        if isinstance(column.type, sa.CHAR) and not self.is_sqlite:
+            return sa.cast(column, sa.Text()).label(column.key)
+        return column
 
     def run(self, work: Callable[[sa.Connection, int], T], *, immediate: bool = False) -> T:
         """Do `work` in a transaction of its own: see `Connection.run`."""

@@ -123,7 +123,7 @@ class Claims:
                 statement = (
                     self._table.update({c.token_lease_until: self._lease_end()})
                     .where(c.id.in_(self._unlocked(c.id.in_(ids), held)))
-                    .returning(c.id, c.token_lease_until)
+                    .returning(self._table.columns[0], c.token_lease_until)
                 )
                 return connection.execute(statement).all()
 

@@ -295,7 +295,7 @@ class Queries:
         """
         id_, expires_at = self._table.c.id, comparable(self._table.c.token_expires_at)
         written = sa.cast(expires_at, sa.Text()).label("written")
-        query = sa.select(id_, *columns, written).where(*which).order_by(*self._urgency)
+        query = sa.select(self._table.columns[0], *columns, written).where(*which).order_by(*self._urgency)
 
         def behind(last: Any) -> sa.ColumnElement[bool]:
             if last.written is None:

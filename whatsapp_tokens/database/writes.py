@@ -6,14 +6,14 @@ the ciphertext that was read (compare-and-swap), together with its audit rows, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from datetime import MAXYEAR, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from models import RECOVERED, AuditEntry, Event, PendingUpdate, Status, fingerprint, is_same
+from models import RECOVERED, AuditEntry, Channel, Event, PendingUpdate, Status, as_channel, fingerprint
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
@@ -21,20 +21,27 @@ from whatsapp_tokens.database.permissions import count_on
 from whatsapp_tokens.facts import fact
 from whatsapp_tokens.results import ChannelId
 
+LOCKED: Final = fact("a transaction of the application keeps the row locked")
 UNMOVED: Final = fact("the database leaves the row as it is, and does not say why (a policy? a trigger?)")
-LOCKED_TABLE: Final = 3  # locked rows one after the other, before the next are not tried any more
+# A column may hold fewer digits of a second than were written.
+ROUNDING: Final = timedelta(seconds=1)
 
 
 class WriteResult(StrEnum):
     """What became of a `PendingUpdate`."""
 
     WRITTEN = "written"
-    REPLACED = "replaced"  # the row holds another ciphertext by now
-    EMPTIED = "emptied"  # the row holds no token any more
-    GONE = "gone"  # no row has this id any more
+    REPLACED = "replaced"  # the row holds another ciphertext by now, or none, or is gone
     REFUSED = "refused"  # the database did not accept it
-    LOCKED = "locked"  # another session has locked the row, and was waited for; still claimed
+    LOCKED = "locked"  # another session has locked the row; still claimed
     TAKEN = "taken"  # our claim ran out, and another run may have written what it found
+
+
+class _Row(NamedTuple):
+    """A row as it is when it is written."""
+
+    channel: Channel
+    lease: datetime | None
 
 
 class Writer:
@@ -45,31 +52,36 @@ class Writer:
         self._where = table.where
         self._claims = claims
 
-    def write(self, changes: Sequence[PendingUpdate]) -> list[tuple[WriteResult, str]]:
+    def write(
+        self, changes: Sequence[PendingUpdate], *, patient: bool = False
+    ) -> list[tuple[WriteResult, str]]:
         """Write changes in one transaction, or one by one where the database refuses them together.
 
-        Return for each, in order, what became of it and, where it was refused, the database's words.
-        Raise `DatabaseLost`.
+        A row that another session has locked is left alone, or (`patient`) waited for a moment. Return for
+        each change, in order, what became of it and, if it was not written, why. Raise `DatabaseLost`.
         """
-
-        def apply(connection: sa.Connection, attempt: int) -> list[WriteResult]:
-            found = {}
-            # In the order of the ids, as others who write several rows do, so that none waits for the other.
-            for place in sorted(range(len(changes)), key=lambda place: changes[place].channel.id):
-                found[place] = self._apply(connection, changes[place], again=attempt > 1)
-            return [found[place] for place in range(len(changes))]
-
         try:
-            results = self._table.run(apply, immediate=True)
+            results = self._table.run(
+                lambda connection, attempt: self._write(
+                    connection, changes, again=attempt > 1, patient=patient
+                ),
+                immediate=True,
+            )
+        except LockTimeout:
+            if patient and len(changes) > 1:  # for one of the rows; the others need not wait
+                return self.write(changes)
+            return [(WriteResult.LOCKED, LOCKED)] * len(changes)  # the whole table is
         except StatementRefused as refused:
             if len(changes) > 1:
-                return self._write_one_by_one(changes)
-            if isinstance(refused, LockTimeout):
-                return [(WriteResult.LOCKED, str(refused))]
+                return [self.write([change])[0] for change in changes]
             self._claims.release([changes[0].channel.id])
             return [(WriteResult.REFUSED, str(refused))]
-        self._claims.forget(change.channel.id for change in changes)
-        return [(written, "") for written in results]
+        self._claims.forget(
+            change.channel.id
+            for change, (found, _) in zip(changes, results, strict=True)
+            if found is not WriteResult.LOCKED
+        )
+        return results
 
     def create(self, change: PendingUpdate) -> None:
         """Insert the row that `change` describes, with its audit rows.
@@ -78,70 +90,75 @@ class Writer:
         """
 
         def insert(connection: sa.Connection, attempt: int) -> None:
-            if attempt == 1 or not self._has_landed(connection, change):
+            rows = self._rows(connection, [change.channel.id]) if attempt > 1 else {}
+            row = rows.get(change.channel.id)
+            if row is None or not self._has_landed(row, change):
                 self._insert(connection, change)
 
         self._table.run(insert, immediate=True)
 
-    def _write_one_by_one(self, changes: Sequence[PendingUpdate]) -> list[tuple[WriteResult, str]]:
-        """Write what was refused together. Where several in a row are locked, the whole table may be."""
-        results: list[tuple[WriteResult, str]] = []
-        for change in changes:
-            last = results[-LOCKED_TABLE:]
-            if len(last) == LOCKED_TABLE and all(written is WriteResult.LOCKED for written, _ in last):
-                results.append(last[-1])
-            else:
-                results += self.write([change])
-        return results
+    def _write(
+        self, connection: sa.Connection, changes: Sequence[PendingUpdate], *, again: bool, patient: bool
+    ) -> list[tuple[WriteResult, str]]:
+        """Write changes in the order of their ids, so that two who write the same rows cannot deadlock.
 
-    def _apply(self, connection: sa.Connection, change: PendingUpdate, *, again: bool) -> WriteResult:
-        """Compare-and-swap one row, with its audit rows. `again` after an answer that may have been lost.
-
-        Raise `StatementRefused` if the row does not hold afterwards what was written: triggers can do that.
+        `again` after an answer that may have been lost.
         """
-        c = self._table.c
-        id_ = change.channel.id
-        if again and self._has_landed(connection, change):
-            return WriteResult.WRITTEN
-        is_new = change.ciphertext != change.channel.ciphertext
-        values = self._values(change)
-        if not is_new:
-            del values[c.wa_token_encrypted]
-        unchanged = sa.and_(c.id == id_, self._where.holds(change.channel.ciphertext))
-        is_ours: sa.ColumnElement[bool] = sa.true()
-        if not is_new and (lease := self._claims.lease_of(id_)):
-            # There is no new token to save, so the run that holds the claim knows better.
-            is_ours = sa.func.coalesce(c.token_lease_until == lease, sa.false(), type_=sa.Boolean())
-        statement = self._table.update(values | self._give_back(id_)).where(unchanged, is_ours)
-        kept = connection.execute(
-            statement.returning(c.wa_token_encrypted, c.token_status, c.token_alerted_at)
-        ).one_or_none()
-        if kept is None:
-            if self._has_landed(connection, change):
-                return WriteResult.WRITTEN
-            if connection.execute(sa.select(c.id).where(unchanged, sa.not_(is_ours))).first():
-                return WriteResult.TAKEN
-            if connection.execute(sa.select(c.id).where(unchanged)).first() is None:
-                return self._give_up(connection, id_)
-        # What a trigger made of it shows only in what comes back; CHAR columns pad with spaces.
-        if kept is None or not (is_same(kept[0], change.ciphertext) and is_same(kept[1], change.status)):
-            raise StatementRefused(UNMOVED)
-        self._log(connection, change)
-        is_news = kept.token_alerted_at is not None and change.channel.alerted_at is None
-        if is_news and change.status != Status.WARNING:
-            # Another run has marked the channel, and told people of it, since it was read.
-            self._log(connection, replace(change, audit=(AuditEntry(Event.RECOVERED, RECOVERED),)))
-        return WriteResult.WRITTEN
+        in_order = sorted(range(len(changes)), key=lambda place: changes[place].channel.id)
+        ids = [changes[place].channel.id for place in in_order]
+        rows = self._rows(connection, ids, skip_locked=not patient)
+        locked = set(self._rows(connection, set(ids) - set(rows))) if len(rows) < len(set(ids)) else set()
+        found: dict[int, tuple[WriteResult, str]] = {}
+        for place in in_order:
+            change = changes[place]
+            id_ = change.channel.id
+            if id_ in locked:
+                found[place] = (WriteResult.LOCKED, LOCKED)
+            else:
+                found[place] = self._write_one(connection, change, rows.get(id_), again=again)
+        return [found[place] for place in range(len(changes))]
 
-    def _give_up(self, connection: sa.Connection, id_: ChannelId) -> WriteResult:
-        """Give back the claim on a row that no longer holds what was read. Return what happened to it."""
-        c = self._table.c
-        if lease_end := self._give_back(id_):
-            connection.execute(self._table.update(lease_end).where(c.id == id_))
-        row = connection.execute(sa.select(c.wa_token_encrypted).where(c.id == id_)).first()
+    def _write_one(  # noqa: PLR0911 - guard clauses
+        self, connection: sa.Connection, change: PendingUpdate, row: _Row | None, *, again: bool
+    ) -> tuple[WriteResult, str]:
+        """Write one change over its row, which is ours for this transaction; None if the row is gone."""
         if row is None:
-            return WriteResult.GONE
-        return WriteResult.REPLACED if row.wa_token_encrypted else WriteResult.EMPTIED
+            return WriteResult.REPLACED, self._where_gone(connection, change)
+        if again and self._has_landed(row, change):
+            return WriteResult.WRITTEN, ""
+        is_new = change.ciphertext != change.channel.ciphertext
+        lease = self._claims.lease_of(change.channel.id)
+        is_overtaken = not is_new and lease is not None and row.lease != lease
+        if row.channel.ciphertext != change.channel.ciphertext or is_overtaken:
+            if self._has_landed(row, change):
+                return WriteResult.WRITTEN, ""
+            if row.channel.ciphertext == change.channel.ciphertext:
+                # There is no new token to save, so the run that holds the claim knows better.
+                return WriteResult.TAKEN, fact("the claim ran out, and another run has taken it over")
+            if lease_end := self._give_back(change.channel.id):
+                connection.execute(self._table.update(lease_end).where(self._table.c.id == change.channel.id))
+            if not row.channel.ciphertext:
+                return WriteResult.REPLACED, fact("the token was removed meanwhile")
+            return WriteResult.REPLACED, fact("another token was stored meanwhile")
+        self._update(connection, change, row.channel)
+        self._log(connection, change, _recovery(change, row.channel))
+        return WriteResult.WRITTEN, ""
+
+    def _update(self, connection: sa.Connection, change: PendingUpdate, now_there: Channel) -> None:
+        """Update a row. Raise `StatementRefused` if it does not hold that then: triggers can do that."""
+        c, id_ = self._table.c, change.channel.id
+        values = self._values(change)
+        if change.ciphertext == change.channel.ciphertext:
+            del values[c.wa_token_encrypted]
+        if change.clear_alert and now_there.alerted_at == change.channel.alerted_at:
+            values[c.token_alerted_at] = None
+        unchanged = sa.and_(c.id == id_, self._where.holds(change.channel.ciphertext))
+        statement = self._table.update(values | self._give_back(id_)).where(unchanged)
+        kept = connection.execute(statement.returning(*self._table.columns)).one_or_none()
+        if kept is None:
+            raise StatementRefused(UNMOVED)
+        if lost := _lost_column(as_channel(kept), change, self._error_of(change)):
+            raise StatementRefused(fact("a trigger of the database changes what is written", c[lost].name))
 
     def _insert(self, connection: sa.Connection, change: PendingUpdate) -> None:
         c = self._table.c
@@ -159,7 +176,7 @@ class Writer:
     def _values(self, change: PendingUpdate) -> dict[Any, Any]:
         """Return what a change puts into a row."""
         c = self._table.c
-        values: dict[Any, Any] = {
+        return {
             c.wa_token_encrypted: change.ciphertext,
             c.token_expires_at: change.expires_at,
             c.last_token_refresh_at: change.refreshed_at,
@@ -167,14 +184,13 @@ class Writer:
             c.token_error: self._error_of(change),
             c.token_fingerprint: fingerprint(change.ciphertext),
         }
-        return values | ({c.token_alerted_at: None} if change.clear_alert else {})
 
     def _error_of(self, change: PendingUpdate) -> str | None:
-        return None if change.error is None else self._table.fit(change.error)
+        return None if change.error is None else self._table.error_text(change.error)
 
-    def _log(self, connection: sa.Connection, change: PendingUpdate) -> None:
-        """Insert the audit rows of a change."""
-        for entry in change.audit:
+    def _log(self, connection: sa.Connection, change: PendingUpdate, more: Iterable[AuditEntry] = ()) -> None:
+        """Insert the audit rows of a change. Raise `StatementRefused` if one does not arrive."""
+        for entry in (*change.audit, *more):
             values = {
                 "at": change.at,
                 "channel_id": str(change.channel.id),
@@ -185,23 +201,74 @@ class Writer:
                 "expires_at_after": entry.expires_at_after,
             }
             # Inline: to be given the new id back, the role would need SELECT.
-            connection.execute(sa.insert(self._table.audit).inline().values(values))
+            done = connection.execute(sa.insert(self._table.audit).inline().values(values))
+            if done.rowcount == 0:
+                raise StatementRefused(fact("the database does not keep the audit row"))
+
+    # What is there
+
+    def _rows(
+        self, connection: sa.Connection, ids: Iterable[ChannelId], *, skip_locked: bool | None = None
+    ) -> dict[ChannelId, _Row]:
+        """Return the rows as they are now, and lock them unless `skip_locked` is None."""
+        c = self._table.c
+        query = self._table.select(c.id.in_(list(ids)), labels=[c.token_lease_until]).order_by(c.id)
+        if skip_locked is not None:
+            query = query.with_for_update(skip_locked=skip_locked, key_share=True)
+        found = {}
+        for row in connection.execute(query):
+            channel = as_channel(row)
+            found[channel.id] = _Row(channel, row.token_lease_until)
+        return found
+
+    def _where_gone(self, connection: sa.Connection, change: PendingUpdate) -> str:
+        """Return what became of a row that is not there any more: its id may have been changed."""
+        c = self._table.c
+        is_it = self._where.holds(change.channel.ciphertext)
+        elsewhere = sa.select(c.id).where(self._where.candidate(), is_it).limit(1)
+        if (id_ := connection.execute(elsewhere).scalar()) is not None:
+            return fact("the channel has another id now", id_)
+        return fact("the channel was deleted meanwhile")
 
     def _give_back(self, id_: ChannelId) -> dict[Any, Any]:
         """Return the assignment that ends our claim on a row, and leaves any other run's."""
         column, lease = self._table.c.token_lease_until, self._claims.lease_of(id_)
         return {column: sa.case((column == lease, sa.null()), else_=column)} if lease else {}
 
-    def _has_landed(self, connection: sa.Connection, change: PendingUpdate) -> bool:
+    def _has_landed(self, row: _Row, change: PendingUpdate) -> bool:
         """Return whether an earlier attempt worked: the row holds what it wrote, and our claim is over."""
-        c = self._table.c
-        row = connection.execute(
-            sa.select(c.wa_token_encrypted, c.token_status, c.token_error, c.token_lease_until).where(
-                c.id == change.channel.id
-            )
-        ).one_or_none()
         held = self._claims.lease_of(change.channel.id)
-        return row is not None and (
-            tuple(row[:3]) == (change.ciphertext, change.status, self._error_of(change))
-            and (held is None or row.token_lease_until != held)
-        )
+        there = (row.channel.ciphertext, row.channel.status, row.channel.error)
+        written = (change.ciphertext, change.status, self._error_of(change))
+        return there == written and (held is None or row.lease != held)
+
+
+def _recovery(change: PendingUpdate, now_there: Channel) -> list[AuditEntry]:
+    """Return one more audit entry where another run has marked the channel since it was read."""
+    was_known = Status.WARNING in {change.status, change.channel.status}
+    if was_known or now_there.status != Status.WARNING:
+        return []
+    return [AuditEntry(Event.RECOVERED, RECOVERED, now_there.reason)]
+
+
+def _lost_column(kept: Channel, change: PendingUpdate, error: str | None) -> str | None:
+    """Return our name of a column that does not hold what was written, or None."""
+    texts = {
+        "wa_token_encrypted": (kept.ciphertext, change.ciphertext),
+        "token_status": (kept.status, change.status),
+        "token_error": (kept.error, error),
+        "token_fingerprint": (kept.fingerprint, fingerprint(change.ciphertext)),
+    }
+    times = {
+        "token_expires_at": (kept.expires_at, change.expires_at),
+        "last_token_refresh_at": (kept.refreshed_at, change.refreshed_at),
+    }
+    lost = [name for name, (found, written) in texts.items() if found != written]
+    lost += [name for name, (found, written) in times.items() if not _is_same_time(found, written)]
+    return next(iter(lost), None)
+
+
+def _is_same_time(one: datetime | None, other: datetime | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return {one.year, other.year} == {MAXYEAR} or abs(one - other) <= ROUNDING  # infinity

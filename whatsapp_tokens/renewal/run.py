@@ -40,18 +40,6 @@ logger = logging.getLogger(__name__)
 
 MOST_UNWRITABLE: Final = 1000  # rows that cannot be claimed, and no other in between: then it is the database
 LAST_TRIES: Final = 3  # at rows that the application has locked
-OVERTAKEN: Final = {
-    WriteResult.REPLACED: (Reason.REPLACED_MEANWHILE, fact("another token was stored meanwhile")),
-    WriteResult.EMPTIED: (Reason.REPLACED_MEANWHILE, fact("the token was removed meanwhile")),
-    WriteResult.GONE: (
-        Reason.REPLACED_MEANWHILE,
-        fact("the row was deleted, or its id changed, meanwhile"),
-    ),
-    WriteResult.TAKEN: (
-        Reason.CLAIMED_ELSEWHERE,
-        fact("the claim ran out, and another run has taken it over"),
-    ),
-}
 
 
 class Run:
@@ -240,9 +228,10 @@ class Run:
         """Report what became of one write."""
         channel = result.channel
         match found:
-            case WriteResult.REPLACED | WriteResult.EMPTIED | WriteResult.GONE | WriteResult.TAKEN:
-                reason, detail = OVERTAKEN[found]
-                self._report(skipped(channel, reason, detail, channel.expires_at))
+            case WriteResult.REPLACED:
+                self._report(skipped(channel, Reason.REPLACED_MEANWHILE, words, channel.expires_at))
+            case WriteResult.TAKEN:
+                self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, words, channel.expires_at))
             case WriteResult.REFUSED:
                 self._report_unwritten(channel, words)
             case WriteResult.LOCKED:
