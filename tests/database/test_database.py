@@ -729,7 +729,7 @@ def warning_of(channel, **changes):
     return replace(change, **changes)
 
 
-ANOTHER = "another token was stored meanwhile; it stays"
+ANOTHER = "another token was stored meanwhile"
 REMOVED = "the token was removed meanwhile"
 TAKEN = "the claim ran out, and another run has taken it over"
 CHANGES = pytest.mark.parametrize("change_of", [renewal_of, warning_of], ids=["a token", "a state"])
