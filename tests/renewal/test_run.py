@@ -22,6 +22,7 @@ from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
 from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.renewal import run as run_module
 from whatsapp_tokens.renewal import token_pool
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.run import Run
@@ -232,7 +233,10 @@ def test_rows_that_are_locked_when_their_turn_comes_are_taken_once_they_are_free
 
 @only_postgresql
 @pytest.mark.parametrize("is_freed", [True, False])
-def test_a_row_that_is_locked_after_it_was_claimed_keeps_no_other_from_being_written(fleet, is_freed):
+def test_a_row_that_is_locked_after_it_was_claimed_keeps_no_other_from_being_written(
+    fleet, is_freed, monkeypatch
+):
+    monkeypatch.setattr(run_module, "PATIENCE_SECONDS", 2)
     busy = fleet.channel("a1")
     for number in range(6):
         fleet.channel(f"b{number}")
@@ -251,7 +255,7 @@ def test_a_row_that_is_locked_after_it_was_claimed_keeps_no_other_from_being_wri
     fleet.meta.inspect = lock_first
     assert fleet.run(workers=1, outcome=see) is None
     theirs.close()
-    expected = "renewed" if is_freed else Reason.WRITE_FAILED
+    expected = "renewed" if is_freed else Reason.CLAIMED_ELSEWHERE
     assert fleet.told == {"a1": expected} | {f"b{number}": "renewed" for number in range(6)}
 
 
@@ -284,10 +288,10 @@ def test_a_database_that_is_lost_stops_the_run(fleet, monkeypatch):
         fleet.channel(f"t{number:02}")
     write = fleet.database.writer.write
 
-    def lose(changes):
+    def lose(changes, **options):
         if fleet.outcomes:
             raise DatabaseLost("the database cannot be reached")
-        return write(changes)
+        return write(changes, **options)
 
     monkeypatch.setattr(fleet.database.writer, "write", lose)
     stopped = fleet.run(workers=1)
@@ -362,7 +366,7 @@ def test_a_crash_ends_every_wait_of_the_workers(fleet, monkeypatch):
                 is_told.set()
         return inspect(token)
 
-    def lose(_changes):
+    def lose(_changes, **_):
         raise DatabaseLost("the database cannot be reached")
 
     fleet.meta.inspect = wait_for_the_end
@@ -505,7 +509,7 @@ def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
     sizes = []
     write = fleet.database.writer.write
     monkeypatch.setattr(
-        fleet.database.writer, "write", lambda changes: sizes.append(len(changes)) or write(changes)
+        fleet.database.writer, "write", lambda changes, **_: sizes.append(len(changes)) or write(changes)
     )
     for number in range(6):
         fleet.channel(f"t{number:02}")

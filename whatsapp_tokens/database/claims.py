@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from models import Channel, Status, as_channel, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
-from whatsapp_tokens.database.errors import StatementRefused
+from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.results import ChannelId
 
@@ -130,8 +131,9 @@ class Claims:
             for id_, until in self._table.run(attempt, immediate=True):
                 self._leases[plain_id(id_)] = until
 
-        for lease, ids in _by_lease(self._leases).items():
-            in_parts(ids, partial(extend, lease=lease))
+        with suppress(LockTimeout):
+            for lease, ids in _by_lease(self._leases).items():
+                in_parts(ids, partial(extend, lease=lease))
 
     def release(self, ids: Iterable[ChannelId]) -> None:
         """Give claims back, and write nothing else. A row that is locked, or refuses, keeps its lease."""
@@ -142,9 +144,12 @@ class Claims:
             rows = self._unlocked(c.id.in_(ids), c.token_lease_until == lease)
             self._table.execute(self._table.update({c.token_lease_until: None}).where(c.id.in_(rows)))
 
-        for lease, those in _by_lease(held).items():
-            for id_, words in in_parts(those, partial(give_back, lease=lease)).items():
-                logger.warning("channel %s stays claimed until its lease ends: %s", id_, words)
+        try:
+            for lease, those in _by_lease(held).items():
+                for id_, words in in_parts(those, partial(give_back, lease=lease)).items():
+                    logger.warning("channel %s stays claimed until its lease ends: %s", id_, words)
+        except LockTimeout:
+            logger.warning("channels stay claimed until their leases end, because the table is locked")
 
     def release_all(self) -> None:
         """Give back every claim."""
@@ -194,11 +199,14 @@ class Claims:
 def in_parts(ids: Sequence[ChannelId], act: Callable[[Sequence[ChannelId]], object]) -> dict[ChannelId, str]:
     """Act on all of the `ids` at once, or on ever fewer where the database refuses one of them.
 
-    Return those that it refuses by themselves, with its words: one bad row stops no other.
+    Return those that it refuses by themselves, with its words: one bad row stops no other. Raise
+    `LockTimeout` if the whole table is locked.
     """
     try:
         if ids:
             act(ids)
+    except LockTimeout:
+        raise
     except StatementRefused as refused:
         if len(ids) == 1:
             return {ids[0]: str(refused)}

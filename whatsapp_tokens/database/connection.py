@@ -79,12 +79,11 @@ class Connection:
                     self._engine.dispose()  # the next attempt opens a new session
                 raise translated from None
 
+        haste = 10 if self.is_sqlite else 1  # which is locked for moments only, and for all
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, DatabaseError) and error.may_pass),
             stop=stop_after_delay(RETRY_SECONDS),
-            wait=wait_exponential(
-                multiplier=FIRST_WAIT_SECONDS / (10 if self.is_sqlite else 1), max=LONGEST_WAIT_SECONDS
-            ),
+            wait=wait_exponential(multiplier=FIRST_WAIT_SECONDS / haste, max=LONGEST_WAIT_SECONDS / haste),
             sleep=self._sleep,
             reraise=True,
         )

@@ -18,7 +18,7 @@ from models import Channel
 from whatsapp_tokens.database.claims import in_parts
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
-from whatsapp_tokens.database.writes import UNMOVED
+from whatsapp_tokens.database.writes import LOCKED, UNMOVED
 from whatsapp_tokens.facts import fact
 from whatsapp_tokens.renewal.outcomes import skipped
 from whatsapp_tokens.renewal.start import Scope
@@ -53,6 +53,8 @@ class Claimer:
         self.unwritable: list[tuple[Channel, str]] = []  # refused by the database, with its words
         self.no_longer_due = 0  # because another run was faster
         self.has_met_all = False
+        self._table_is_locked = False
+        self._give_up_at: float | None = None  # when nothing that is locked is waited for any longer
         self._extend_at = monotonic() + database.claims.lease / 3
 
     @property
@@ -70,6 +72,8 @@ class Claimer:
 
         `is_last`: no other channel is in hand, so what was passed over can be tried again.
         """
+        if self._table_is_locked and not is_last:
+            return []
         ids = list(islice(self._ids, count))
         self.recent += ids
         self._is_exhausted = self._is_exhausted or not ids
@@ -99,9 +103,15 @@ class Claimer:
     def _take(self, ids: Sequence[ChannelId]) -> tuple[list[Channel], set[ChannelId]]:
         """Claim the `ids`. Return the channels, and the ids that the database refused."""
         claimed: list[Channel] = []
-        refused = in_parts(
-            ids, lambda some: claimed.extend(self._database.claims.claim(self._selection, some))
-        )
+        refused: dict[ChannelId, str] = {}
+        if not (self._table_is_locked and self._is_out_of_patience()):
+            try:
+                refused = in_parts(
+                    ids, lambda some: claimed.extend(self._database.claims.claim(self._selection, some))
+                )
+                self._table_is_locked = False
+            except LockTimeout:
+                self._table_is_locked = True
         for id_, words in refused.items():
             if channel := self._database.queries.get(id_):
                 self.unwritable.append((channel, words))
@@ -131,22 +141,26 @@ class Claimer:
         rest = set(ids) - {channel.id for channel in claimed} - refused
         stuck = self._database.claims.still_due(self._selection, rest) if rest else []
         self.no_longer_due += len(rest) - len(stuck)
-        until = monotonic() + PATIENCE_SECONDS
         for channel in stuck:
             if self._stop.is_set():
                 break
-            is_locked, late, words = monotonic() > until, [], UNMOVED
+            is_locked, late, words = self._is_out_of_patience(), [], UNMOVED
             try:
                 if not is_locked:
                     late = self._database.claims.claim(self._selection, [channel.id], patient=True)
             except StatementRefused as error:
                 is_locked, words = isinstance(error, LockTimeout), str(error)
             if is_locked:
-                self._skip(channel, fact("a transaction of the application is at work on it"))
+                self._skip(channel, LOCKED)
             elif not late:
                 self.unwritable.append((channel, words))
             claimed += late
         return claimed
+
+    def _is_out_of_patience(self) -> bool:
+        """Return whether what is locked has been waited for long enough, by all channels together."""
+        self._give_up_at = self._give_up_at or monotonic() + PATIENCE_SECONDS
+        return monotonic() > self._give_up_at
 
     def note_moved(self, ids: Sequence[ChannelId]) -> None:
         """Remember which of these written channels, now further on in the order, are due all the same."""

@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from time import monotonic
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from models import Channel, PendingUpdate, Status
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
-from whatsapp_tokens.database.writes import WriteResult
+from whatsapp_tokens.database.writes import LOCKED, WriteResult
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
-from whatsapp_tokens.renewal.claimer import Claimer
+from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
 from whatsapp_tokens.renewal.clock_check import WrongClock, are_apart, compare_with_database
 from whatsapp_tokens.renewal.controls import pick_controls
 from whatsapp_tokens.renewal.decision import Suspect, Unusable, Verdict
@@ -39,7 +40,6 @@ from whatsapp_tokens.signals import Stop
 logger = logging.getLogger(__name__)
 
 MOST_UNWRITABLE: Final = 1000  # rows that cannot be claimed, and no other in between: then it is the database
-LAST_TRIES: Final = 3  # at rows that the application has locked
 
 
 class Run:
@@ -185,7 +185,7 @@ class Run:
         """Return what a verdict means for a channel. Also called by the workers."""
         return conclude(verdict, claimed, self._keys, self._clock())
 
-    def _write(self, results: Iterable[ChannelResult]) -> None:
+    def _write(self, results: Iterable[ChannelResult], *, patient: bool = False) -> None:
         """Write what the circuit breaker allows, and report what really became of it."""
         self._unwritten += results
         if not (self._has_right_clock() and self._unwritten):
@@ -201,7 +201,7 @@ class Run:
             else:
                 updates.append((result, result.update))
         if updates:
-            written = self._database.writer.write([update for _, update in updates])
+            written = self._database.writer.write([update for _, update in updates], patient=patient)
             logger.debug("wrote %d channels", len(updates))
             moved = []
             for (result, update), (found, words) in zip(updates, written, strict=True):
@@ -241,16 +241,18 @@ class Run:
                 self._report(result.outcome)
 
     def _write_locked(self) -> None:
-        """Write what was locked when its turn came. After the last try it has failed."""
-        for _ in range(1 if self._stop.is_set() else LAST_TRIES):
+        """Write what was locked when its turn came, and wait for a while. What stays locked is left alone."""
+        until = monotonic() + (0 if self._stop.is_set() else PATIENCE_SECONDS)
+        while True:
             locked, self._locked = self._locked, []
-            self._write(locked)
+            self._write(locked, patient=True)
+            if not self._locked or monotonic() > until or self._stop.is_set():
+                break
         locked, self._locked = self._locked, []
         self._database.claims.release([result.channel.id for result in locked])
         for result in locked:
-            self._report_unwritten(
-                result.channel, fact("a transaction of the application keeps the row locked")
-            )
+            channel = result.channel
+            self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, LOCKED, channel.expires_at))
 
     def _report_unwritable(self) -> None:
         """Report the rows that could not be claimed: once others have succeeded, or nothing else is left.
