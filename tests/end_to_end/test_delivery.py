@@ -8,6 +8,9 @@ import pytest
 from receivers import MailServer, Reply, SlackServer, closed_port, running
 from world import days
 
+from whatsapp_tokens.database.errors import DatabaseLost
+from whatsapp_tokens.database.writes import Writer
+
 SECRETS = ("cccCCCddd123", "mail-pass-word")
 
 
@@ -282,3 +285,53 @@ def test_three_failures_and_a_recovery_are_one_message(world, slack):
     assert payload["text"] == "3 WhatsApp lines need attention: 1 has stopped working"
     assert texts(payload)[0].endswith("Recovered: Garage (4).")
     assert len(texts(payload)) == 4
+
+
+DEAD = (190, 460, "The password was changed.")
+
+
+def test_a_failure_is_news_once_and_then_known(world, slack):
+    channel = world.channel(world.token(error=DEAD), name="Garage")
+    first, second, quiet = world.json(), world.json(), world.run("-q")
+    assert [(one.code, one.entry(channel)["is_news"], one.counts["failed"]) for one in (first, second)] == [
+        (1, True, 1),
+        (0, False, 1),
+    ]
+    assert (second.counts["known"], len(slack.received)) == (1, 1)
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    assert "failed   Garage (1): reconnect_required: " in (shown := world.run().out)
+    assert ("(known)\n" in shown, "Failed:  1 (1 known)" in shown) == (True, True)
+
+
+def test_where_nobody_is_alerted_every_failure_is_news(world):
+    world.channel(world.token(error=DEAD))
+    assert [world.run("-q").code for _ in range(2)] == [1, 1]
+
+
+def test_a_known_failure_is_news_again_when_it_is_told_again(world, slack):
+    channel = world.channel(world.token(error=DEAD, expires_at=None), token_expires_at=None)
+    codes = [world.run().code for _ in range(2)]
+    world.rows.run("UPDATE token_audit_log SET at = :at", at=world.rows._out(world.now - days(7)))
+    world.rows.update(channel, token_alerted_at=world.now - days(7))
+    again = world.json()
+    assert ([*codes, again.code], again.entry(channel)["is_news"], len(slack.received)) == (
+        [1, 0, 1],
+        True,
+        2,
+    )
+    assert (world.run().code, len(slack.received)) == (0, 2)
+
+
+def test_people_are_alerted_after_one_503_of_slack_although_the_database_is_lost(world, slack, monkeypatch):
+    def lost(*_):
+        raise DatabaseLost("the database cannot be reached: gone")
+
+    world.channel()
+    monkeypatch.setattr(Writer, "write", lost)
+    slack.script = [Reply(503, "")]
+    assert world.run().code == 3
+    (payload,) = slack.received
+    assert (payload["text"], "database_lost" in texts(payload)[0]) == (
+        "WhatsApp token renewal stopped early",
+        True,
+    )

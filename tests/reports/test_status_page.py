@@ -484,6 +484,23 @@ def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path):
     assert ((tmp_path / "a.html").is_symlink(), (tmp_path / "real" / "b.html").is_file()) == (True, True)
 
 
+def test_what_killed_runs_left_behind_is_swept_and_what_others_are_writing_is_not(tmp_path):
+    old, fresh, other = (tmp_path / name for name in (".status-old", ".status-fresh", "status-old"))
+    for path, hours in ((old, 2), (fresh, 0.5), (other, 2)):
+        path.touch()
+        at = (NOW - timedelta(hours=hours)).timestamp()
+        os.utime(path, (at, at))
+    (tmp_path / ".status-folder").mkdir()
+    os.utime(tmp_path / ".status-folder", (0, 0))
+    write(tmp_path / "a.html", VIEW, CHANNELS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".status-folder",
+        ".status-fresh",
+        "a.html",
+        "status-old",
+    ]
+
+
 def test_a_device_is_not_replaced(tmp_path):
     (tmp_path / "a.html").symlink_to("/dev/full")
     with pytest.raises(OSError, match="it is there, and no file"):

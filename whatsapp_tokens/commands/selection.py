@@ -23,7 +23,8 @@ def scope_of(invocation: Invocation, settings: Settings, database: Database) -> 
     options = invocation.options
     selection = policy_of(settings, options).select(invocation.started_at, _ids(database, options))
     has_targets = bool(settings.slack_webhook_url or settings.notify_urls)
-    return Scope(selection, options.limit, settings.workers, alerts=has_targets)
+    reminders = database.queries.to_remind_of(selection.now) if has_targets else frozenset()
+    return Scope(selection, options.limit, settings.workers, alerts=has_targets, reminders=reminders)
 
 
 def warn_of_missing(database: Database, selection: Selection, tally: Tally, type_: str) -> None:

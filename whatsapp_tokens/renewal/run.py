@@ -272,8 +272,9 @@ class Run:
         self._report(failed(channel, Reason.WRITE_FAILED, detail, channel.expires_at))
 
     def _report(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Failed) and not self._scope.alerts:
-            outcome = replace(outcome, is_news=True)  # no one has been told of it, whatever the row says
+        is_untold = not self._scope.alerts or outcome.id in self._scope.reminders
+        if isinstance(outcome, Failed) and is_untold:
+            outcome = replace(outcome, is_news=True)  # whatever the row says
         self._reached += 1
         self.tally.add(outcome)
         self._callbacks.outcome(outcome)

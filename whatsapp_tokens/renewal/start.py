@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -38,12 +38,16 @@ class WrongKeys(CannotRun):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which channels a run is asked for, how many at once, and whether people are alerted of failures."""
+    """Which channels a run is asked for, how many at once, and whether people are alerted of failures.
+
+    `reminders`: of these people are told again, although nothing has changed.
+    """
 
     selection: Selection
     limit: int | None = None
     workers: int = 16
     alerts: bool = True
+    reminders: Collection[ChannelId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -26,6 +27,8 @@ from whatsapp_tokens.reports.status_page import Counted, html
 from whatsapp_tokens.results import State
 
 VERSION: Final = 1  # of the JSON document
+TEMPORARY: Final = ".status-"  # as the names of temporary files begin
+LEFT_BEHIND_SECONDS: Final = 3600  # no report takes so long to write
 OTHERS_SHOWN: Final = 1000  # channels that do not need attention
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ def write(path: Path, view: View, channels: Iterable[Channel]) -> None:
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is there, and no file", str(path))
+    _sweep(path.parent, view.now)
     lines = lines_of(channels, view)
     with _replaced(path) as file:
         for piece in document(view, lines) if path.suffix.lower() == ".json" else html(view, lines):
@@ -103,11 +107,19 @@ def _all_channels(database: Database, view: View) -> Iterator[Channel]:
     yield from database.queries.not_needing_attention(view.now, soon, OTHERS_SHOWN)
 
 
+def _sweep(folder: Path, now: datetime) -> None:
+    """Remove what runs left behind that were killed while they wrote a report."""
+    for left in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            if now.timestamp() - left.stat().st_mtime > LEFT_BEHIND_SECONDS:
+                left.unlink()
+
+
 @contextmanager
 def _replaced(path: Path) -> Iterator[IO[str]]:
     """Open a text file that takes the place of another once all of it is on the disk."""
     with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", errors="replace", dir=path.parent, prefix=".status-", delete=False
+        "w", encoding="utf-8", errors="replace", dir=path.parent, prefix=TEMPORARY, delete=False
     ) as file:
         temporary = Path(file.name)
         try:
