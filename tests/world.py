@@ -54,7 +54,8 @@ class Result:
         return {name: count for name, count in self.document["counts"].items() if count}
 
     def entry(self, id_: Any) -> dict[str, Any]:
-        (found,) = [entry for entry in self.document["channels"] if entry["id"] == id_]
+        shown = str(id_) if isinstance(id_, int) and abs(id_) > 2**53 else id_
+        (found,) = [entry for entry in self.document["channels"] if entry["id"] == shown]
         return found
 
     def told(self, id_: Any) -> tuple[str, str | None]:
