@@ -221,7 +221,8 @@ class MetaClient:
         if self._date is not None:
             return
         with suppress(ValueError, TypeError, OverflowError):
-            moment = parsedate_to_datetime(date).astimezone(UTC)
+            moment = parsedate_to_datetime(date)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             with self._lock:
                 self._date = self._date or (moment, monotonic())
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import ipaddress
 import socket
-import ssl
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic, sleep
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from receivers import closed_port
+from tls import certificate, tls_context
 
-from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import NoAnswer, open_session, origin, post, why_unreachable
 from whatsapp_tokens.redaction import Secret
 
@@ -143,96 +137,11 @@ def test_a_proxy_is_not_used_for_a_server_that_is_excepted(environment):
         assert dict(session.proxies) == {}
 
 
-@pytest.mark.parametrize(
-    ("variables", "proxy"),
-    [
-        ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
-        ({"https_proxy": "http://me:p%40ss@proxy.example"}, "http://me:p%40ss@proxy.example"),
-        ({"ALL_PROXY": "https://proxy.example:8443/"}, "https://proxy.example:8443/"),
-        ({"HTTPS_PROXY": "[::1]:3128"}, "http://[::1]:3128"),
-        ({"HTTPS_PROXY": "proxy"}, "http://proxy"),
-        ({"HTTP_PROXY": "http:/wrong"}, None),
-        ({"HTTPS_PROXY": ""}, None),
-    ],
-)
-def test_a_proxy_is_taken_as_people_write_it(environment, variables, proxy):
-    for name, value in variables.items():
-        environment.setenv(name, value)
-    with open_session("https://graph.example/", connections=1) as session:
-        assert session.proxies.get("https") == proxy
-
-
-@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(
-            "http:/proxy.example:3128",
-            "http://proxy.example:port",
-            "proxy.example:99999",
-            "http://",
-            "http://:80",
-        ),
-        *("ftp://proxy.example:21", "https://proxy.example:0", "http://[::1", "two words"),
-    ],
-)
-def test_a_proxy_that_cannot_be_used_is_a_fault_that_names_its_variable(environment, name, value):
-    environment.setenv(name, value)
-    with pytest.raises(LocalFault) as raised:
-        open_session("https://graph.example/", connections=1)
-    assert str(raised.value) == f"{name}: it must be a proxy's address such as http://host:port"
-
-
-def test_a_socks_proxy_without_its_library_is_a_fault_that_says_what_to_install(environment):
-    environment.setenv("ALL_PROXY", "socks5h://proxy.example:1080")
-    environment.setattr(importlib.util, "find_spec", {"socks": None}.get)
-    with pytest.raises(LocalFault) as raised:
-        open_session("https://graph.example/", connections=1)
-    assert str(raised.value) == "ALL_PROXY: a SOCKS proxy needs PySocks; run: pip install pysocks"
-
-
-LOOPBACK = ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST.", "[::1]", "[::ffff:127.0.0.1]"]
-
-
-@pytest.mark.parametrize("host", LOOPBACK)
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_loopback_address_is_never_reached_through_a_proxy(environment, scheme, host):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        environment.setenv(name, "http://proxy.example:3128")
-    with open_session(f"{scheme}://{host}:8080/services", connections=1) as session:
-        assert dict(session.proxies) == {}
-
-
 def test_a_secret_that_is_posted_to_loopback_does_not_go_to_the_proxy(environment, server):
     with serving(Server()) as proxy:
         environment.setenv("HTTP_PROXY", url_of(proxy))
         answer = post(Secret(url_of(server)), timeout=5, read_bytes=0, data=b"x")
         assert (answer.status, proxy.seen) == (501, [])
-
-
-@pytest.mark.parametrize("name", BUNDLES)
-def test_no_value_of_a_variable_turns_the_verification_off(environment, name):
-    environment.setenv(name, "")
-    with open_session("https://graph.example/", connections=1) as session:
-        assert session.verify is True
-
-
-@pytest.mark.parametrize("name", BUNDLES)
-@pytest.mark.parametrize("value", ["/etc/own-ca.pem", "0", "false", "False", " "])
-def test_a_bundle_that_does_not_exist_is_a_fault_that_names_both(environment, name, value):
-    environment.setenv(name, value)
-    with pytest.raises(LocalFault) as raised:
-        open_session("https://graph.example/", connections=1)
-    assert str(raised.value) == f"{name}: there is no file {value}"
-
-
-def test_a_bundle_without_certificates_is_a_fault(environment, tmp_path):
-    path = tmp_path / "ca.pem"
-    path.write_text("nothing to see here")
-    environment.setenv("REQUESTS_CA_BUNDLE", str(path))
-    with pytest.raises(LocalFault) as raised:
-        open_session("https://graph.example/", connections=1)
-    assert str(raised.value) == f"REQUESTS_CA_BUNDLE: {path}: it holds no CA certificates"
 
 
 def test_plain_http_needs_no_bundle(environment, server):
@@ -246,39 +155,6 @@ def test_certificates_are_verified_if_the_environment_says_nothing():
         assert session.verify is True
 
 
-def certificate(folder, lives=timedelta(days=1)):
-    """A new certificate for 127.0.0.1 that signs itself; the path of it and its key in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=9))
-        .not_valid_after(now + lives)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("meta.example")]
-            ),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
 @pytest.fixture
 def bundle(tmp_path):
     return certificate(tmp_path)
@@ -286,9 +162,9 @@ def bundle(tmp_path):
 
 def secured(server, path):
     """The server with TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.socket = tls_context(path).wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     return server
 
 
@@ -435,9 +311,7 @@ def test_an_answer_that_never_ends_is_given_up_in_time(begin):
 def context(bundle, environment):
     """TLS as a server that is trusted speaks it."""
     environment.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle)
-    return context
+    return tls_context(bundle)
 
 
 @pytest.mark.parametrize("begin", [HEAD, BODY])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import gzip
 import io
-import ipaddress
 import itertools
 import json
 import logging
 import socket
-import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -22,11 +19,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 import requests
 import responses
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from receivers import closed_port
+from tls import certificate, tls_context
 
 from meta_client import MAX_ANSWER_BYTES, MetaClient, MetaConfig
 from sandbox.graph import APP_ID, APP_SECRET, Cut, Drip, GraphServer, Huge, Reply, Reset, Slow, graph_error
@@ -400,37 +394,14 @@ def test_a_proxy_that_refuses_a_tunnel_learns_nothing_and_its_password_stays_wit
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a Meta of this test")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(dt.datetime(2120, 1, 1, tzinfo=UTC))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    pem = serialization.Encoding.PEM
-    unencrypted = serialization.NoEncryption()
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unencrypted)
-    path.write_bytes(signed.public_bytes(pem) + private)
-    return path
+def bundle_file(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def tls_meta(certificate):
+def tls_meta(bundle_file):
     """A Meta whose certificate no authority has signed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with Wire(http({"data": VALID}), tls=context) as server:
+    with Wire(http({"data": VALID}), tls=tls_context(bundle_file)) as server:
         yield server
 
 
@@ -454,8 +425,8 @@ def test_a_proxy_that_is_not_there_is_asked_again_like_meta(connect, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_a_ca_bundle_named_by_the_environment_is_trusted(tls_meta, connect, monkeypatch, certificate, name):
-    monkeypatch.setenv(name, str(certificate))
+def test_a_ca_bundle_named_by_the_environment_is_trusted(tls_meta, connect, monkeypatch, bundle_file, name):
+    monkeypatch.setenv(name, str(bundle_file))
     assert connect(tls_meta.url).inspect(Secret(TOKEN)) == NOTHING
 
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import only_sqlite
 from listener import listening
 from receivers import closed_port
+from tls import certificate, tls_context
 from world import fernet
 
 from sandbox.graph import graph_error
@@ -63,6 +64,22 @@ def test_a_fault_of_this_machine_ends_a_run_before_it_touches_a_row(world, varia
         True,
         True,
     )
+
+
+def test_a_certificate_that_is_not_trusted_here_ends_a_run_and_names_what_to_set(world, tmp_path):
+    for _ in range(2):
+        world.channel()
+    before = rows(world)
+    with listening() as server:
+        server.socket = tls_context(certificate(tmp_path)).wrap_socket(server.socket, server_side=True)
+        world.env["META_GRAPH_URL"] = server.url.replace("http", "https")
+        results = [world.run(option) for option in ("--json", "--check")]
+    said = (
+        "the certificate of 127.0.0.1 is not trusted here (self-signed certificate); "
+        "name the file of its CA in REQUESTS_CA_BUNDLE"
+    )
+    assert [(result.code, said in result.out) for result in results] == [(2, True)] * 2
+    assert rows(world) == before
 
 
 def test_no_secret_goes_to_a_proxy_where_meta_slack_and_the_heartbeat_are_on_this_machine(world):
