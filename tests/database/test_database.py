@@ -754,7 +754,7 @@ def forbid(rows, change, when):
 
 def test_a_renewal_is_written_with_its_audit_row_and_ends_the_claim(rows, database, claimed):
     rows.update(claimed[0].id, name="Shop", token_alerted_at=NOW - DAY)
-    written = database.writer.write([renewal_of(claimed[0])])
+    written = database.writer.write([renewal_of(replace(claimed[0], alerted_at=NOW - DAY))])
     assert (written, rows.get(claimed[0].id), rows.audit()) == (
         [(WriteResult.WRITTEN, "")],
         {

@@ -335,6 +335,50 @@ def test_a_dead_token_of_unknown_expiry_is_asked_about_at_every_run(world):
     assert (world.rows.get(channel)["token_expires_at"], world.meta.count(token=token)) == (None, 2)
 
 
+# -- known failures
+
+
+def known(world, **columns):
+    """A channel of whose failure people have been told."""
+    return world.channel(
+        world.token(error=DEAD, expires_at=0),
+        token_expires_at=None,
+        token_status="warning",
+        token_error="reconnect_required: x",
+        token_alerted_at=world.now - days(2),
+        **columns,
+    )
+
+
+def test_channels_that_are_known_to_fail_do_not_starve_the_healthy_ones_of_a_limit(world):
+    for _ in range(5):
+        known(world)
+    good = [world.channel(token_expires_at=world.now + days(14)) for _ in range(3)]
+    result = world.json("--limit", "3")
+    assert result.counts == {"candidates": 8, "due": 8, "renewed": 3, "left": 5}
+    assert {result.told(channel) for channel in good} == {("renewed", None)}
+
+
+def test_a_token_that_was_stored_since_is_not_known_to_fail(world):
+    known(world)
+    stored = known(world, token_fingerprint="0" * 32)
+    assert {entry["id"] for entry in world.json("--limit", "1").document["channels"]} == {stored}
+
+
+def test_a_known_failure_is_news_again_on_the_day_of_its_reminder(world):
+    world.env["SLACK_WEBHOOK_URL"] = "http://127.0.0.1:9/services/T0/B0/x"
+    old, new = known(world), known(world)
+    for channel, age in ((old, 8), (new, 3)):
+        world.rows.run(
+            "INSERT INTO token_audit_log (at, channel_id, event, message, reason)"
+            " VALUES (:at, :id, 'failed', 'x', 'reconnect_required')",
+            at=world.rows._out(world.now - days(age)),
+            id=str(channel),
+        )
+    result = world.json()
+    assert [result.entry(channel)["is_news"] for channel in (old, new)] == [True, False]
+
+
 # -- two runs
 
 
@@ -361,8 +405,8 @@ def test_a_recovery_is_told_although_another_run_marked_the_channel_meanwhile(wo
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        ('DELETE FROM "Channel" WHERE id = :id', "the row was deleted, or its id changed"),
-        ('UPDATE "Channel" SET id = 4711 WHERE id = :id', "the row was deleted, or its id changed"),
+        ('DELETE FROM "Channel" WHERE id = :id', "the channel was deleted meanwhile"),
+        ('UPDATE "Channel" SET id = 4711 WHERE id = :id', "the channel has another id now: 4711"),
         ('UPDATE "Channel" SET wa_token_encrypted = NULL WHERE id = :id', "the token was removed meanwhile"),
         (
             "UPDATE \"Channel\" SET wa_token_encrypted = 'theirs' WHERE id = :id",

@@ -105,6 +105,12 @@ class Conditions:
         has_failed = self._failed_by(Reason.RECONNECT_REQUIRED)
         return _never_null(sa.and_(is_warning, has_failed, sa.not_(self._is_replaced())))
 
+    def known_to_fail(self) -> sa.ColumnElement[bool]:
+        """Whether people were told that the channel failed; not of a token stored since."""
+        c = self._table.c
+        was_told = _never_null(sa.and_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None)))
+        return sa.and_(was_told, sa.not_(self._is_replaced()))
+
     def needs_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
         """Whether a candidate needs attention by its status or by the clock."""
         is_warning = sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING

@@ -9,7 +9,7 @@ Every method may raise `StatementRefused` or `DatabaseLost`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -94,22 +94,22 @@ class Queries:
         )
         return self._table.channels(query.limit(limit))
 
-    def healthy(self, look: Selection, limit: int) -> list[Channel]:
+    def healthy(self, selection: Selection, limit: int) -> list[Channel]:
         """Return up to `limit` channels of the table that are `ok` and not due, the last renewed first."""
         c, refreshed_at = self._table.c, comparable(self._table.c.last_token_refresh_at)
         query = self._table.select(
             self._where.candidate(),
             c.token_status == Status.OK,
-            sa.not_(self._where.due(replace(look, everything=False))),
-            sa.not_(sa.and_(self._where.asked_for(look), self._where.due(look))),
+            sa.not_(self._where.due(replace(selection, everything=False))),
+            sa.not_(sa.and_(self._where.asked_for(selection), self._where.due(selection))),
         )
         return self._table.channels(query.order_by(refreshed_at.desc().nulls_last(), c.id).limit(limit))
 
-    def least_urgent(self, look: Selection, limit: int) -> list[Channel]:
+    def least_urgent(self, selection: Selection, limit: int) -> list[Channel]:
         """Return up to `limit` due channels of the whole table that no run holds, those in `warning` last."""
         is_warning = sa.func.coalesce(self._table.c.token_status == Status.WARNING, sa.false())
         expires_at = comparable(self._table.c.token_expires_at)
-        query = self._table.select(self._where.candidate(), self._where.due(look), self._where.free())
+        query = self._table.select(self._where.candidate(), self._where.due(selection), self._where.free())
         order = (is_warning, expires_at.desc().nulls_last(), self._table.c.id.desc())
         return self._table.channels(query.order_by(*order).limit(limit))
 
@@ -125,14 +125,25 @@ class Queries:
         return Counts(*self._table.fetch(query)[0])
 
     def due(self, selection: Selection) -> Iterator[Channel]:
-        """Yield the due channels, each with its `due_reason`."""
+        """Yield the due channels, each with its `due_reason`; those that are known to fail come last."""
         why = self._where.due_reason(selection).label("due_reason")
-        return self._by_urgency(self._where.candidate(selection), self._where.due(selection), labels=[why])
+        for which in self._due_parts(selection):
+            yield from self._by_urgency(*which, labels=[why])
 
     def due_ids(self, selection: Selection) -> Iterator[ChannelId]:
-        """Yield the ids of the due channels."""
-        rows = self._rows_by_urgency(self._where.candidate(selection), self._where.due(selection))
-        return (plain_id(row.id) for row in rows)
+        """Yield the ids of the due channels, in the same order."""
+        for which in self._due_parts(selection):
+            yield from (plain_id(row.id) for row in self._rows_by_urgency(*which))
+
+    def _due_parts(self, selection: Selection) -> Iterable[tuple[sa.ColumnElement[bool], ...]]:
+        """Return the conditions of the due channels in two parts: first those not known to fail.
+
+        As two queries, because an index gives the order of urgency of each.
+        """
+        why, is_known = self._where.due_reason(selection), self._where.known_to_fail()
+        # One condition each: with more, SQLite expects few rows and sorts them instead of using the index.
+        parts = sa.case((is_known, sa.null()), else_=why), sa.case((is_known, why), else_=sa.null())
+        return tuple((self._where.candidate(selection), part.is_not(None)) for part in parts)
 
     def waiting(self, selection: Selection) -> Iterator[Channel]:
         """Yield the channels that only wait for a reconnect."""
