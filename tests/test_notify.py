@@ -15,7 +15,7 @@ from receivers import PATH, Cut, Drip, DripHead, Hang, Reply, SlackServer, close
 
 import notify
 from models import Channel
-from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, retry_after
+from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, pages, retry_after
 from whatsapp_tokens.redaction import RedactingFormatter, Secret
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.signals import Stop
@@ -184,6 +184,64 @@ def test_long_texts_are_cut_to_what_slack_accepts(server, slack):
     assert summary["text"]["text"] == "s" * 2999 + "…"
     assert card["text"]["text"] == "*c*\n" + "l" * 2995 + "…"
     assert footer["elements"][0]["text"] == "f" * 2999 + "…"
+
+
+class Room:
+    """A target that has room for so many characters."""
+
+    name = "room"
+
+    def __init__(self, room):
+        self.room = room
+
+
+def shown_in(page):
+    """The titles of the cards and the lines that Slack is sent of a page."""
+    texts = [block["text"]["text"] for block in blocks(page)[2:] if block["type"] == "section"]
+    return [line for text in texts for line in text.splitlines()[:1] if text.startswith("*")] + [
+        line for text in texts for line in text.splitlines() if line.startswith("• ")
+    ]
+
+
+NAMES = st.text("a<&> é", max_size=300).map("x{}".format)
+LISTS = st.builds(
+    Message,
+    st.just("t"),
+    st.just("s"),
+    st.lists(st.builds(Card, NAMES, st.tuples(NAMES, NAMES)), max_size=60).map(tuple),
+    st.sampled_from([0, 7]),
+    st.just("f"),
+    lines=st.lists(NAMES, max_size=80).map(tuple),
+    link=st.sampled_from([None, "https://status.example/"]),
+    link_label=st.just("Status page"),
+)
+
+
+@given(LISTS, st.lists(st.sampled_from([10, 2000, 9000, 30000]).map(Room), max_size=3))
+def test_pages_name_each_card_and_line_once_in_order_within_the_limits_of_slack(message, targets):
+    split = pages(message, targets)
+    assert [card for page in split for card in page.cards] == list(message.cards)
+    assert [line for page in split for line in page.lines] == list(message.lines)
+    for page in split:
+        assert wrong_with({"text": page.title, "blocks": blocks(page)}) is None
+        assert len(shown_in(page)) == len(page.cards) + len(page.lines)
+    assert [page.more for page in split] == [0] * (len(split) - 1) + [message.more]
+
+
+def test_a_short_message_is_one_page_and_the_pages_of_a_long_one_are_numbered():
+    long = Message("t", "s", sections(30, 400), 5, "f", lines=("a", "b"), link="https://x.example/")
+    first, second = pages(long, [Room(9000)])
+    assert pages(MESSAGE, [Room(9000)]) == [MESSAGE]
+    assert [(page.title, page.summary, page.more, page.footer, page.link) for page in (first, second)] == [
+        ("t (1/2)", "s", 0, "", None),
+        ("t (2/2)", "(2/2)", 5, "f", "https://x.example/"),
+    ]
+
+
+def test_lines_are_listed_behind_the_cards(server, slack):
+    slack.deliver(Message("t", "s", (Card("c"),), lines=("one <1>", "two"), footer="f"))
+    texts = [block["text"]["text"] for block in server.received[0]["blocks"] if "text" in block]
+    assert texts == ["t", "s", "*c*", "• one &lt;1&gt;\n• two"]
 
 
 @pytest.mark.parametrize("before", range(2993, 3000))
