@@ -65,7 +65,12 @@ logger = logging.getLogger("refresh_tokens")
     help="Settings, instead of .env beside this script; the environment wins.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log every step, and tracebacks of unexpected errors.")
-@click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print only news, why a run stopped, and warnings about settings.",
+)
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),

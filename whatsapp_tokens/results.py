@@ -157,11 +157,15 @@ class Renewed(_Outcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(_Outcome):
-    """Nothing had to be renewed, or nothing could be done by this run; not a failure."""
+    """Nothing had to be renewed, or nothing could be done by this run; not a failure.
+
+    `is_locked`: the application kept the row locked to the end.
+    """
 
     reason: Reason
     detail: str = ""
     recovered: bool = False
+    is_locked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

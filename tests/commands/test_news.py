@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
+from conftest import only_postgresql
 from listener import listening
 from world import OTHER_KEY, days
+
+from whatsapp_tokens.renewal import claimer
 
 DEAD = (190, 460, "The password was changed.")
 
@@ -109,3 +113,23 @@ def test_known_failures_of_a_dry_run_are_no_success(world, slack):
     known = {"token_status": "warning", "token_error": "undecryptable: x", "token_alerted_at": world.now}
     world.channel(key=OTHER_KEY, **known)
     assert (world.json("--dry-run").code, world.json().code) == (1, 0)
+
+
+@only_postgresql
+@pytest.mark.parametrize(("left", "code"), [(6, 1), (9, 0)])
+def test_a_row_that_stays_locked_is_no_success_if_its_token_expires_within_a_week(
+    world, monkeypatch, left, code
+):
+    monkeypatch.setattr(claimer, "PATIENCE_SECONDS", 0)
+    locked = world.channel(token_expires_at=world.now + days(left))
+    free = world.channel()
+    with world.rows.engine.connect() as connection, connection.begin():
+        connection.execute(sa.text('SELECT id FROM "Channel" WHERE id = :id FOR UPDATE'), {"id": locked})
+        result = world.json()
+    assert (result.code, result.told(locked), result.told(free)) == (
+        code,
+        ("skipped", "claimed_elsewhere"),
+        ("renewed", None),
+    )
+    said = "the application kept channels locked that expire within 7 days: 1"
+    assert (said in result.err) == bool(code)

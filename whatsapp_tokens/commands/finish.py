@@ -69,6 +69,8 @@ def guarded(step: Callable[[], T], otherwise: T) -> T:
 
 def _log_stop(invocation: Invocation, result: CommandResult) -> None:
     """Log why the command stopped, unless it was logged where it happened, or the summary says it."""
+    if result.overdue:
+        logger.error("the application kept channels locked that expire within 7 days: %d", result.overdue)
     aborted = result.aborted
     is_summed_up = result.is_run and not (invocation.options.as_json or invocation.options.quiet)
     if aborted and aborted.reason not in LOGGED_AT_ONCE and not is_summed_up:
@@ -87,7 +89,7 @@ def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool)
         return Exit.CONFIGURATION
     tally = result.tally or Tally()
     failed = tally.failed if invocation.options.dry_run else tally.news
-    return Exit.FAILED if is_short or failed else Exit.OK
+    return Exit.FAILED if is_short or failed or result.overdue else Exit.OK
 
 
 def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
 
 from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.wiring import Invocation, aborted_by, open_database, read_settings
@@ -12,15 +14,19 @@ from whatsapp_tokens.reports.console import Console
 from whatsapp_tokens.results import Aborted, Failed, First, Outcome, Reason, Renewed, Skipped, Tally
 from whatsapp_tokens.settings import Settings
 
+SOON: Final = timedelta(days=7)
+
 
 class Record:
     """What a command has reported so far. It shows each outcome, and keeps what the end needs."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, now: datetime) -> None:
         self._console = console
+        self._soon = now + SOON
         self.tally: Tally | None = None
         self.unwritten: First[Failed] = First()
         self.recovered = False
+        self.overdue = 0  # channels left locked although they expire soon
 
     def begin(self, tally: Tally) -> None:
         """Note that work begins; `tally` goes on counting."""
@@ -33,6 +39,8 @@ class Record:
                 self.unwritten.add(outcome)
             case Renewed(recovered=True) | Skipped(recovered=True):
                 self.recovered = True
+            case Skipped(is_locked=True, expires_at=datetime() as expires_at) if expires_at <= self._soon:
+                self.overdue += 1
             case _:
                 pass
         self._console.outcome(outcome)
@@ -45,7 +53,7 @@ def recorded(
 ) -> CommandResult:
     """Read the settings, open the database and do `work`, which returns why it stopped early, or None."""
     settings = database = None
-    record = Record(invocation.console)
+    record = Record(invocation.console, invocation.started_at)
     try:
         settings = read_settings(invocation.options)
         if monitors:
@@ -63,4 +71,5 @@ def recorded(
         tuple(invocation.console.failures),
         record.unwritten,
         recovered=record.recovered,
+        overdue=record.overdue,
     )

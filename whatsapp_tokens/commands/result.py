@@ -15,7 +15,8 @@ class CommandResult:
     """What came of a command, for `finish`.
 
     `settings` and `database` are None if they could not be read or opened, `tally` is None if no channel was
-    looked at. `failures` are the first ones; `unwritten` are those that the table cannot tell of. `alerts`:
+    looked at. `failures` are the first ones; `unwritten` are those that the table cannot tell of. `overdue`
+    counts channels that expire within 7 days and that the application kept locked. `alerts`:
     people are alerted. `monitors`, which only runs have, have heard of the start.
     """
 
@@ -27,6 +28,7 @@ class CommandResult:
     failures: tuple[Failed, ...] = ()
     unwritten: First[Failed] = field(default_factory=First)
     recovered: bool = False
+    overdue: int = 0
     findings: tuple[Finding, ...] = ()
     alerts: bool = False
 

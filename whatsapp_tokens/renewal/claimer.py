@@ -18,9 +18,9 @@ from models import Channel
 from whatsapp_tokens.database.claims import in_parts
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
-from whatsapp_tokens.database.writes import LOCKED, UNMOVED
+from whatsapp_tokens.database.writes import UNMOVED
 from whatsapp_tokens.facts import fact
-from whatsapp_tokens.renewal.outcomes import skipped
+from whatsapp_tokens.renewal.outcomes import left_locked, skipped
 from whatsapp_tokens.renewal.start import Scope
 from whatsapp_tokens.results import ChannelId, Outcome, Reason
 from whatsapp_tokens.signals import Stop
@@ -151,7 +151,7 @@ class Claimer:
             except StatementRefused as error:
                 is_locked, words = isinstance(error, LockTimeout), str(error)
             if is_locked:
-                self._skip(channel, LOCKED)
+                self._report(left_locked(channel))
             elif not late:
                 self.unwritable.append((channel, words))
             claimed += late

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from models import Channel, Status
+from whatsapp_tokens.database.writes import LOCKED
 from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 
@@ -26,6 +27,12 @@ def skipped(
 ) -> Skipped:
     """Return the outcome of a channel that was not renewed and did not fail."""
     return Skipped(**about(channel, expires_at), reason=reason, detail=detail, recovered=recovered)
+
+
+def left_locked(channel: Channel) -> Skipped:
+    """Return the outcome of a channel whose row the application kept locked to the end."""
+    reason = Reason.CLAIMED_ELSEWHERE
+    return Skipped(**about(channel, channel.expires_at), reason=reason, detail=LOCKED, is_locked=True)
 
 
 def about(channel: Channel, expires_at: datetime | None) -> dict[str, Any]:

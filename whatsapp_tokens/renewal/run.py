@@ -19,7 +19,7 @@ from crypto import KeyRing, Undecryptable
 from models import Channel, PendingUpdate, Status
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
-from whatsapp_tokens.database.writes import LOCKED, WriteResult
+from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Selection
@@ -28,7 +28,7 @@ from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
 from whatsapp_tokens.renewal.clock_check import WrongClock, are_apart, compare_with_database
 from whatsapp_tokens.renewal.controls import pick_controls
 from whatsapp_tokens.renewal.decision import Suspect, Unusable, Verdict
-from whatsapp_tokens.renewal.outcomes import failed, skipped
+from whatsapp_tokens.renewal.outcomes import failed, left_locked, skipped
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import RunCallbacks, Scope, open_run
 from whatsapp_tokens.renewal.token_pool import TokenPool
@@ -251,8 +251,7 @@ class Run:
         locked, self._locked = self._locked, []
         self._database.claims.release([result.channel.id for result in locked])
         for result in locked:
-            channel = result.channel
-            self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, LOCKED, channel.expires_at))
+            self._report(left_locked(result.channel))
 
     def _report_unwritable(self) -> None:
         """Report the rows that could not be claimed: once others have succeeded, or nothing else is left.
