@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from world import days, unix
 
@@ -333,6 +335,32 @@ def test_a_dead_token_of_unknown_expiry_is_asked_about_at_every_run(world):
     first, second = world.json(), world.json()
     assert [first.told(channel), second.told(channel)] == [("failed", "reconnect_required")] * 2
     assert (world.rows.get(channel)["token_expires_at"], world.meta.count(token=token)) == (None, 2)
+
+
+# -- this machine
+
+
+@pytest.mark.parametrize(
+    ("threads", "code", "said"),
+    [(0, 3, "this machine does not let us start a thread: can't start new thread"), (2, 0, "working with 2")],
+)
+def test_a_machine_with_few_threads_to_give_is_said_once(world, monkeypatch, threads, code, said):
+    channels = [world.channel() for _ in range(9)]
+    start, left = threading.Thread.start, [threads]
+
+    def start_if_there_is_room(thread):
+        if thread.name.startswith("worker-"):
+            if not left[0]:
+                raise RuntimeError("can't start new thread")
+            left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    result = world.json()
+    counts = {"renewed": 9} if threads else {"left": 9}
+    assert (result.code, result.counts) == (code, {"candidates": 9, "due": 9} | counts)
+    assert result.err.count(said) == 1
+    assert {world.rows.get(channel)["token_lease_until"] for channel in channels} == {None}
 
 
 # -- known failures

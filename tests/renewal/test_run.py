@@ -20,6 +20,7 @@ from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
 from whatsapp_tokens.database.url import parse_url
+from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited, Unavailable
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal import run as run_module
@@ -373,6 +374,53 @@ def test_a_crash_ends_every_wait_of_the_workers(fleet, monkeypatch):
     monkeypatch.setattr(fleet.database.writer, "write", lose)
     assert fleet.run(workers=2).reason == AbortReason.DATABASE_LOST
     assert (is_told.is_set(), fleet.outcomes) == (True, [])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_a_machine_with_few_threads_to_give_loses_no_channel_and_no_count(fleet, monkeypatch, threads):
+    """Fewer do the work; without any, the claims are given back."""
+    for number in range(12):
+        fleet.channel(f"t{number:02}")
+    start, left = threading.Thread.start, [threads]
+
+    def start_if_there_is_room(thread):
+        if thread.name.startswith("worker-"):
+            if not left[0]:
+                raise RuntimeError("can't start new thread")
+            left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    stopped = fleet.run(workers=8)
+    tally = fleet.started.tally
+    leases = {fleet.rows.get(id_)["token_lease_until"] for id_ in range(1, 13)}
+    assert (tally.due, tally.renewed, tally.left, leases) == (12, *((12, 0) if threads else (0, 12)), {None})
+    assert (stopped and stopped.reason) == (None if threads else AbortReason.INTERNAL_ERROR)
+
+
+@pytest.mark.parametrize("already", [0, 3])
+def test_a_fault_of_this_machine_marks_no_channel(fleet, already):
+    """It is raised before the first channel was reached, and stops the run later."""
+    for number in range(6):
+        fleet.channel(f"t{number:02}", token_expires_at=fleet.now + days(1 + number))
+    inspect = fleet.meta.inspect
+
+    def fail(token):
+        if int(token.reveal()[1:3]) >= already:
+            raise LocalFault("HTTPS_PROXY: the proxy does not let the call through")
+        return inspect(token)
+
+    fleet.meta.inspect = fail
+    if already:
+        stopped = fleet.run(workers=1)
+        assert (stopped.reason, "HTTPS_PROXY" in stopped.detail) == (AbortReason.INTERNAL_ERROR, True)
+        assert set(fleet.told.values()) == {"renewed"}
+    else:
+        with pytest.raises(LocalFault, match="HTTPS_PROXY"):
+            fleet.run(workers=1)
+        assert fleet.outcomes == []
+    rows = [fleet.rows.get(id_) for id_ in range(1, 7)]
+    assert {(row["token_status"], row["token_lease_until"]) for row in rows} == {("ok", None)}
 
 
 def poll(condition):
