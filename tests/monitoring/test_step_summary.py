@@ -86,6 +86,26 @@ def test_the_headline_says_how_it_ended(given_ending, headline):
     assert markdown(given_ending).splitlines()[0] == f"## WhatsApp tokens: {headline}"
 
 
+def test_a_known_failure_is_in_the_page_but_no_annotation_and_no_headline():
+    known = replace(failure(), is_news=False)
+    of = ending(known)
+    of.tally.known = 1
+    page = markdown(of).splitlines()
+    assert (page[0], "reconnect\\_required: the password was changed (known) |" in page[8], notes(of)) == (
+        "## WhatsApp tokens: nothing new failed",
+        True,
+        [],
+    )
+
+
+def test_only_news_is_annotated_and_counted_among_the_annotations():
+    known = replace(failure(), is_news=False)
+    of = ending(failure(13, "Kiosk"), known, failed=40, code=1)
+    of.tally.known = 20
+    assert [note.title for note in notes(of)] == ["Kiosk (13)", "… and 19 more"]
+    assert markdown(of).startswith("## WhatsApp tokens: 40 failed\n")
+
+
 UNWRITTEN = (
     "--report a|b.html could not be written: No such file",
     "--report c.json could not be written: x",
@@ -113,7 +133,7 @@ def test_what_went_wrong_besides_the_work_is_a_line_each():
 
 
 def test_a_dry_run_says_that_it_was_one():
-    assert "Dry run: nothing was written and nobody was called." in markdown(ending(is_dry=True))
+    assert "Dry run: nothing was written, and Meta was not asked." in markdown(ending(is_dry=True))
 
 
 NAMES = (

@@ -295,13 +295,13 @@ def test_the_summary_names_a_hundred_failures_and_counts_the_rest():
     [
         (
             Tally(candidates=40, due=2),
-            "2 due of 40 channels with a token. Dry run: nothing was written and nobody was called.",
+            "2 due of 40 channels with a token. Dry run: nothing was written, and Meta was not asked.",
         ),
         (
             Tally(candidates=40, due=5, failed=2, waiting=3),
             (
                 "5 due of 40 channels with a token, of which 2 cannot be decrypted; 3 only waiting for a "
-                "reconnect. Dry run: nothing was written and nobody was called."
+                "reconnect. Dry run: nothing was written, and Meta was not asked."
             ),
         ),
     ],

@@ -105,7 +105,7 @@ def preview_summary(tally: Tally) -> str:
     """Return the last line of a dry run."""
     unreadable = f", of which {tally.failed} cannot be decrypted" if tally.failed else ""
     waiting = f"; {tally.waiting} only waiting for a reconnect" if tally.waiting else ""
-    return f"{_due_of(tally)}{unreadable}{waiting}. Dry run: nothing was written and nobody was called."
+    return f"{_due_of(tally)}{unreadable}{waiting}. Dry run: nothing was written, and Meta was not asked."
 
 
 def _due_of(tally: Tally) -> str:
