@@ -11,8 +11,10 @@ import pytest
 from listener import listening
 from world import ROOT
 
-from whatsapp_tokens.commands import finish
+from whatsapp_tokens.commands import finish, run
+from whatsapp_tokens.database.errors import DatabaseLost
 from whatsapp_tokens.reports import json_document
+from whatsapp_tokens.signals import Interrupted
 
 DEAD = (190, 460, "The password was changed.")
 
@@ -49,6 +51,32 @@ def test_a_step_that_fails_after_a_good_run_is_no_success(world, monkeypatch):
     monkeypatch.setattr(finish, "send_alerts", broken)
     result = world.json()
     assert (result.code, result.document["exit_code"], result.counts["renewed"]) == (1, 1, 1)
+
+
+def test_an_alert_is_tried_again_although_the_database_was_lost(world, monkeypatch):
+    class Lost(run.Run):
+        def execute(self, *_):
+            self._stop.set()  # as after an error that ends the workers
+            raise DatabaseLost("the database cannot be reached")
+
+    monkeypatch.setattr(run, "Run", Lost)
+    world.channel()
+    with listening() as slack:
+        slack.script = [503, 200]
+        world.env |= {"SLACK_WEBHOOK_URL": f"{slack.url}/hook", "NO_PROXY": "127.0.0.1"}
+        result = world.json()
+    assert (result.code, result.document["stopped"]["reason"], len(slack.pings)) == (3, "database_lost", 2)
+    assert "could not be delivered" not in result.err
+
+
+def test_a_signal_that_interrupts_a_closing_step_is_no_unexpected_error(world, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interrupted
+
+    world.channel()
+    monkeypatch.setattr(finish, "send_alerts", interrupted)
+    result = world.json()
+    assert (result.counts["renewed"], "unexpected error" in result.err) == (1, False)
 
 
 # -- output that cannot be written

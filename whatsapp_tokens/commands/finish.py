@@ -21,6 +21,7 @@ from whatsapp_tokens.reports.status_lines import View
 from whatsapp_tokens.reports.text import preview_summary, summary
 from whatsapp_tokens.results import AbortReason, Exit, Finding, Level, RunResult, Tally
 from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.signals import Interrupted
 
 T = TypeVar("T")
 
@@ -59,9 +60,11 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
 
 
 def guarded(step: Callable[[], T], otherwise: T) -> T:
-    """Return what `step` returns; log an unexpected error and return `otherwise`."""
+    """Return what `step` returns, or `otherwise` if a signal interrupts it or it fails, which is logged."""
     try:
         return step()
+    except Interrupted:
+        return otherwise
     except Exception as error:  # noqa: BLE001 - also a mistake of ours keeps no other step from happening
         log_unexpected(error)
         return otherwise
