@@ -7,22 +7,16 @@ A target that fails does not keep the message from the others.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
-from tenacity import Future, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-
+from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries, retry_after
 from whatsapp_tokens.http_session import NoAnswer, post
 from whatsapp_tokens.redaction import Secret, quote_foreign, redact, truncate
-from whatsapp_tokens.signals import Interrupted, Sleep
+from whatsapp_tokens.signals import Sleep
 
 TIMEOUT_SECONDS: Final = 10
-TRIES: Final = 3
-LONGEST_WAIT_SECONDS: Final = 30
-LONGEST_ASKED_SECONDS: Final = 300  # in Slack's Retry-After
 MAX_ANSWER_BYTES: Final = 4096  # Slack answers with one word; anything longer is not read
 
 # https://docs.slack.dev/reference/block-kit/blocks
@@ -32,18 +26,9 @@ MAX_HEADER: Final = 150
 MAX_BUTTON_URL: Final = 3000
 MAX_CARDS: Final = 39  # on a page: each is a block
 LINE_SECTIONS: Final = 6  # that the lines of a page take
-LEAST_ROOM: Final = 1500  # characters of a page
+LEAST_CAPACITY: Final = 1500  # characters of a page
 # All cards and lines together. Slack documents no limit and has one: https://github.com/slackapi/bolt-js/issues/2867
 MAX_CARDS_TEXT: Final = 9000
-
-
-class DeliveryError(Exception):
-    """A target did not take a message. One line without the address; `permanent`: a retry would not help."""
-
-    def __init__(self, message: str, *, permanent: bool = False, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.permanent = permanent
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +78,8 @@ class Target(Protocol):
         """What people call it. Never its address."""
 
     @property
-    def room(self) -> int:
-        """How many characters of cards and lines one message has room for."""
+    def capacity(self) -> int:
+        """How many characters of cards and lines fit into one message."""
 
     def deliver(self, message: Message) -> None:
         """Deliver, or raise `DeliveryError`."""
@@ -115,17 +100,19 @@ def broadcast(targets: Sequence[Target], message: Message) -> list[DeliveryError
 
 
 def pages(message: Message, targets: Sequence[Target]) -> list[Message]:
-    """Split a message into as many as its targets have room for, each card and line whole and in order.
+    """Split a message into parts that fit its targets, with each card and line whole and in order.
 
-    A target with very little room, such as SMS, does not make them short: it cuts what it is given.
+    A target that takes very little, such as SMS, does not make the parts short: it cuts what it is given.
     """
-    room = max(min((target.room for target in targets), default=MAX_CARDS_TEXT), LEAST_ROOM)
+    capacity = max(min((target.capacity for target in targets), default=MAX_CARDS_TEXT), LEAST_CAPACITY)
     entries: list[Card | str] = [*message.cards, *message.lines]
     parts: list[list[Card | str]] = [[]]
     size = 0
     for one in entries:
         needed = _size(one)
-        if parts[-1] and (size + needed > room or (len(parts[-1]) == MAX_CARDS and isinstance(one, Card))):
+        if parts[-1] and (
+            size + needed > capacity or (len(parts[-1]) == MAX_CARDS and isinstance(one, Card))
+        ):
             parts.append([])
             size = 0
         parts[-1].append(one)
@@ -157,7 +144,7 @@ class Slack:
     """A Slack incoming webhook: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks."""
 
     name = "Slack"
-    room = MAX_CARDS_TEXT
+    capacity = MAX_CARDS_TEXT
 
     def __init__(self, url: Secret, *, sleep: Sleep) -> None:
         self._url = url
@@ -181,51 +168,6 @@ class Slack:
                     answer.headers.get("Retry-After", ""), answer.headers.get("Date", "")
                 ),
             )
-
-
-def deliver_with_retries(deliver: Callable[[], None], sleep: Sleep) -> None:
-    """Call `deliver`, and again after a `DeliveryError` that is not permanent.
-
-    Raises the last one after `TRIES` calls, or once the run was told to stop.
-    """
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, DeliveryError) and not error.permanent),
-        stop=stop_after_attempt(TRIES),
-        wait=_wait,
-        sleep=sleep,
-        reraise=True,
-    )
-    last: Future | None = None
-    with suppress(Interrupted):
-        for attempt in retrying:
-            with attempt:
-                deliver()
-            last = attempt.retry_state.outcome
-        return
-    if last is not None:
-        last.result()  # raises
-
-
-def _wait(state: RetryCallState) -> float:
-    """Return the seconds that Slack asks for, up to a maximum, else 1, 2, 4 … seconds."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, DeliveryError) and error.retry_after is not None:
-        return min(error.retry_after, LONGEST_ASKED_SECONDS)
-    return min(2.0 ** (state.attempt_number - 1), LONGEST_WAIT_SECONDS)
-
-
-def retry_after(asked: str, date: str) -> float | None:
-    """Return the seconds that a server asks for in `Retry-After`, or None if there are none to be read.
-
-    A time is compared with the answer's own `Date`, so our clock does not matter.
-    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
-    """
-    if re.fullmatch(r"\d+(\.\d+)?", asked.strip(), re.ASCII):
-        return float(asked)
-    with suppress(ValueError, TypeError, OverflowError):  # not two dates, or only one of them has a zone
-        seconds = (parsedate_to_datetime(asked) - parsedate_to_datetime(date)).total_seconds()
-        return max(seconds, 0.0)
-    return None
 
 
 def blocks(message: Message) -> list[dict[str, Any]]:

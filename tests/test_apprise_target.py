@@ -15,16 +15,17 @@ from receivers import Cut, Drip, Hang, HookServer, MailServer, Reply, closed_por
 from world import ROOT
 
 from models import Channel
-from notify import Card, DeliveryError, Message, broadcast
+from notify import Card, Message, broadcast
 from whatsapp_tokens import apprise_target
+from whatsapp_tokens.apprise_secrets import secret_parts
 from whatsapp_tokens.apprise_target import (
     AppriseTarget,
     as_html,
     as_text,
     open_targets,
     parse_addresses,
-    secret_parts,
 )
+from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.redaction import Secret, redact
 from whatsapp_tokens.reports.labels import label
 

@@ -51,7 +51,12 @@ TOP_LEVEL = {
         "whatsapp_tokens.signals",
     },
     "models": {"whatsapp_tokens.column_types", "whatsapp_tokens.results"},
-    "notify": {"whatsapp_tokens.http_session", "whatsapp_tokens.redaction", "whatsapp_tokens.signals"},
+    "notify": {
+        "whatsapp_tokens.delivery",
+        "whatsapp_tokens.http_session",
+        "whatsapp_tokens.redaction",
+        "whatsapp_tokens.signals",
+    },
     "refresh_tokens": {
         "whatsapp_tokens.commands.execute",
         "whatsapp_tokens.commands.options",
@@ -78,7 +83,7 @@ def test_the_five_modules_import_only_what_is_below_them(module):
         ("babel", {"whatsapp_tokens.reports.language"}),
         ("prometheus_client", {"whatsapp_tokens.monitoring.prometheus"}),
         ("jinja2", {"whatsapp_tokens.reports.status_page"}),
-        ("apprise", {"whatsapp_tokens.apprise_target"}),
+        ("apprise", {"whatsapp_tokens.apprise_secrets", "whatsapp_tokens.apprise_target"}),
         ("sandbox", set()),
     ],
 )

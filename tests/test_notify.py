@@ -15,7 +15,9 @@ from receivers import PATH, Cut, Drip, DripHead, Hang, Reply, SlackServer, close
 
 import notify
 from models import Channel
-from notify import Card, DeliveryError, Message, Slack, blocks, broadcast, escape, pages, retry_after
+from notify import Card, Message, Slack, blocks, broadcast, escape, pages
+from whatsapp_tokens import delivery
+from whatsapp_tokens.delivery import DeliveryError, retry_after
 from whatsapp_tokens.redaction import RedactingFormatter, Secret
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.signals import Stop
@@ -192,7 +194,7 @@ class Room:
     name = "room"
 
     def __init__(self, room):
-        self.room = room
+        self.capacity = room
 
 
 def shown_in(page):
@@ -593,7 +595,7 @@ def test_no_secret_that_got_into_a_message_gets_out():
 
 
 def test_the_retries_wait_longer_each_time(server, slack, slept, monkeypatch):
-    monkeypatch.setattr(notify, "TRIES", 8)
+    monkeypatch.setattr(delivery, "TRIES", 8)
     slack = Slack(server.url, sleep=slept.append)
     server.script = [Reply(500) for _ in range(7)]
     slack.deliver(MESSAGE)

@@ -11,13 +11,13 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from notify import TRIES, Card, DeliveryError, Message
-from whatsapp_tokens.redaction import SHORTEST_SEARCHED, Secret, quote_foreign
+from notify import Card, Message
+from whatsapp_tokens.delivery import TRIES, DeliveryError
+from whatsapp_tokens.redaction import Secret, quote_foreign
 
 if TYPE_CHECKING:
     from apprise import Apprise, AppriseAsset, AppriseResult, NotifyBase
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 APP_NAME: Final = "WhatsApp token refresh"  # the sender of e-mail and chat messages
 DEADLINE_SECONDS: Final = 60  # for one address, its retries included
 RETRY_WAIT_SECONDS: Final = 1.0
-SHORTEST_PART: Final = 8  # characters; a shorter part of an address is no credential by its looks
-LONGEST_WORD: Final = 20
-_WORD: Final = re.compile(r"[A-Za-z][a-z]*|[A-Z]+|([A-Z][a-z]{2,})+")
-_NAMES: Final = re.compile(r"(?i)pass|secret|token|key|auth|sig|sid")  # of parameters that hold credentials
 LOOPBACK: Final = "127.0.0.0/8,localhost,::1"  # as NO_PROXY takes it
 HELP: Final = "see https://appriseit.com/services/"
 
@@ -37,10 +33,10 @@ class AppriseTarget:
     """One address that Apprise delivers to. `name` is that of its service."""
 
     def __init__(self, address: Secret, is_stopped: Callable[[], bool]) -> None:
-        self._service = _service(address.reveal())
+        self._service = open_service(address.reveal())
         self._is_stopped = is_stopped
         self.name = str(self._service.service_name)
-        self.room = self._service.body_maxlen * 2 // 3  # markup takes the rest
+        self.capacity = self._service.body_maxlen * 2 // 3  # markup takes the rest
 
     def deliver(self, message: Message) -> None:
         """Send it as HTML if the service prefers that, else as plain text, cut to what the service takes.
@@ -68,7 +64,7 @@ def parse_addresses(text: str) -> tuple[Secret, ...]:
     problems = []
     for number, address in enumerate(addresses, start=1):
         try:
-            _service(address)
+            open_service(address)
         except ValueError as error:
             which = f"address {number} of {len(addresses)}: " if len(addresses) > 1 else ""
             problems.append(f"{which}{error}")
@@ -89,77 +85,6 @@ def open_targets(addresses: Sequence[Secret], is_stopped: Callable[[], bool]) ->
             target.name = f"{target.name} ({alike + 1})"
         targets.append(target)
     return targets
-
-
-def secret_parts(address: Secret) -> Iterator[Secret]:
-    """Yield the secrets of an address: all of it, what Apprise calls private, what looks like a credential.
-
-    Hosts, users, receivers and ordinary words are not: they occur in other texts, too.
-    """
-    text = address.reveal()
-    found = {text}
-    rest = text.partition("://")[2]
-    if not re.fullmatch(r"[\w.-]*(:\d+)?/?", rest):
-        found.add(rest)
-    with suppress(ValueError):  # an address that Apprise refuses is never used
-        service = _service(text)
-        found |= _private(service) | _blanked(service, text) | _alike(text, own=set(service.template_args))
-    return map(Secret, found)
-
-
-def _private(service: NotifyBase) -> set[str]:
-    """Return the values of what Apprise's description of a service calls private."""
-    found: set[str] = set()
-    for name, about in {**service.template_tokens, **service.template_args}.items():
-        held = getattr(service, about.get("map_to", name), None)
-        if about.get("private") and isinstance(held, str):
-            parts = {held, held.partition(":")[2]} if name == "bot_token" else {held}  # Telegram's `id:token`
-            found |= {part for part in parts if _NAMES.search(name) or not _is_ordinary(part)}
-    return {part for part in found if len(part) >= SHORTEST_SEARCHED}
-
-
-def _blanked(service: NotifyBase, address: str) -> set[str]:
-    """Return what Apprise hides or leaves out when it shows an address: more than it describes."""
-    shown, known = (
-        set(_pieces(service.url(privacy=hides), "@"))  # type: ignore[no-untyped-call]
-        for hides in (True, False)
-    )
-    password = unquote(urlsplit(address).password or "")
-    found = {password, *(piece for piece in known if not _is_ordinary(piece))} - shown
-    return {piece for piece in found if len(piece) >= SHORTEST_SEARCHED}
-
-
-def _alike(address: str, *, own: Container[str]) -> set[str]:
-    """Return what looks like a credential after the host; `own` are the names of Apprise's parameters."""
-    parts = urlsplit(address)
-    found = {piece for piece in _pieces(f"{parts.path}/{parts.fragment}") if _is_credential(piece)}
-    for name, value in parse_qsl(parts.query):
-        if _NAMES.search(name) and len(value) >= SHORTEST_SEARCHED:
-            found |= set() if name in own and _is_ordinary(value) else {value}
-        elif name not in own and _is_credential(value):
-            found.add(value)
-    return found
-
-
-def _pieces(text: str, more: str = "") -> list[str]:
-    """Split an address at its separators, and decode the pieces."""
-    return list(map(unquote, re.split(f"[/?#&=;:,{more}]", text)))
-
-
-def _is_credential(text: str) -> bool:
-    """Return whether a text looks too random to be a name."""
-    if "@" in text or len(text) < SHORTEST_PART:
-        return False
-    is_mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
-    return is_mixed or (len(text) >= LONGEST_WORD and not _is_ordinary(text))
-
-
-def _is_ordinary(text: str) -> bool:
-    """Return whether a text is words, or a short number such as a year."""
-    if text.isdigit():
-        return len(text) < SHORTEST_PART
-    words = re.split(r"[-_. ]+", text)
-    return all(len(word) < LONGEST_WORD and _WORD.fullmatch(word) for word in words)
 
 
 def as_text(message: Message) -> str:
@@ -224,7 +149,7 @@ def _split(text: str) -> list[str]:
     return list(parse_urls(text))  # type: ignore[no-untyped-call]
 
 
-def _service(address: str) -> NotifyBase:
+def open_service(address: str) -> NotifyBase:
     """Return the service of an address. Raises ValueError, which does not show it."""
     from apprise import Apprise, OverflowMode  # noqa: PLC0415
 

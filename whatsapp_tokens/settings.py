@@ -18,7 +18,8 @@ from urllib.parse import SplitResult, urlsplit
 from crypto import KeyRing
 from meta_client import MetaConfig
 from models import TableMap, parse_columns
-from whatsapp_tokens.apprise_target import parse_addresses, secret_parts
+from whatsapp_tokens.apprise_secrets import secret_parts
+from whatsapp_tokens.apprise_target import parse_addresses
 from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.url import DatabaseUrl, parse_url
 from whatsapp_tokens.environment import BadSettings, Reader

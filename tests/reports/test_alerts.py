@@ -10,8 +10,8 @@ from time import monotonic, sleep
 import pytest
 
 from models import Channel, fingerprint
-from notify import DeliveryError
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
+from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.reports import alerts
 from whatsapp_tokens.reports.alert_message import Style
@@ -136,7 +136,7 @@ class Recorder:
     """A target that remembers the messages that it took."""
 
     name = "recorder"
-    room = 9000
+    capacity = 9000
 
     def __init__(self, *, works=None):
         self.messages = []

@@ -50,6 +50,7 @@ from whatsapp_tokens.results import (
     facts,
 )
 from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.token_text import why_no_token
 
 LONGEST_TOKEN: Final = 16 * 1024  # characters; Meta names no limit, and a file piped in by mistake is longer
 PATIENCE_SECONDS: Final = 30  # for a row that another transaction has locked
@@ -117,8 +118,10 @@ def read_token() -> Secret:
     token = Secret(text.strip())
     if not token:
         raise NotPossible("no token came in; pipe it in, or run this on a terminal and paste it")
-    if len(text) > LONGEST_TOKEN or not text.strip().isprintable() or len(text.split()) > 1:
-        raise NotPossible("what came in is no token: one word of at most 16384 printable characters")
+    if len(text) > LONGEST_TOKEN:
+        raise NotPossible("what came in is no token: it has more than 16384 characters")
+    if why := why_no_token(token.reveal()):
+        raise NotPossible(f"what came in is no token: {why}")
     return token
 
 

@@ -11,7 +11,7 @@ import logging
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from notify import DeliveryError, deliver_with_retries
+from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries
 from whatsapp_tokens.http_session import NoAnswer, post
 from whatsapp_tokens.redaction import Secret, redact
 from whatsapp_tokens.signals import Sleep

@@ -15,9 +15,10 @@ from itertools import islice
 from typing import Final
 
 from models import Channel
-from notify import DeliveryError, Message, Target, broadcast, pages
+from notify import Message, Target, broadcast, pages
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
+from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.policy import STEPS, is_news, is_well_again
 from whatsapp_tokens.reports.alert_message import Alert, Situation, Style, compose
 from whatsapp_tokens.results import Aborted, Failed, First, Tally
