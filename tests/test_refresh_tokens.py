@@ -169,7 +169,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(world, tmp_path):
 
 
 def test_a_server_that_cannot_be_reached_is_a_lost_database(world, monkeypatch):
-    monkeypatch.setattr("whatsapp_tokens.database.connection.FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr("whatsapp_tokens.database.connection.RETRY_SECONDS", 1)
     world.env["DATABASE_URL"] = "postgresql://u:hunter22secret@127.0.0.1:1/x"
     result = world.json()
     assert (result.code, result.document["stopped"]["reason"], clean(result)) == (3, "database_lost", True)
