@@ -1,4 +1,4 @@
-"""The door: bad input of every kind, what it says, and what it leaves alone."""
+"""The command line: bad input of every kind, what it says, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -261,9 +261,9 @@ def test_a_configuration_error_alerts_once_the_settings_are_read_but_not_in_a_dr
 
 def test_a_recovery_is_told_of_where_the_trouble_was_told_of(world, slack):
     world.env["SLACK_WEBHOOK_URL"] = slack.url
-    trouble = {"token_status": "warning", "token_error": "unavailable: x"}
-    world.channel(name="Bakery North", token_alerted_at=world.now - days(1), **trouble)
-    world.channel(name="Clinic East", **trouble)
+    failure = {"token_status": "warning", "token_error": "unavailable: x"}
+    world.channel(name="Bakery North", token_alerted_at=world.now - days(1), **failure)
+    world.channel(name="Clinic East", **failure)
     world.json()
     (message,) = slack.messages
     assert ("Bakery North" in blocks(message), "Clinic East" in blocks(message)) == (True, False)
@@ -491,7 +491,7 @@ def test_it_runs_in_isolated_mode(world, tmp_path, flag):
 
 def test_a_limit_for_one_channel_appears_in_the_row_and_nowhere_with_a_secret(world):
     channel = world.channel(token := world.token())
-    world.meta.script(token, graph_error(400, f"Odd trouble with {token}", 100), endpoint="exchange")
+    world.meta.script(token, graph_error(400, f"Odd answer about {token}", 100), endpoint="exchange")
     world.json()
     error = Rows(world.url).get(channel)["token_error"]
     assert (error.startswith("unexpected_answer: "), token in error, "***" in error) == (True, False, True)

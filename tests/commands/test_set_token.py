@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from listener import listening
 from world import KEY, OTHER_KEY, ROOT, days, fernet
 
-from whatsapp_tokens.commands import set_token as module
+from whatsapp_tokens.commands import token_store
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
 
@@ -289,7 +289,7 @@ def test_a_token_that_the_application_stores_meanwhile_is_written_over(world, mo
 
 def test_a_row_whose_old_token_nobody_can_open_gets_the_new_one(world):
     world.channel()
-    id_ = world.channel(wa_token_encrypted="rubbish")
+    id_ = world.channel(wa_token_encrypted="not encrypted")
     token = world.token(lives=60)
     assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
 
@@ -336,7 +336,7 @@ def locked(world, id_):
 
 @only_postgresql
 def test_a_row_that_stays_locked_keeps_its_token_and_that_is_a_failure(world, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(token_store, "PATIENCE_SECONDS", 1)
     id_ = world.channel()
     before = world.rows.get(id_)
     with locked(world, id_):
@@ -364,7 +364,7 @@ def test_a_row_that_is_locked_for_a_while_is_waited_for(world):
 
 @only_postgresql
 def test_a_table_that_stays_locked_gets_no_new_channel_and_that_is_a_failure(world, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(token_store, "PATIENCE_SECONDS", 1)
     with world.rows.engine.connect() as connection, connection.begin():
         connection.execute(sa.text('LOCK TABLE "Channel" IN SHARE MODE'))
         result = world.json("--set-token", "77", "--name", "North", stdin=world.token(lives=60))
