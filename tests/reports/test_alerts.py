@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+import uuid
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 
 import pytest
+import sqlalchemy as sa
+from conftest import only_postgresql
 
-from models import Channel, fingerprint
+from models import Channel, TableMap, fingerprint
+from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
+from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.reports import alerts
@@ -675,3 +681,21 @@ def test_in_forty_days_of_runs_people_hear_of_it_on_exactly_these(insert, tell, 
         tell(day)
         heard += [day] * (len(target.messages) - before)
     assert heard == [0, 7, 30]
+
+
+@only_postgresql
+def test_a_role_that_may_not_read_the_audit_log_tells_all_the_same(down, insert, target, rows, database_url):
+    down(8, 8)
+    insert("South")
+    role = f"role_{uuid.uuid4().hex[:12]}"
+    rows.run(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+    rows.run(f'GRANT SELECT, UPDATE ON "Channel" TO {role}; GRANT INSERT ON token_audit_log TO {role}')
+    url = sa.engine.make_url(database_url).set(username=role, password=role)
+    try:
+        with closing(
+            Database(parse_url(url.render_as_string(hide_password=False)), TableMap(), lease=days(1))
+        ) as database:
+            assert send_alerts(database, [target], NOTHING, NOW, Style()) == []
+    finally:
+        rows.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert target.told == [["South (2)"]]

@@ -73,8 +73,9 @@ def test_each_outcome_is_a_line_as_it_comes(opened, capsys):
     assert capsys.readouterr() == ("\n".join(LINES.values()) + "\n", "")
 
 
-def test_a_quiet_run_shows_failures_only(opened, capsys):
-    show(opened(quiet=True), RENEWED, FAILED, SKIPPED, WAITING)
+def test_a_quiet_run_shows_news_only(opened, capsys):
+    known = replace(FAILED, is_news=False)
+    show(opened(quiet=True), RENEWED, FAILED, known, SKIPPED, WAITING)
     assert capsys.readouterr() == (LINES["failed"] + "\n", "")
 
 
@@ -85,6 +86,15 @@ def test_a_dry_run_shows_a_table_with_one_head(opened, capsys):
         "Centre (5)                          2026-12-10  9 days              it ends soon",
         "West (4)                            2026-12-01  expired today       not due: waiting_for_reconnect",
     ]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_name_and_its_id_are_cut_on_a_terminal_only(opened, capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    id_ = "clx0123456789abcdefghijklmnopqrst"
+    show(opened(dry_run=True), Due(id=id_, name="Bakery North", why=DueReason.OLD))
+    row = capsys.readouterr().out.splitlines()[1]
+    assert (row.startswith(f"Bakery North ({id_})  "), "…" in row) == (not is_terminal, is_terminal)
 
 
 def test_a_quiet_dry_run_shows_failures_only(opened, capsys):
