@@ -29,9 +29,9 @@ format: .venv/development
 # `fact` and the second argument of `Rule` are phrases of details; `counted` is this project's ngettext.
 messages: .venv/development
 	$(BIN)/pybabel extract --mapping pyproject.toml --keywords "fact Rule:2 counted:1,2" --no-location \
-		--sort-output --omit-header --output locale/messages.pot whatsapp_tokens crypto.py meta_client.py
+		--sort-output --width 110 --output locale/messages.pot whatsapp_tokens crypto.py meta_client.py
 	$(BIN)/pybabel update --input-file locale/messages.pot --output-dir locale --no-fuzzy-matching \
-		--ignore-obsolete --omit-header
+		--ignore-obsolete --width 110 --ignore-pot-creation-date
 	rm locale/messages.pot
 
 bench: .venv/development benchmarks/.venv/installed
