@@ -300,6 +300,37 @@ def test_a_limit_of_the_app_stops_the_run():
     assert (len(run.written), run.aborted, run.breaker.is_paused) == (1, AbortReason.RATE_LIMITED, True)
 
 
+def test_what_is_surely_a_channels_own_is_written_also_after_the_app_has_reached_its_limit():
+    run = Run().take(result(GOOD), result(LIMITED)).take(result(DEAD), known(DOWN))
+    assert [one.verdict for one in run.written] == [GOOD, DEAD, DOWN]
+
+
+@pytest.mark.parametrize("failure", [REFUSED, NO_EXCHANGE])
+def test_an_app_that_is_blocked_in_the_middle_of_a_run_marks_no_channel(failure):
+    run = Run().take(result(NewToken(Secret("x"), None)))
+    for _ in range(10):
+        run.take(result(failure))
+    paused = run.breaker.is_paused
+    if question := run.question():
+        run.answer(question, failure)
+    assert (paused, len(run.finish().written), run.aborted) == (True, 1, AbortReason.APP_REJECTED)
+
+
+def test_one_that_is_refused_like_an_app_among_others_is_released_by_the_next_that_gets_through():
+    run = Run().take(result(GOOD)).take(result(REFUSED))
+    before = len(run.written)
+    run.take(result(GOOD))
+    assert (before, len(run.written), run.question()) == (1, 3, None)
+
+
+def test_the_controls_are_asked_about_each_that_is_refused_like_an_app_while_they_are_good():
+    run = Run()
+    for _ in range(3):
+        run.take(result(REFUSED))
+        run.answer(run.question(), GOOD)
+    assert (len(run.finish().written), run.aborted) == (3, None)
+
+
 # -- the database
 
 

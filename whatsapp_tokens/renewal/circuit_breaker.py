@@ -71,6 +71,11 @@ class CircuitBreaker:
     def take(self, results: Iterable[ChannelResult]) -> list[ChannelResult]:
         """Take what came of some channels. Return what may be written now, successes first."""
         successes: list[ChannelResult] = []
+        results = list(results)
+        suspects = {_suspect(result) for result in results}
+        # An app may be blocked while the run goes on: then what was accepted before shows nothing any more.
+        self._app_is_accepted &= not suspects & OUR_APP
+        self._exchange_is_accepted &= Suspect.EXCHANGE not in suspects
         for result in results:
             if result.is_answer:
                 self._channels += 1
@@ -103,7 +108,8 @@ class CircuitBreaker:
         """Take the verdicts on the controls. Return what may be written now."""
         for verdict in verdicts:
             self._note(verdict, question.reason)
-        self._asked.add((question.suspect, question.reason))
+        if question.suspect is not Suspect.APP or not self._app_is_accepted:
+            self._asked.add((question.suspect, question.reason))
         alike = [one for one in verdicts if isinstance(one, Unusable) and _fails_alike(one, question)]
         if alike and question.suspect is Suspect.APP and not self._app_is_accepted:
             detail = _said(self._rejected[0]) if self._rejected else alike[0].detail
@@ -169,7 +175,7 @@ class CircuitBreaker:
         return own
 
     def _is_own(self, result: ChannelResult) -> bool:
-        if self.aborted is not None:
+        if self.aborted is not None and self.aborted.reason is not AbortReason.RATE_LIMITED:
             return False
         match _suspect(result):
             case Suspect.APP | Suspect.OTHER_APP:
