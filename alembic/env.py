@@ -13,11 +13,11 @@ from alembic.util import CommandError
 
 from models import AUDIT_TABLE, COLUMNS, OPTIONAL_COLUMNS, THEIRS, TableMap, mapped_tables
 from whatsapp_tokens.column_types import UTCDateTime
+from whatsapp_tokens.database.driver_errors import opening_error, statement_words
 from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.schema import VERSION_TABLE, due_index
 from whatsapp_tokens.database.url import DatabaseUrl, warning_of
 from whatsapp_tokens.environment import BadSettings, read_environment
-from whatsapp_tokens.redaction import one_line, redact
 from whatsapp_tokens.settings import read_database
 
 LOCK_SECONDS = 10
@@ -75,14 +75,20 @@ def run() -> None:
     channel = mapped_tables(metadata, mapping).channel
     due_index(channel, engine.dialect.name)
     try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":  # an ALTER that waits makes everybody else wait behind it
+        opened = engine.connect()
+    except (sa.exc.SQLAlchemyError, UnicodeDecodeError, AssertionError) as error:
+        raise CommandError(str(opening_error(error))) from None
+    try:
+        with opened as connection, connection.begin():
+            if engine.dialect.name == "postgresql":  # an ALTER that waits makes all others wait behind it
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout TO '{LOCK_SECONDS}s'")
-            if database.schema is not None:  # LOCAL, as PgBouncer would hand the session on to somebody else
+            if (
+                database.schema is not None
+            ):  # LOCAL, as PgBouncer would hand the session on to another program
                 quoted = engine.dialect.identifier_preparer.quote_identifier(database.schema)
                 connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
                 engine.dialect.default_schema_name = database.schema
-            if mapping.table in sa.inspect(connection).get_view_names():  # which is nobody's to create
+            if mapping.table in sa.inspect(connection).get_view_names():  # which is not ours to create
                 metadata.remove(channel)
             context.configure(
                 connection=connection,
@@ -95,7 +101,7 @@ def run() -> None:
             )
             context.run_migrations()
     except sa.exc.DBAPIError as error:
-        raise CommandError(f"the database says: {redact(one_line(str(error.orig)))}") from None
+        raise CommandError(f"the database says: {statement_words(error)}") from None
 
 
 if warning := warning_of(database):

@@ -46,13 +46,13 @@ class ChannelTable:
             return sa.cast(column, sa.Text()).label(column.key)
         return column
 
-    def run(self, work: Callable[[sa.Connection, int], T], *, immediate: bool = False) -> T:
+    def run(self, work: Callable[[sa.Connection, int], T], **how: bool) -> T:
         """Do `work` in a transaction of its own: see `Connection.run`."""
-        return self._connection.run(work, immediate=immediate)
+        return self._connection.run(work, **how)
 
-    def fetch(self, statement: sa.Executable, *, immediate: bool = False) -> Sequence[Any]:
+    def fetch(self, statement: sa.Executable, **how: bool) -> Sequence[Any]:
         """Return all rows of one statement."""
-        return self.run(lambda connection, _: connection.execute(statement).all(), immediate=immediate)
+        return self.run(lambda connection, _: connection.execute(statement).all(), **how)
 
     def execute(self, statement: sa.Executable) -> None:
         """Run one statement that changes something."""

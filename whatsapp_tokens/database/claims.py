@@ -166,14 +166,14 @@ class Claims:
         self, which: sa.ColumnElement[bool], ids: Iterable[ChannelId], *, patient: bool = False
     ) -> list[Channel]:
         c = self._table.c
-        rows = self._unlocked(c.id.in_(list(ids)), which, self._where.free(), patient=patient)
+        unlocked = self._unlocked(c.id.in_(list(ids)), which, self._where.free(), patient=patient)
         statement = (
             self._table.update({c.token_lease_until: self._lease_end()})
-            .where(c.id.in_(rows))
+            .where(c.id.in_(unlocked))
             .returning(*self._table.columns, c.token_lease_until, self._is_fresh().label("is_ours"))
         )
-        # A trigger may have left a row as it was.
-        found = [row for row in self._table.fetch(statement, immediate=True) if row.is_ours]
+        rows = self._table.fetch(statement, immediate=True, interruptible=True)
+        found = [row for row in rows if row.is_ours]  # a trigger may have left a row as it was
         self._leases.update({plain_id(row.id): row.token_lease_until for row in found})
         beginning = datetime.min.replace(tzinfo=UTC)
         claimed = [as_channel(row) for row in found]

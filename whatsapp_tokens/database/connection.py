@@ -50,6 +50,7 @@ class Connection:
         self._codec = "utf-8"
         self._deadline = Deadline(stop or Stop())
         self._connect_seconds = _connect_seconds(target.url)
+        self._uses_system_ca = target.url.query.get("sslrootcert") == "system"
         self._engine = self._sqlite(target.url) if self.is_sqlite else self._postgresql(target.url)
 
     def close(self) -> None:
@@ -60,16 +61,24 @@ class Connection:
         """Return a text with a question mark for each character that the database cannot hold."""
         return text.encode(self._codec, errors="replace").decode(self._codec)
 
-    def run(self, work: Callable[[sa.Connection, int], T], *, immediate: bool = False) -> T:
+    def run(
+        self,
+        work: Callable[[sa.Connection, int], T],
+        *,
+        immediate: bool = False,
+        interruptible: bool | None = None,
+    ) -> T:
         """Do `work` in a transaction of its own, several times if the database is away or busy for a moment.
 
         `work` is given the number of the attempt; `immediate` work writes. Raise `BadUrl`,
-        `StatementRefused`, `DatabaseLost`, or `Interrupted` if a signal comes while nothing is written.
+        `StatementRefused`, `DatabaseLost`, or, if a signal comes and it is `interruptible` (by default, if it
+        only reads), `Interrupted`.
         """
+        is_kept = immediate if interruptible is None else not interruptible
         attempts = itertools.count(1)
 
         def once() -> T:
-            connection = self._open(is_write=immediate).execution_options(immediate=immediate)
+            connection = self._open(is_write=is_kept).execution_options(immediate=immediate)
             try:
                 with connection, connection.begin():
                     return work(connection, next(attempts))
@@ -97,7 +106,7 @@ class Connection:
         except (SQLAlchemyError, UnicodeDecodeError, AssertionError) as error:
             if isinstance(getattr(error, "orig", None), InterruptedStatement):
                 raise Interrupted from None
-            raise opening_error(error) from None
+            raise opening_error(error, uses_system_ca=self._uses_system_ca) from None
         self._deadline.begin_operation(deadlines.STATEMENT_SECONDS, is_write=is_write)
         return connection
 

@@ -20,7 +20,7 @@ from whatsapp_tokens.database.errors import (
     LockTimeout,
     StatementRefused,
 )
-from whatsapp_tokens.facts import fact
+from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.redaction import one_line, redact
 
 # What the server says of a role, password or database, in English, Spanish, Portuguese, French and German.
@@ -61,7 +61,7 @@ SQLITE_NO_WRITES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONL
 SQLITE_BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def opening_error(error: Exception) -> DatabaseError:
+def opening_error(error: Exception, *, uses_system_ca: bool = False) -> DatabaseError:
     """Return what an error means that came while a session was opened."""
     if isinstance(error, AssertionError):  # SQLAlchemy could not read the answer to version()
         return BadUrl(fact("the server is not PostgreSQL", _quote(str(error))))
@@ -72,7 +72,9 @@ def opening_error(error: Exception) -> DatabaseError:
     refusals = [REFUSED_LOGIN.search(attempt) for attempt in attempts if attempt.strip()]
     is_option = REFUSED_OPTION.search(words) and "FATAL" not in words
     if (is_option or all(refusals)) and not NOT_NOW.search(words):
-        return BadUrl(fact("the database refused", _quote(words)))
+        needs_ca = uses_system_ca and "certificate verify failed" in words
+        hint = fact("for sslrootcert=system, set SSL_CERT_FILE to this machine's CA file") if needs_ca else ""
+        return BadUrl(facts(fact("the database refused", _quote(words)), hint))
     return _lost(_quote(words))
 
 

@@ -1,10 +1,11 @@
-"""What the database role may do: asked before a run, because a token that cannot be stored is not fetched."""
+"""What the database role may do. This is asked before a run: a token that cannot be stored is not fetched."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -36,6 +37,15 @@ _HIDING: Final = sa.text(
     "SELECT row_security_active(oid) AND (reltuples > 0 OR pg_stat_get_live_tuples(oid) > 0) "
     "FROM pg_class WHERE oid = CAST(:table AS regclass)"
 )
+# Whether updates are refused because logical replication could not name the row.
+# https://www.postgresql.org/docs/current/logical-replication-publication.html
+_WITHOUT_IDENTITY: Final = sa.text(
+    "SELECT EXISTS (SELECT 1 FROM pg_class AS t JOIN pg_namespace AS n ON n.oid = t.relnamespace "
+    "JOIN pg_publication_tables AS p ON p.schemaname = n.nspname AND p.tablename = t.relname "
+    "JOIN pg_publication USING (pubname) WHERE t.oid = CAST(:table AS regclass) AND pubupdate "
+    "AND (t.relreplident = 'n' OR t.relreplident IN ('d', 'i') AND NOT EXISTS (SELECT 1 FROM pg_index "
+    "WHERE indrelid = t.oid AND CASE t.relreplident WHEN 'd' THEN indisprimary ELSE indisreplident END)))"
+)
 _POLICY_COMMANDS: Final = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}  # pg_policy.polcmd
 # The sequence behind a column, and whether it is one of an identity column, which needs no right of its own.
 _SEQUENCE: Final = sa.text(
@@ -52,12 +62,13 @@ logger = logging.getLogger(__name__)
 
 
 def missing_permissions(connection: sa.Connection, tables: Tables) -> list[str]:
-    """What the role lacks for a run, in words that go behind "the role may not"."""
+    """Return what the role lacks for a run, in words that go behind "the role may not"."""
     if connection.dialect.name == "sqlite":
         if tables.channel.name in sa.inspect(connection).get_view_names():
             return [f"write to {quoted(connection, tables.channel)}, which is a view"]
-        path = connection.engine.url.database or ""
-        return [] if os.access(path, os.W_OK) else [f"write to {path}"]
+        path = Path(connection.engine.url.database or "").absolute()
+        # SQLite keeps its journal beside the file.
+        return [f"write to {place}" for place in (path, path.parent) if not os.access(place, os.W_OK)][:1]
     if connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on":
         return ["write anything: this server or role is read-only"]
     channel, audit = tables
@@ -72,6 +83,7 @@ def missing_permissions(connection: sa.Connection, tables: Tables) -> list[str]:
         *_barred(connection, channel, "SELECT"),
         *_barred(connection, channel, "UPDATE"),
         *_barred(connection, audit, "INSERT"),
+        *_without_identity(connection, channel),
     ]
 
 
@@ -135,6 +147,13 @@ def _computed(connection: sa.Connection, table: sa.Table, columns: Sequence[str]
     if not computed:
         return []
     return [f"write {', '.join(computed)} of {quoted(connection, table)}, which PostgreSQL computes"]
+
+
+def _without_identity(connection: sa.Connection, table: sa.Table) -> list[str]:
+    if not connection.execute(_WITHOUT_IDENTITY, {"table": quoted(connection, table)}).scalar():
+        return []
+    name = quoted(connection, table)
+    return [f"UPDATE {name}, as it is published without a replica identity (ALTER TABLE … REPLICA IDENTITY)"]
 
 
 def _barred(connection: sa.Connection, table: sa.Table, right: str) -> list[str]:

@@ -125,7 +125,8 @@ class Claimer:
         """Report the channels that another run holds. Return those that are free and still due."""
         held = self._database.claims.claimed_elsewhere(ids)
         for channel in held:
-            self._skip(channel, fact("another run is at work on it"))
+            detail = fact("another run is at work on it")
+            self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
         others = ids - {channel.id for channel in held}
         free = [channel.id for channel in self._database.claims.still_due(self._selection, others)]
         self.no_longer_due += len(others) - len(free)
@@ -166,6 +167,3 @@ class Claimer:
         """Remember which of these written channels, now further on in the order, are due all the same."""
         if ids:
             self.seen.update(channel.id for channel in self._database.claims.still_due(self._selection, ids))
-
-    def _skip(self, channel: Channel, detail: str) -> None:
-        self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))

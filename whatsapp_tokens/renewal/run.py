@@ -35,7 +35,7 @@ from whatsapp_tokens.renewal.token_pool import TokenPool
 from whatsapp_tokens.renewal.updates import ChannelResult, ClaimedChannel, conclude
 from whatsapp_tokens.renewal.workers import NoThreads
 from whatsapp_tokens.results import Aborted, AbortReason, ChannelId, Failed, Outcome, Reason, Tally
-from whatsapp_tokens.signals import Stop
+from whatsapp_tokens.signals import Interrupted, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -95,13 +95,20 @@ class Run:
     def _loop(self) -> None:
         """Claim, renew and write until nothing is left, or the circuit breaker or a signal ends it."""
         try:
-            while self._step():
+            while self._step_or_stop():
                 self._claimer.extend_leases()
             self._write_locked()
         except (WrongClock, LocalFault, NoThreads):
             self._database.claims.release_all()
             raise
         self._database.claims.release_all()
+
+    def _step_or_stop(self) -> bool:
+        """Do what comes next. A query that a signal ends is no step: the next one ends the run."""
+        try:
+            return self._step()
+        except Interrupted:
+            return True
 
     def _step(self) -> bool:
         """Do what comes next: claim, collect and write, or ask the controls. Return whether there is more."""
@@ -245,8 +252,8 @@ class Run:
         """Write what was locked when its turn came, and wait for a while. What stays locked is left alone."""
         until = monotonic() + (0 if self._stop.is_set() else PATIENCE_SECONDS)
         while True:
-            locked, self._locked = self._locked, []
-            self._write(locked, patient=True)
+            again, self._locked = self._locked, []
+            self._write(again, patient=True)
             if not self._locked or monotonic() > until or self._stop.is_set():
                 break
         locked, self._locked = self._locked, []
