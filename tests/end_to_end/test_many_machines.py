@@ -78,7 +78,7 @@ def test_what_another_run_holds_is_told_and_is_no_failure(crowd):
     crowd.rows.run("UPDATE \"Channel\" SET token_lease_until = now() + interval '5 minutes'")
     result = crowd.json()
     assert (result.code, result.told(id_)) == (0, ("skipped", "claimed_elsewhere"))
-    assert crowd.meta.count() == 0
+    assert crowd.meta.exchanges == []
 
 
 def test_what_a_killed_run_held_is_free_when_its_lease_ends(crowd):

@@ -181,7 +181,7 @@ def _connect_seconds(url: URL) -> float:
     try:
         seconds = int(str(url.query.get("connect_timeout", CONNECT_SECONDS)))
     except ValueError:
-        seconds = CONNECT_SECONDS
+        raise BadUrl("connect_timeout must be a number of seconds") from None
     return max(seconds, 2) * max(count, 1) if seconds > 0 else deadlines.STATEMENT_SECONDS
 
 

@@ -150,7 +150,9 @@ class Writer:
         values = self._values(change)
         if change.ciphertext == change.channel.ciphertext:
             del values[c.wa_token_encrypted]
-        if change.clear_alert and now_there.alerted_at == change.channel.alerted_at:
+        told_at = change.channel.alerted_at
+        # Not if another run has told people since. Where it was null, it may hold what is no date.
+        if (change.clear_alert or told_at is None) and now_there.alerted_at == told_at:
             values[c.token_alerted_at] = None
         unchanged = sa.and_(c.id == id_, self._where.holds(change.channel.ciphertext))
         statement = self._table.update(values | self._give_back(id_)).where(unchanged)
