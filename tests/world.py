@@ -18,9 +18,9 @@ import pytest
 from cryptography.fernet import Fernet
 from rows import Rows
 
-import notify
 import refresh_tokens
 from sandbox.graph import GraphServer
+from whatsapp_tokens import delivery
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = bytes(range(32))
@@ -130,7 +130,7 @@ class World:
                     patch.delenv(name)
             for name, value in self.environment().items():
                 patch.setenv(name, value)
-            patch.setattr(notify, "LONGEST_WAIT_SECONDS", 0)  # between attempts to deliver an alert
+            patch.setattr(delivery, "LONGEST_WAIT_SECONDS", 0)  # between attempts to deliver an alert
             self.capsys.readouterr()
             code = refresh_tokens.main(self.arguments(*options))
             out, err = self.capsys.readouterr()
