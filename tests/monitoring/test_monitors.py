@@ -14,8 +14,8 @@ from listener import Hang, listening
 from test_prometheus import samples
 from world import KEY, OTHER_KEY, ROOT, days
 
-import notify
 from sandbox.graph import Reply
+from whatsapp_tokens import delivery
 from whatsapp_tokens.database.errors import DatabaseLost
 from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.monitoring import heartbeat
@@ -168,7 +168,7 @@ def test_a_token_set_by_hand_is_no_sign_of_life(world, pinged, metrics_file):
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_heartbeat_that_is_not_taken_changes_nothing(world, pinged, monkeypatch, answer, failing):
     monkeypatch.setattr(heartbeat, "TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(notify, "_wait", lambda _state: 0.0)
+    monkeypatch.setattr(delivery, "_wait", lambda _state: 0.0)
     channel = world.channel(world.token(error=DEAD) if failing else None)
     pinged.script = [answer] * 10
     result = world.json()
@@ -179,7 +179,7 @@ def test_a_heartbeat_that_is_not_taken_changes_nothing(world, pinged, monkeypatc
 
 
 def test_a_heartbeat_that_nobody_listens_to_changes_nothing(world, monkeypatch):
-    monkeypatch.setattr(notify, "_wait", lambda _state: 0.0)
+    monkeypatch.setattr(delivery, "_wait", lambda _state: 0.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         world.env["HEALTHCHECK_URL"] = f"http://127.0.0.1:{free.getsockname()[1]}{CHECK}"
