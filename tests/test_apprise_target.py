@@ -219,13 +219,13 @@ LONG = Message("t" * 8, "summary", tuple(Card(f"Line {number}".ljust(18, ".")) f
         (181, "html", 4, "… and 308 more"),
     ],
 )
-def test_a_service_gets_as_many_cards_as_it_has_room_for_and_the_rest_counted(room, kind, cards, rest):
+def test_a_service_gets_as_many_cards_as_fit_and_the_count_of_the_rest(room, kind, cards, rest):
     body, given = apprise_target._body(LONG, service(room, kind))
     assert (body.count("Line"), rest in body, given) == (cards, True, kind)
     assert len(body) + 10 <= room or cards == 0
 
 
-def test_a_service_without_room_for_the_markup_gets_plain_text():
+def test_a_service_that_is_too_small_for_markup_gets_plain_text():
     message = Message("t", "<" * 100)
     assert apprise_target._body(message, service(200, "html")) == ("<" * 100, "text")
 
@@ -450,7 +450,7 @@ def redact_with(address, text):
         "ntfy://user:secretpw1@ntfy.example.com/whatsapp",
     ],
 )
-def test_an_alert_keeps_its_words_and_its_link_whatever_the_addresses_are(address):
+def test_an_alert_keeps_its_words_and_its_link_with_any_address(address):
     text = (
         "2 WhatsApp lines need attention: the permission whatsapp_business_messaging is missing."
         " Reconnect: https://app.example.com/reconnect?channel=2"

@@ -262,6 +262,6 @@ def test_what_may_be_two_things_by_its_lengths_is_called_both():
 
 @settings(deadline=None)
 @given(text=st.text(st.sampled_from('0aF:.+/-_={}",v1 é'), max_size=120))
-def test_whatever_can_be_read_is_written_down_as_it_was(text):
+def test_every_format_that_can_be_read_is_written_as_it_was(text):
     found = list(parse(text))
     assert [one.format.render(one.encrypted) for one in found] == [text] * len(found)

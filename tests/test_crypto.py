@@ -307,7 +307,7 @@ def test_what_might_be_another_format_is_refused_because_no_key_opens_it(text, a
 
 @settings(deadline=None)
 @given(text=st.text())
-def test_no_text_that_nobody_encrypted_opens_or_breaks_anything(text):
+def test_no_text_that_was_not_encrypted_decrypts_or_breaks_anything(text):
     assert refusal(ring(KEY), text).startswith(
         ("the stored text ", "no key of TOKEN_ENCRYPTION_KEY decrypts")
     )

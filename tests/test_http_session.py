@@ -90,7 +90,7 @@ def session(server):
         yield opened
 
 
-def test_a_redirect_is_not_followed_even_if_nobody_says_so(session, server):
+def test_a_redirect_is_not_followed_by_default(session, server):
     assert (session.get(url_of(server)).status_code, len(server.seen)) == (302, 1)
 
 
@@ -179,7 +179,7 @@ def secure_url_of(server):
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_server_whose_certificate_nobody_vouches_for_is_sent_nothing(environment, tls_server, value):
+def test_a_server_with_an_untrusted_certificate_is_sent_nothing(environment, tls_server, value):
     if value is not None:
         environment.setenv("REQUESTS_CA_BUNDLE", value)
         environment.setenv("CURL_CA_BUNDLE", value)

@@ -276,7 +276,7 @@ def test_no_compression_is_asked_for(meta, connect):
 
 @pytest.mark.parametrize("token", [*ODD_TOKENS.values(), " spaces around "], ids=repr)
 @pytest.mark.parametrize("endpoint", ["inspect", "exchange"])
-def test_a_token_arrives_as_it_is_whatever_its_shape(meta, connect, endpoint, token):
+def test_a_token_of_any_shape_arrives_unchanged(meta, connect, endpoint, token):
     arguments = {"inspect": (Secret(token),), "exchange": (Secret(token), "USER")}[endpoint]
     meta.issue(token)
     getattr(connect(meta.url), endpoint)(*arguments)
@@ -406,9 +406,7 @@ def tls_meta(bundle_file):
 
 
 @pytest.mark.parametrize("bundle", [None, "", "/nowhere/at-all.pem"])
-def test_an_unknown_certificate_is_refused_whatever_the_environment_says(
-    tls_meta, connect, monkeypatch, bundle
-):
+def test_an_unknown_certificate_is_refused_in_every_environment(tls_meta, connect, monkeypatch, bundle):
     if bundle is not None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
     with pytest.raises(LocalFault, match="REQUESTS_CA_BUNDLE"):
@@ -612,7 +610,7 @@ def test_a_redirect_with_a_huge_body_is_refused_too(connect):
 
 
 @pytest.mark.parametrize("answer", [TRANSIENT, Reply(503, ""), Reset(), Cut()])
-def test_metas_passing_trouble_is_sat_out(meta, connect, clock, answer):
+def test_a_failure_of_metas_that_passes_is_waited_for(meta, connect, clock, answer):
     token = Secret(meta.issue())
     meta.script(None, answer, answer)
     client = connect(meta.url, retries=3, sleep=clock.sleep)

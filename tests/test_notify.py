@@ -449,7 +449,7 @@ def test_what_hangs_once_may_go_through_the_next_time(server, slack, impatient):
     assert len(server.received) == 1
 
 
-def test_nobody_at_the_address_is_an_error(slept):
+def test_an_address_without_a_server_is_an_error(slept):
     slack = Slack(Secret(f"http://127.0.0.1:{closed_port()}{PATH}"), sleep=slept.append)
     assert str(refusal(slack)) == "Slack did not answer (ConnectionError)"
 
@@ -572,12 +572,12 @@ def test_one_failing_target_does_not_stop_another(server, slack):
     assert targets[2].messages == [MESSAGE]
 
 
-def test_a_message_that_everybody_took_gives_no_errors():
+def test_a_message_that_every_target_took_gives_no_errors():
     targets = [Recorder("mail"), Recorder("chat")]
     assert broadcast(targets, MESSAGE) == []
 
 
-def test_a_message_for_nobody_gives_no_errors():
+def test_a_message_without_targets_gives_no_errors():
     assert broadcast([], MESSAGE) == []
 
 

@@ -193,7 +193,7 @@ FORMS = st.sampled_from(
 
 @settings(deadline=None)
 @given(before=TEXT, value=st.text(st.characters(exclude_characters="*"), min_size=4), after=TEXT, form=FORMS)
-def test_no_living_secret_comes_through_whatever_surrounds_it(before, value, after, form):
+def test_no_living_secret_comes_through_in_any_surroundings(before, value, after, form):
     _alive = Secret(value)
     cleaned = redact(before + form(value) + after)
     assert (value in cleaned, form(value) in cleaned, "***" in cleaned) == (False, False, True)
@@ -344,7 +344,7 @@ def test_a_long_text_does_not_stall_it(unit):
 
 @settings(deadline=None)
 @given(value=st.text("ab \n\u200c\u200d\u202e\u200b", min_size=4), around=st.tuples(JOINED, JOINED))
-def test_no_living_secret_comes_through_one_line_whatever_joins_it(value, around):
+def test_no_living_secret_comes_through_one_line_with_any_separator(value, around):
     _alive = Secret(value)
     cleaned = redact(one_line(value.join(around)))
     shown = [form for form in (value, one_line(value)) if len(form) >= 4 and form in cleaned]
@@ -409,7 +409,7 @@ def test_a_quotation_is_no_longer_than_its_limit(length, quoted):
     assert quote_foreign("a" * length, limit=5) == quoted
 
 
-def test_a_quotation_is_at_most_200_characters_if_nobody_says_otherwise():
+def test_a_quotation_is_at_most_200_characters_by_default():
     assert quote_foreign("a b " * 51) == "a b " * 49 + "a b…"
 
 

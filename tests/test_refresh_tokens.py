@@ -228,7 +228,7 @@ def test_a_quiet_day_sends_nothing(world, slack):
     assert (world.json().code, world.json("--dry-run").code, slack.messages) == (0, 0, [])
 
 
-def test_an_alert_that_nobody_received_is_an_error_and_is_sent_again(world, slack):
+def test_an_alert_that_was_not_delivered_is_an_error_and_is_sent_again(world, slack):
     world.env["SLACK_WEBHOOK_URL"] = slack.url
     channel = world.channel(world.token(age=5, lives=55, scopes=[]))
     slack.status = 404
@@ -259,7 +259,7 @@ def test_a_configuration_error_alerts_once_the_settings_are_read_but_not_in_a_dr
     assert (result.code, len(slack.messages)) == (2, 0 if dry_run else 1)
 
 
-def test_a_recovery_is_told_of_where_the_trouble_was_told_of(world, slack):
+def test_a_recovery_is_told_where_the_failure_was_told(world, slack):
     world.env["SLACK_WEBHOOK_URL"] = slack.url
     failure = {"token_status": "warning", "token_error": "unavailable: x"}
     world.channel(name="Bakery North", token_alerted_at=world.now - days(1), **failure)
@@ -349,7 +349,7 @@ def test_quiet_warns_of_settings_all_the_same(world):
     assert (result.code, result.out, f"chmod 600 {world.env_file}" in result.err) == (0, "", True)
 
 
-def test_json_is_alone_on_stdout_whatever_happens(world):
+def test_json_is_alone_on_stdout_in_every_case(world):
     world.channel()
     world.meta.served_version = "v99.0"
     result = world.json("-v", "--log-format", "json")

@@ -687,7 +687,7 @@ def test_no_thread_is_left_behind():
     assert threading.active_count() == before
 
 
-def test_rubbish_on_the_wire_says_nothing_on_the_terminal(meta, capfd):
+def test_a_malformed_request_prints_nothing_on_the_terminal(meta, capfd):
     with socket.create_connection(("127.0.0.1", int(meta.url.rpartition(":")[2]))) as wire:
         wire.sendall(b"\x16\x03\x01 what\r\n\r\n")
         wire.recv(1000)
@@ -812,7 +812,7 @@ def test_row_and_meta_believe_what_the_condition_says(rows, meta, condition, row
     assert (believed.days, (meta.token(channel.token).expires_at - NOW) // DAY) == (row_days, meta_days)
 
 
-def test_dates_are_in_utc_whatever_the_zone_of_now(meta, database_url):
+def test_dates_are_in_utc_in_every_zone_of_now(meta, database_url):
     from datetime import timezone
 
     channels = seed(database_url, meta, KEY, TODAY.astimezone(timezone(timedelta(hours=9))))

@@ -492,7 +492,7 @@ def test_no_number_is_shown_in_a_problem():
     text=st.text(max_size=20),
     end=st.sampled_from(["", "@h/db", ":port/db", "/db?schema=a&schema=b", "]", "/x", "\\"]),
 )
-def test_no_value_whatever_breaks_the_reading_or_is_repeated(name, start, text, end):
+def test_no_value_breaks_the_reading_or_is_repeated(name, start, text, end):
     try:
         read(**{name: f"{start}zq7{text}zq7{end}"})
     except BadSettings as bad:

@@ -37,7 +37,7 @@ def test_where_all_is_well_each_line_says_ok_and_that_no_one_is_told_is_a_warnin
     )
 
 
-def test_nothing_is_changed_and_nobody_is_asked_about_a_token(world):
+def test_nothing_is_changed_and_meta_is_asked_about_no_token(world):
     id_ = world.channel()
     before = world.rows.get(id_)
     world.run("--check")

@@ -182,7 +182,7 @@ def test_a_single_other_token_that_does_not_open_leaves_the_layout_unknown(world
     assert (result.code, "opens none of the stored tokens" in result.err) == (2, True)
 
 
-def test_the_only_token_may_be_replaced_whatever_it_is(world):
+def test_the_only_token_may_be_replaced_by_any_other(world):
     id_ = world.channel(key=OTHER_KEY)
     token = world.token(lives=60)
     assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
@@ -222,7 +222,7 @@ def test_an_id_that_cannot_be_used_is_said_before_meta_is_asked(world, options, 
 
 
 @only_postgresql
-def test_an_id_for_which_the_database_has_no_room_is_a_clear_error(world):
+def test_an_id_that_does_not_fit_the_column_is_a_clear_error(world):
     result = world.run("--set-token", "9" * 18, "--name", "North", stdin=world.token(lives=60))
     assert (result.code, "the channel cannot be created" in result.err) == (2, True)
 
@@ -242,7 +242,7 @@ def test_what_is_no_token_is_refused_without_showing_it(world, text):
     assert (result.code, world.meta.count(), len(result.err) < 200) == (2, 0, True)
 
 
-def test_no_secret_is_shown_whatever_happens(world):
+def test_no_secret_is_shown_in_any_case(world):
     token = world.token(lives=60, error=(190, None, "Malformed access token EAAsecret0secret1"))
     result = world.run("-v", "--set-token", str(world.channel()), stdin=token)
     shown = result.out + result.err
@@ -287,7 +287,7 @@ def test_a_token_that_the_application_stores_meanwhile_is_written_over(world, mo
     assert (world.run("--set-token", str(id_), stdin=token).code, world.stored(id_)) == (0, token)
 
 
-def test_a_row_whose_old_token_nobody_can_open_gets_the_new_one(world):
+def test_a_row_whose_old_token_cannot_be_decrypted_gets_the_new_one(world):
     world.channel()
     id_ = world.channel(wa_token_encrypted="not encrypted")
     token = world.token(lives=60)

@@ -118,7 +118,7 @@ def test_who_connects_may_stand_in_the_parameters_and_the_whole_in_quotes(pasted
     assert parse_url(pasted).url.render_as_string(hide_password=False) == expected
 
 
-def test_parameters_that_nobody_knows_are_named_and_what_may_be_half_a_password_is_not():
+def test_unknown_parameters_are_named_and_what_may_be_half_a_password_is_not():
     known = "connection_limit=5&sslmode=require"
     told = warning_of(parse_url(f"postgresql://app:pw@db.example/shop?{known}&foo=1&s3cr3t%2Fof-mine=2"))
     assert told == "DATABASE_URL: foo, a parameter is not known and is ignored"
@@ -290,7 +290,7 @@ def closed_port():
         return listener.getsockname()[1]
 
 
-def test_a_port_where_nobody_listens_is_a_lost_database():
+def test_a_port_without_a_server_is_a_lost_database():
     words = trouble(DatabaseLost, f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop")
     assert ("Connection refused" in words, PASSWORD in words) == (True, False)
 
@@ -439,7 +439,7 @@ def test_a_server_that_is_no_postgresql_is_a_bad_database(database_url, monkeypa
         "server login has been failing, cached error: connect failed, try again later (server_login_retry)",
     ],
 )
-def test_a_server_that_has_no_room_yet_is_asked_again(words):
+def test_a_server_without_a_free_connection_is_asked_again(words):
     with Refusing(fatal(words)) as server:
         said = trouble(DatabaseLost, server.url("sslmode=disable"))
     assert (words in said, server.asked > 1) == (True, True)

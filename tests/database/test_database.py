@@ -351,7 +351,7 @@ def test_pages_end_although_dates_are_infinite(rows, open_database, page_size, k
 
 @only_postgresql
 @pytest.mark.parametrize("limit", [1, 2, 100])
-def test_one_year_that_is_out_of_reach_stops_nobody(rows, database, page_size, limit):
+def test_one_year_that_is_out_of_range_stops_no_other_row(rows, database, page_size, limit):
     page_size(limit)
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in ("58421-01-01", NOW, NOW - DAY)]
     found = first(database.queries.due(look(everything=True)))
@@ -464,7 +464,7 @@ def test_a_claim_lasts_for_the_lease_by_the_database_s_clock_in_whole_millisecon
 @only_postgresql
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "timestamp(3)", "timestamptz(0)"])
-def test_a_claim_is_known_again_in_whatever_kind_of_column(rows, open_database, due_ids, kind, zone):
+def test_a_claim_is_recognised_in_every_kind_of_column(rows, open_database, due_ids, kind, zone):
     retype(rows, "token_lease_until", kind)
     set_zone(rows, zone)
     database, other = open_database(), open_database()
@@ -538,7 +538,7 @@ def test_the_claims_of_a_run_that_was_killed_end_by_themselves(rows, open_databa
 
 
 @only_sqlite
-def test_a_lease_that_is_no_date_holds_nobody_up(rows, database, due_ids):
+def test_a_lease_that_is_no_date_blocks_no_run(rows, database, due_ids):
     rows.run("UPDATE \"Channel\" SET token_lease_until = 'soon'")
     assert ids_of(database.claims.claim(look(), due_ids)) == due_ids[::-1]
 
@@ -1165,7 +1165,7 @@ def test_a_write_that_never_gets_an_answer_is_a_lost_database(rows, database, cl
     assert (rows.get(claimed[0].id)["wa_token_encrypted"], rows.audit()) == ("stored", [])
 
 
-def test_a_claim_whose_answer_was_lost_is_nobody_s_until_it_ends(database, due_ids, cut):
+def test_a_claim_whose_answer_was_lost_belongs_to_no_run_until_it_ends(database, due_ids, cut):
     cut(after=True)
     assert (
         database.claims.claim(look(), due_ids),
@@ -1320,7 +1320,7 @@ def test_no_more_others_than_wanted_come(rows, database):
     [("sqlite", "TEXT"), *(("postgresql", kind) for kind in ("timestamptz", "timestamp", "timestamp(3)"))],
     indirect=["database_url"],
 )
-def test_every_write_says_when_it_was_in_whatever_kind_of_column(rows, open_database, kind, step):
+def test_every_write_says_when_it_was_in_every_kind_of_column(rows, open_database, kind, step):
     rows.run(f'ALTER TABLE "Channel" ADD updated_at {kind}')
     if not rows.is_sqlite:
         set_zone(rows, "America/New_York")

@@ -298,7 +298,7 @@ def test_a_mapped_column_of_another_kind_is_refused(rows, connection, ours, kind
 
 @pytest.mark.parametrize("kind", ["TEXT", "DATETIME", "TIMESTAMP", "NUMERIC"])
 @only_sqlite
-def test_a_date_column_of_sqlite_is_text_whatever_it_is_called(rows, connection, kind):
+def test_a_date_column_of_sqlite_is_text_whichever_type_it_declares(rows, connection, kind):
     rows.recreate(f"id INTEGER PRIMARY KEY, type, wa_token_encrypted, {STATE.format(time=kind)}")
     channel, _ = tables(connection)
     assert isinstance(channel.c.token_expires_at.type, SQLiteUTC)

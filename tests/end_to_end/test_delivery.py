@@ -65,7 +65,7 @@ def clean(result):
     return not any(secret in result.out + result.err for secret in SECRETS)
 
 
-def test_everybody_is_told_once_and_the_next_run_is_silent(world, slack, mail):
+def test_every_target_is_told_once_and_the_next_run_is_silent(world, slack, mail):
     channel = in_trouble(world)
     assert [world.run().code for _ in range(2)] == [0, 0]
     (payload,), ((receivers, message),) = slack.received, mail.mails
@@ -136,7 +136,7 @@ def test_with_one_target_down_the_other_is_told_and_the_run_says_so_once(world, 
     assert (world.run().code, len(slack.received) + len(mail.mails)) == (0, 1)
 
 
-def test_with_everybody_down_nothing_is_marked_as_told(world, slack):
+def test_with_every_target_down_nothing_is_marked_as_told(world, slack):
     channel = in_trouble(world)
     slack.script = [Reply(404, "no_service")]
     world.env["NOTIFY_URLS"] = f"{down()} {down()}"
@@ -165,7 +165,7 @@ def test_mail_alone_is_enough(world, mail):
     assert told_at(world, channel) is not None
 
 
-def test_a_run_that_stops_and_one_that_cannot_begin_tell_everybody_each_time(world, slack, mail):
+def test_a_run_that_stops_and_one_that_cannot_begin_alert_each_time(world, slack, mail):
     world.channel()
     world.meta.app_secret = "another"
     codes = [world.run().code for _ in range(2)]
@@ -178,7 +178,7 @@ def test_a_run_that_stops_and_one_that_cannot_begin_tell_everybody_each_time(wor
     assert "alembic upgrade head" in texts(slack.received[2])[0]
 
 
-def test_a_dry_run_tells_nobody(world, slack, mail):
+def test_a_dry_run_sends_no_alert(world, slack, mail):
     in_trouble(world)
     world.run("--dry-run")
     assert (slack.paths, mail.mails) == ([], [])
@@ -303,7 +303,7 @@ def test_a_failure_is_news_once_and_then_known(world, slack):
     assert ("(known)\n" in shown, "Failed:  1 (1 known)" in shown) == (True, True)
 
 
-def test_where_nobody_is_alerted_every_failure_is_news(world):
+def test_without_an_alert_target_every_failure_is_news(world):
     world.channel(world.token(error=DEAD))
     assert [world.run("-q").code for _ in range(2)] == [1, 1]
 

@@ -255,7 +255,7 @@ def test_an_early_renewal_that_does_not_extend_only_corrects_the_clocks(world):
 
 
 @pytest.mark.parametrize("expires_in", [OMIT, 0, "5184000", 5184000, None])
-def test_the_expiry_is_what_meta_says_of_the_new_token_whatever_the_exchange_says(world, expires_in):
+def test_the_expiry_is_what_meta_says_of_the_new_token_and_not_what_the_exchange_says(world, expires_in):
     channel = world.channel(world.token(exchange_expires_in=expires_in, exchange_lifetime=50 * 86400))
     assert world.json().told(channel) == ("renewed", None)
     assert abs(world.rows.get(channel)["token_expires_at"] - (world.now + days(50))) < days(0.01)
@@ -360,7 +360,7 @@ def test_a_reconnect_is_noticed_although_only_the_ciphertext_was_written(world):
     assert world.events(channel) == ["failed", "clock_corrected", "recovered"]
 
 
-def test_a_channel_that_was_in_trouble_and_is_renewed_has_recovered(world):
+def test_a_channel_that_had_failed_and_is_renewed_has_recovered(world):
     channel = world.channel(token_status="warning", token_error="unavailable: x", token_alerted_at=world.now)
     world.json()
     row = world.rows.get(channel)
@@ -594,7 +594,7 @@ def test_a_token_that_the_application_stores_meanwhile_stays(world):
     assert (row["wa_token_encrypted"], row["token_lease_until"], world.events(channel)) == (theirs, None, [])
 
 
-def test_a_channel_that_is_deleted_meanwhile_harms_nobody(world):
+def test_a_channel_that_is_deleted_meanwhile_harms_no_other(world):
     channel, other = world.channel(token_expires_at=world.now + days(1)), world.channel()
 
     def delete(seen):

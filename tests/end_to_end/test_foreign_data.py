@@ -33,7 +33,7 @@ def slack(shop):
 @only_postgresql
 @pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPTZ(0)"])
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York", "UTC"])
-def test_times_are_right_whatever_the_zone_of_the_server_is(shop, kind, zone):
+def test_times_are_right_in_every_zone_of_the_server(shop, kind, zone):
     name = sa.engine.make_url(shop.url).database
     shop.sql(f"ALTER DATABASE \"{name}\" SET timezone = '{zone}'")
     shop.make(time=kind)
@@ -76,7 +76,7 @@ def test_the_time_of_an_alert_is_right_in_any_zone(shop, slack, kind, zone):
 
 @only_postgresql
 @pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMPTZ"])
-def test_times_are_right_whatever_zone_the_role_or_the_url_sets(shop, kind):
+def test_times_are_right_in_every_zone_that_the_role_or_the_url_sets(shop, kind):
     shop.make(time=kind)
     mark = "&" if "?" in shop.url else "?"
     shop.world.env["DATABASE_URL"] = f"{shop.url}{mark}options=-ctimezone%3DAsia/Kathmandu"
@@ -310,7 +310,7 @@ def gcm(token: str, key: bytes, parts: str) -> str:
     return ":".join(found[part] for part in parts.split())
 
 
-def test_rows_of_every_layout_and_key_and_rubbish_do_not_get_in_each_other_s_way(shop):
+def test_rows_of_every_format_and_key_and_unreadable_ones_do_not_disturb_each_other(shop):
     shop.make()
     shop.world.env["TOKEN_ENCRYPTION_KEY"] = f"{KEY.hex()},{OTHER_KEY.hex()}"
     token = shop.world.token
@@ -365,7 +365,7 @@ def test_a_date_that_is_none_counts_as_unknown(shop, rubbish):
 @pytest.mark.parametrize("rubbish", ["infinity", "-infinity", "4713-01-01 BC", "294276-12-31", "10000-01-01"])
 @pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMPTZ"])
 @pytest.mark.parametrize("name", TIMES)
-def test_a_date_that_python_does_not_know_harms_nobody(shop, name, rubbish, kind):
+def test_a_date_that_python_does_not_know_harms_no_channel(shop, name, rubbish, kind):
     shop.make(time=kind)
     odd, other = shop.channel(), shop.channel()
     shop.sql(f"UPDATE \"Channel\" SET {name} = '{rubbish}' WHERE id = '{odd}'")
@@ -381,7 +381,7 @@ def test_a_date_that_python_does_not_know_harms_nobody(shop, name, rubbish, kind
 @only_sqlite
 @pytest.mark.parametrize("name", ["name", TOKEN, "token_status", "token_error", "token_fingerprint"])
 @pytest.mark.parametrize("rubbish", ["a\x00b", b"\xff\xfe\x00", 12, 1.5, "\ud7ff\uffff", "x" * 1_000_000])
-def test_any_value_in_any_text_column_of_sqlite_harms_nobody(shop, name, rubbish):
+def test_any_value_in_any_text_column_of_sqlite_harms_no_channel(shop, name, rubbish):
     shop.make()
     odd, other = shop.channel(), shop.channel()
     shop.update(odd, **{name: rubbish})

@@ -194,13 +194,13 @@ DEAD = "the token is no longer valid"
     ],
     ids=repr,
 )
-def test_an_invalid_token_needs_a_reconnect_whatever_the_inner_error_says(error, says):
+def test_an_invalid_token_needs_a_reconnect_with_any_inner_error(error, says):
     with pytest.raises(ReconnectRequired) as caught:
         inspected({"data": {"app_id": APP_ID, "is_valid": False, "error": error}})
     assert str(caught.value).startswith(says)
 
 
-def test_an_invalid_token_may_be_metas_passing_trouble():
+def test_an_invalid_token_may_be_a_failure_of_metas_that_passes():
     error = {"code": 190, "message": "This session is invalid", "is_transient": True}
     with pytest.raises(Unavailable):
         inspected({"data": {"is_valid": False, "error": error}})
@@ -324,7 +324,7 @@ def test_anything_else_with_200_is_unexpected(body):
     ],
     ids=lambda body: body[:20],
 )
-def test_broken_json_is_metas_passing_trouble(body):
+def test_broken_json_is_a_failure_of_metas_that_passes(body):
     with pytest.raises(Unavailable, match="cut or broken JSON"):
         exchanged(body)
 
@@ -394,7 +394,7 @@ HEADERS = st.fixed_dictionaries(
     status=st.sampled_from([200, 200, 200, 201, 302, 400, 401, 403, 429, 500]), body=BODIES, headers=HEADERS
 )
 @settings(deadline=None)
-def test_no_answer_whatever_it_holds_raises_anything_but_our_errors(status, body, headers):
+def test_no_answer_raises_anything_but_our_errors(status, body, headers):
     with suppress(MetaError):
         read_inspection(read_payload("debug_token", status, headers, body), APP_ID)
     with suppress(MetaError):

@@ -436,7 +436,7 @@ def test_the_wording_says_what_it_means_what_meta_said_and_the_numbers(status, e
     assert wording(classify("exchange", answer), answer) == expected
 
 
-def test_a_token_that_meta_echoes_is_masked_although_nobody_holds_it():
+def test_a_token_that_meta_echoes_is_masked_although_no_secret_holds_it():
     answer = GraphError.parse(400, graph("Malformed access token EAAx9Kb2Zq7Lw0Tt4Rr8", 190))
     assert "EAAx9Kb2Zq7Lw0Tt4Rr8" not in wording(classify("exchange", answer), answer)
 
@@ -524,7 +524,7 @@ SECRETS = st.text(
 
 @given(status=STATUSES, error=JSON, endpoint=st.sampled_from(ENDPOINTS))
 @settings(deadline=None)
-def test_no_error_whatever_its_shape_makes_the_classifier_raise(status, error, endpoint):
+def test_no_error_of_any_shape_makes_the_classifier_raise(status, error, endpoint):
     answer = GraphError.parse(status, error)
     rule = classify(endpoint, answer)
     assert issubclass(rule.error, MetaError)

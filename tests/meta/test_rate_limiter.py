@@ -85,7 +85,7 @@ def test_calls_slow_down_above_80_percent_and_pause_before_100(percent, seconds)
 # What everybody does about it
 
 
-def test_a_nearly_used_allowance_makes_everybody_wait(clock):
+def test_a_nearly_used_allowance_makes_every_worker_wait(clock):
     gate = RateLimiter(600, clock.sleep)
     gate.note(Usage(app=96), gate.enter())
     gate.enter()
@@ -124,7 +124,7 @@ def test_without_a_budget_a_run_goes_on_at_full_speed_while_there_is_some_allowa
     assert clock.waits == []
 
 
-def test_a_business_at_its_limit_delays_its_own_worker_and_nobody_else(clock):
+def test_a_business_at_its_limit_delays_its_own_worker_only(clock):
     gate = RateLimiter(6000, clock.sleep)
     gate.note(Usage(business=100, regain=120), gate.enter())
     waits, clock.waits = clock.waits, []

@@ -82,7 +82,7 @@ def test_no_line_of_output_is_a_command_by_accident(line, printed):
 
 
 @given(st.text(": #[]error\u2003\u00a0\t", max_size=30))
-def test_no_line_whatever_is_a_command(line):
+def test_no_line_at_all_is_a_command(line):
     printed = harmless(line)
     assert (parse(printed), in_old_form(printed)) == (None, False)
 

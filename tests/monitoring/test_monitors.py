@@ -111,7 +111,7 @@ def test_wrong_keys_ping_too(world, pinged):
     assert (world.run().code, paths(pinged)) == (2, ["/start", "/2"])
 
 
-def test_settings_that_cannot_be_read_leave_nobody_to_ping(world, pinged):
+def test_settings_that_cannot_be_read_give_no_ping(world, pinged):
     world.env["WORKERS"] = "many"
     assert (world.run().code, paths(pinged)) == (2, [])
 
@@ -134,7 +134,7 @@ def test_a_run_that_is_told_to_end_pings_its_end(world, pinged, number, code):
     assert paths(pinged) == ["/start", f"/{code}"]
 
 
-def test_after_a_signal_everybody_is_told_once_and_nothing_is_tried_again(world, pinged):
+def test_after_a_signal_every_target_is_told_once_and_nothing_is_tried_again(world, pinged):
     with listening() as slack, listening() as hook:
         slack.script, hook.script = [503] * 9, [503] * 9
         world.env |= {
@@ -178,7 +178,7 @@ def test_a_heartbeat_that_is_not_taken_changes_nothing(world, pinged, monkeypatc
     assert (result.err.count("ERROR"), CHECK in result.err) == (2, False)
 
 
-def test_a_heartbeat_that_nobody_listens_to_changes_nothing(world, monkeypatch):
+def test_a_heartbeat_without_a_server_changes_nothing(world, monkeypatch):
     monkeypatch.setattr(delivery, "_wait", lambda _state: 0.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -358,7 +358,7 @@ def test_settings_that_cannot_be_read_are_an_annotation(world, step):
     )
 
 
-def test_an_alert_that_nobody_got_is_an_annotation(world, step):
+def test_an_alert_that_was_not_delivered_is_an_annotation(world, step):
     with listening() as slack:
         slack.script = [404]
         world.env["SLACK_WEBHOOK_URL"] = f"{slack.url}/services/T0/B0/very-secret-hook"
@@ -388,7 +388,7 @@ def reports_of(folder):
 @pytest.mark.parametrize(
     ("fails", "said"), [(False, "an alert was not delivered"), (True, "some lines failed")]
 )
-def test_an_alert_that_nobody_got_is_known_to_page_ping_and_console(
+def test_an_alert_that_was_not_delivered_is_known_to_page_ping_and_console(
     world, deaf, pinged, tmp_path, fails, said
 ):
     world.channel(token_status="warning", token_error="unavailable: x", token_alerted_at=world.now)
@@ -401,7 +401,7 @@ def test_an_alert_that_nobody_got_is_known_to_page_ping_and_console(
     assert (pinged.pings[1].body.splitlines()[-1], result.out.splitlines()[-1]) == (problem, problem)
 
 
-def test_a_report_that_cannot_be_written_is_what_everybody_is_told(world, pinged, step, tmp_path):
+def test_a_report_that_cannot_be_written_is_told_everywhere(world, pinged, step, tmp_path):
     world.channel()
     path = tmp_path / "nowhere" / "x.html"
     result = world.run("--report", str(path))
@@ -483,7 +483,7 @@ def test_secrets_of_files_are_not_printed_not_even_to_be_masked(world, step, tmp
     assert found == []
 
 
-def test_a_stderr_that_nobody_reads_changes_nothing(world, step):
+def test_a_stderr_without_a_reader_changes_nothing(world, step):
     world.channel(world.token(error=DEAD))
     process = world.start("--json")
     process.stderr.close()

@@ -162,7 +162,7 @@ def test_an_old_file_that_is_not_understood_is_replaced(path, content):
 
 
 @given(st.one_of(st.binary(max_size=60), st.text('#{}="\\, \nTYPEHLa1_', max_size=60).map(str.encode)))
-def test_no_old_file_whatever_is_in_the_way(tmp_path_factory, content):
+def test_no_old_file_of_any_content_is_in_the_way(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("metrics") / "x.prom"
     path.write_bytes(content)
     write(path, FIGURES)

@@ -289,7 +289,7 @@ def test_a_run_without_due_channels_finds_out_that_the_app_is_refused():
 
 
 @pytest.mark.parametrize("verdict", [GOOD, DEAD, DOWN, LIMITED, UNREADABLE])
-def test_a_run_without_due_channels_is_done_whatever_else_meta_answers(verdict):
+def test_a_run_without_due_channels_is_done_with_any_other_answer(verdict):
     run = Run()
     run.answer(run.question(is_last=True), verdict).finish()
     assert (run.question(is_last=True), run.aborted) == (None, None)

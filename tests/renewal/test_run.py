@@ -149,7 +149,7 @@ def test_a_row_that_refuses_even_to_be_claimed_fails_alone(fleet):
     assert (tally.due, tally.renewed, tally.failed, tally.left) == (22, 21, 1, 0)
 
 
-def test_many_rows_that_refuse_to_be_claimed_do_not_look_like_a_trouble_of_everybody(fleet):
+def test_many_rows_that_refuse_to_be_claimed_do_not_look_like_a_fleet_wide_failure(fleet):
     soon = fleet.now + days(1)
     refuse(fleet, *(fleet.channel(f"a{n:02}", token_expires_at=soon) for n in range(12)), on="UPDATE")
     fleet.channel("b1", token_expires_at=fleet.now + days(9))
@@ -476,7 +476,7 @@ def test_remembered_renewals_do_not_grow_without_end(fleet, monkeypatch):
     assert len(fleet.started._pool._renewed) == 2
 
 
-def test_a_channel_that_another_run_has_renewed_meanwhile_is_nobodys_business(fleet):
+def test_a_channel_that_another_run_has_renewed_meanwhile_is_left_alone(fleet):
     first, second = fleet.channel("a1"), fleet.channel("b1")
     look = POLICY.select(fleet.now)
     places = list(fleet.database.queries.due_ids(look))

@@ -232,7 +232,7 @@ def test_a_new_token_that_is_not_longer_by_metas_dates_must_outlive_what_the_row
 
 
 @pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.RECONNECT_REQUIRED])
-def test_people_are_told_of_a_trouble_that_comes_before_they_heard_of_the_last_ones_end(reason):
+def test_people_are_told_of_a_failure_that_comes_before_they_heard_of_the_last_recovery(reason):
     assert settled(Unusable(reason, "x"), status="ok", alerted_at=NOW).update.clear_alert
 
 

@@ -181,7 +181,7 @@ def test_a_row_that_was_not_written_counts_for_what_has_stopped_too(end, down):
 
 
 @pytest.mark.parametrize("end", [SOON, None])
-def test_a_line_whose_token_meta_rejects_has_stopped_working_whatever_its_expiry(end):
+def test_a_line_whose_token_meta_rejects_has_stopped_working_with_any_expiry(end):
     said = message(situation(dead(end=end)))
     assert (said.title, said.cards[0].lines[1]) == ("1 WhatsApp line has stopped working", "Stopped working")
 
@@ -328,7 +328,7 @@ def test_a_run_that_stopped_says_why_in_spanish():
     ("count", "length", "named"),
     [(14, 100, 14), (15, 100, 14), (312, 100, 14), (2, 300, 2), (1, 490, 1), (5, 490, 3)],
 )
-def test_recoveries_that_the_summary_has_no_room_for_are_named_in_lines(count, length, named):
+def test_recoveries_that_do_not_fit_into_the_summary_are_named_in_lines(count, length, named):
     said = message(situation(channel(), recovered=[well(number, "x" * length) for number in range(count)]))
     end = f" and {count - named} more." if count > named else ")."
     assert (said.summary.endswith(end), len(said.lines), len(said.summary) < 3000) == (
@@ -444,7 +444,7 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
         (None, ("Its cause is not known", "Its expiry is not known", "To do: look at the detail")),
     ],
 )
-def test_whatever_the_row_says_a_card_has_three_clean_lines(error, lines):
+def test_a_card_has_three_clean_lines_for_any_row(error, lines):
     (card,) = message(situation(channel(error=error, end=None))).cards
     assert card.lines == lines
 

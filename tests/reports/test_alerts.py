@@ -52,7 +52,7 @@ def channel(*, left=None, told=None, **fields):
 
 
 @pytest.mark.parametrize("left", [None, 40, 7, 0, -40])
-def test_what_nobody_was_told_of_is_news(left):
+def test_what_no_one_was_told_of_is_news(left):
     assert is_news(channel(left=left), NOW)
 
 
@@ -102,7 +102,7 @@ def test_what_has_no_known_end_is_told_once(told):
 
 
 @pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
-def test_an_end_that_is_infinitely_far_away_is_no_trouble(end):
+def test_an_infinite_expiry_does_no_harm(end):
     assert not is_news(replace(channel(told=1), expires_at=end), NOW)
 
 
@@ -270,7 +270,7 @@ def test_another_reason_is_told_if_whoever_wrote_it_cleared_the_mark(
     assert len(target.messages) == told
 
 
-def test_an_alert_that_nobody_received_is_sent_again(insert, tell, target, rows):
+def test_an_alert_that_was_not_delivered_is_sent_again(insert, tell, target, rows):
     id_ = insert("North")
     target.is_broken = True
     assert [str(error) for error in tell()] == ["out of order"]
@@ -388,7 +388,7 @@ def test_a_recovery_is_told_once_and_then_the_mark_is_gone(insert, tell, target,
     assert (row["token_alerted_at"], row["token_lease_until"]) == (None, None)
 
 
-def test_a_recovery_that_nobody_received_is_told_by_the_next_run(insert, tell, target):
+def test_a_recovery_that_was_not_delivered_is_told_by_the_next_run(insert, tell, target):
     insert("North", token_status="ok", token_error=None, token_alerted_at=NOW - days(3))
     target.is_broken = True
     tell()
@@ -397,7 +397,7 @@ def test_a_recovery_that_nobody_received_is_told_by_the_next_run(insert, tell, t
     assert [message.title for message in target.messages] == ["1 WhatsApp line has recovered"]
 
 
-def test_where_nobody_is_told_any_more_a_recovery_only_takes_the_mark_away(insert, database, rows):
+def test_without_an_alert_target_a_recovery_only_removes_the_mark(insert, database, rows):
     well = insert("North", token_status="ok", token_error=None, token_alerted_at=NOW - days(3))
     ill = insert("South", token_alerted_at=NOW - days(3))
     forget_recoveries(database, NOW)

@@ -299,7 +299,7 @@ def test_a_stdout_that_takes_nothing_more_disturbs_nothing(opened, monkeypatch, 
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=str)
-def test_a_document_that_nobody_takes_disturbs_nothing(opened, monkeypatch, error):
+def test_a_document_that_is_not_read_disturbs_nothing(opened, monkeypatch, error):
     monkeypatch.setattr(sys, "stdout", Broken(error))
     console = opened(as_json=True)
     show(console, RENEWED)

@@ -61,7 +61,7 @@ def test_a_reason_that_is_not_known_is_its_own_cause():
 
 
 @pytest.mark.parametrize("reason", ["unavailable", "unexpected_answer", "not_extended"])
-def test_on_the_last_day_nobody_is_told_to_wait(reason):
+def test_on_the_last_day_no_one_is_told_to_wait(reason):
     waits = ("nothing yet", "next run", "before it expires")
     ends = {"unknown": None, "days": in_(days=1), "hours": in_(hours=23), "now": NOW, "past": in_(days=-3)}
     said = {name: ENGLISH.advice(reason, end, NOW) for name, end in ends.items()}

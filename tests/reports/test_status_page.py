@@ -87,7 +87,7 @@ class Reader(HTMLParser):
 # -- what is in it
 
 
-def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
+def test_a_line_that_needs_attention_says_who_why_by_when_and_what_to_do():
     text = Reader(shown()).text
     parts = [
         *("North", "a/7", "+34 600", "Stopped working", "no longer accepted", "11 Oct 2026"),
@@ -97,7 +97,7 @@ def test_a_line_in_trouble_says_who_why_by_when_and_what_to_do():
     assert [part for part in parts if part not in text and part.replace(" :", ":") not in text] == []
 
 
-def test_our_own_details_are_in_the_language_of_the_page_and_nobody_is_told_to_wait_on_the_last_day():
+def test_our_own_details_are_in_the_language_of_the_page_and_no_one_is_told_to_wait_on_the_last_day():
     error = "unavailable: no answer from Meta: ReadTimeout"
     late = Channel(3, "Late", "x", NOW, None, "warning", error, state=State.WARNING)
     (line,) = read(SPANISH, [late])["lines"]
@@ -190,7 +190,7 @@ def test_all_is_well_is_not_said_after_a_run_that_did_not_go_well(ending):
     assert found == Headline("", "0 need attention", "of 3 lines")
 
 
-def test_a_token_that_ended_and_was_not_renewed_is_trouble_with_its_own_words():
+def test_a_token_that_expired_and_was_not_renewed_has_its_own_words():
     dead = Channel(3, "Dead", "x", NOW - days(5), NOW - days(65), "ok", state=State.ENDED)
     (line,) = read(channels=[dead])["lines"]
     assert {name: line[name] for name in ("state", "reason", "cause", "detail", "advice")} == {
@@ -286,7 +286,7 @@ def test_the_json_without_lines_is_json():
     assert read(channels=[])["lines"] == []
 
 
-def test_after_a_reconnect_the_old_trouble_is_not_told_any_more():
+def test_after_a_reconnect_the_old_failure_is_not_told_any_more():
     (line,) = read(channels=[replace(CHANNELS[0], fingerprint=fingerprint("another"), state=State.UNKNOWN)])[
         "lines"
     ]
@@ -526,7 +526,7 @@ def test_the_page_is_readable_for_a_web_server_and_keeps_the_mode_that_it_has(tm
     assert (first, stat.S_IMODE(path.stat().st_mode)) == (0o644, 0o640)
 
 
-def test_all_in_trouble_are_shown_and_a_thousand_of_the_others(world, tmp_path):
+def test_all_that_need_attention_are_shown_and_a_thousand_of_the_others(world, tmp_path):
     def rows(count, **columns):
         world.rows.insert_many(
             {"type": "whatsapp", "name": "x", "wa_token_encrypted": TEXT} | columns for _ in range(count)
