@@ -71,14 +71,16 @@ class Connection:
         """Do `work` in a transaction of its own, several times if the database is away or busy for a moment.
 
         `work` is given the number of the attempt; `immediate` work writes. Raise `BadUrl`,
-        `StatementRefused`, `DatabaseLost`, or, if a signal comes and it is `interruptible` (by default, if it
-        only reads), `Interrupted`.
+        `StatementRefused`, `DatabaseLost`, or, if a signal comes and it is `interruptible`, `Interrupted`. By
+        default that is what only reads and has begun before the signal.
         """
-        is_kept = immediate if interruptible is None else not interruptible
+        if interruptible is None:
+            interruptible = not (immediate or self._deadline.stop.is_set())
+        self._deadline.begin_operation(interruptible=interruptible)
         attempts = itertools.count(1)
 
         def once() -> T:
-            connection = self._open(is_write=is_kept).execution_options(immediate=immediate)
+            connection = self._open().execution_options(immediate=immediate)
             try:
                 with connection, connection.begin():
                     return work(connection, next(attempts))
@@ -98,16 +100,16 @@ class Connection:
         )
         return retrying(once)
 
-    def _open(self, *, is_write: bool) -> sa.Connection:
+    def _open(self) -> sa.Connection:
         """Return a connection, if need be a new one. Raise `BadUrl`, `DatabaseLost` or `Interrupted`."""
-        self._deadline.begin_operation(self._connect_seconds, is_write=is_write)
+        self._deadline.seconds = self._connect_seconds
         try:
             connection = self._engine.connect()
         except (SQLAlchemyError, UnicodeDecodeError, AssertionError) as error:
             if isinstance(getattr(error, "orig", None), InterruptedStatement):
                 raise Interrupted from None
             raise opening_error(error, uses_system_ca=self._uses_system_ca) from None
-        self._deadline.begin_operation(deadlines.STATEMENT_SECONDS, is_write=is_write)
+        self._deadline.seconds = deadlines.STATEMENT_SECONDS
         return connection
 
     def _translated(self, error: Exception) -> Exception:

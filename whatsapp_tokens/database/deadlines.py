@@ -35,18 +35,17 @@ class Deadline:
     """Until when an operation and each of its statements may take."""
 
     def __init__(self, stop: Stop) -> None:
-        self._stop = stop
+        self.stop = stop
         self._stopped_at: float | None = None
         self._operation_began = monotonic()
         self._statement_began = monotonic()
         self._is_interruptible = False
         self.seconds = STATEMENT_SECONDS
 
-    def begin_operation(self, seconds: float, *, is_write: bool) -> None:
-        """Begin an operation. One that only reads ends with the first signal, unless that has come before."""
-        self.seconds = seconds
+    def begin_operation(self, *, interruptible: bool) -> None:
+        """Begin an operation, with all its attempts. An `interruptible` one ends with a signal."""
         self._operation_began = self._statement_began = monotonic()
-        self._is_interruptible = not (is_write or self._stop.is_set())
+        self._is_interruptible = interruptible
 
     def begin_statement(self) -> None:
         """Begin a statement, or anything else of the operation that is waited for."""
@@ -56,7 +55,7 @@ class Deadline:
         """Return why the statement must end now, or None."""
         now = monotonic()
         until = self._statement_began + self.seconds
-        if self._stop.is_set():
+        if self.stop.is_set():
             if self._is_interruptible:
                 return InterruptedStatement()
             self._stopped_at = self._stopped_at or now
