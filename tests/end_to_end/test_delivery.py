@@ -323,7 +323,7 @@ def test_a_known_failure_is_news_again_when_it_is_told_again(world, slack):
 
 
 def test_people_are_alerted_after_one_503_of_slack_although_the_database_is_lost(world, slack, monkeypatch):
-    def lost(*_):
+    def lost(*_args, **_options):
         raise DatabaseLost("the database cannot be reached: gone")
 
     world.channel()
