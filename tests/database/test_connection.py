@@ -6,13 +6,15 @@ import socket
 import sqlite3
 import struct
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from time import monotonic
 
 import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
+from refusing_server import Refusing, fatal
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from tls import certificate, tls_context
 
 from whatsapp_tokens.database import connection as module
 from whatsapp_tokens.database import deadlines
@@ -321,46 +323,6 @@ def test_a_role_that_is_not_on_the_server_is_a_bad_database(database_url):
     assert ("FATAL" in words, "nobody" in words, PASSWORD in words) == (True, True, False)
 
 
-class Refusing:
-    """Listens as a PostgreSQL server does, and answers every start of a session with the same message."""
-
-    def __init__(self, answer):
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve)
-        self.asked = 0
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        socket.create_connection(self._listener.getsockname()).close()  # wakes it up
-        self._thread.join()
-        self._listener.close()
-
-    def url(self, query):
-        port = self._listener.getsockname()[1]
-        return f"postgresql://app@127.0.0.1:{port}/shop?gssencmode=disable&{query}"
-
-    def _serve(self):
-        while True:
-            with self._listener.accept()[0] as session:
-                length = session.recv(4)
-                if not length:
-                    return
-                session.recv(struct.unpack("!I", length)[0] - 4)
-                session.sendall(self._answer)
-                self.asked += 1
-
-
-def fatal(words, state="28P01", encoding="utf-8"):
-    """The server's message for a session that it does not begin."""
-    parts = [("S", "FATAL"), ("C", state), ("M", words)]
-    fields = b"".join(f"{key}{text}\0".encode(encoding) for key, text in parts)
-    return b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0"
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -456,6 +418,37 @@ def test_a_server_without_a_free_connection_is_asked_again(words):
 def test_a_missing_password_or_certificate_is_a_bad_database(answer, query, words):
     with Refusing(answer) as server:
         assert words in trouble(BadUrl, server.url(query))
+
+
+@pytest.fixture
+def tls_url(tmp_path):
+    """A server that speaks TLS with a certificate that no authority has signed."""
+    context = tls_context(certificate(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                session, _ = listener.accept()
+                with session, suppress(OSError):
+                    if not session.recv(8):
+                        return
+                    session.sendall(b"S")
+                    context.wrap_socket(session, server_side=True)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        yield f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/shop?gssencmode=disable&sslmode=verify-full"
+        socket.create_connection(("127.0.0.1", port)).close()
+        thread.join()
+
+
+@pytest.mark.parametrize(("query", "is_hinted"), [("&sslrootcert=system", True), ("", False)])
+def test_what_a_certificate_of_an_unknown_authority_needs_is_said(tls_url, tmp_path, query, is_hinted):
+    query = query or f"&sslrootcert={certificate(tmp_path)}"  # another authority
+    said = trouble(BadUrl, tls_url + query)
+    hint = "; for sslrootcert=system, set SSL_CERT_FILE to this machine's CA file"
+    assert ("certificate verify failed" in said, said.endswith(hint)) == (True, is_hinted)
 
 
 def test_a_server_that_hangs_up_is_a_lost_database():

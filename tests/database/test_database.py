@@ -350,6 +350,18 @@ def test_pages_end_although_dates_are_infinite(rows, open_database, page_size, k
 
 
 @only_postgresql
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_pages_end_although_many_dates_are_at_either_end_of_the_calendar(rows, database, page_size, limit):
+    page_size(limit)
+    first_days, last_days = ["0001-01-01"] * 4 + ["-infinity"] * 3, ["9999-12-31"] * 4 + ["infinity"] * 3
+    for end in (*last_days, *first_days, "4713-01-01 BC", "294276-12-31"):
+        rows.insert(**WELL | {"token_expires_at": end})
+    everything = look(everything=True)
+    found = [first(query(everything)) for query in (database.queries.due, database.queries.due_ids)]
+    assert [sorted(ids_of(rows)) for rows in found] == [list(range(1, 17))] * 2
+
+
+@only_postgresql
 @pytest.mark.parametrize("limit", [1, 2, 100])
 def test_one_year_that_is_out_of_range_stops_no_other_row(rows, database, page_size, limit):
     page_size(limit)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 from conftest import ROOT, migrate, only_postgresql
+from refusing_server import Refusing, fatal
 
 from models import TableMap, mapped_tables
 from whatsapp_tokens.database.connection import Connection
@@ -345,6 +346,19 @@ def test_a_server_that_is_away_is_one_line():
         listener.bind(("127.0.0.1", 0))  # and does not listen
         port = listener.getsockname()[1]
         assert "Connection refused" in failure(f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/shop")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "la autentificación password falló para el usuario «app»",
+        "lo siento, no hay más conexiones, inténtelo",
+    ],
+)
+def test_a_server_that_refuses_us_in_any_language_and_encoding_is_one_line(words, encoding):
+    with Refusing(fatal(words, encoding=encoding)) as server:
+        assert words in failure(server.url("sslmode=disable"))
 
 
 @only_postgresql

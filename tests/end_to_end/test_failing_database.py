@@ -259,6 +259,12 @@ def writing(world):
         yield
 
 
+def opened_files(process):
+    """The files that a process has open: once the database is among them, it is past its settings."""
+    links = Path(f"/proc/{process.pid}/fd").iterdir()
+    return [str(link.readlink()) for link in links if link.is_symlink()]
+
+
 @only_sqlite
 def test_a_file_that_another_program_keeps_writing_to_is_a_lost_database(world, impatient):
     world.channel()
@@ -276,7 +282,8 @@ def test_a_signal_ends_a_run_although_another_program_writes(world):
     world.channel()
     with writing(world):
         process = world.start()
-        time.sleep(3)
+        poll(lambda: world.rows.engine.url.database in opened_files(process))
+        time.sleep(1)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         process.communicate(timeout=LONG)

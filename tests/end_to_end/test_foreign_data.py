@@ -7,10 +7,11 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
+from conftest import migrate
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from receivers import SlackServer, running
 from shop import STATE, TIMES, TOKEN, real_channel
-from world import KEY, OTHER_KEY, days, fernet
+from world import KEY, OTHER_KEY, World, days, fernet
 
 from sandbox.graph import graph_error
 
@@ -558,6 +559,25 @@ def test_a_wrong_parameter_of_the_address_is_a_clear_error_without_the_password(
         False,
         "configuration",
     )
+
+
+# -- a database that calls itself SQL_ASCII
+
+
+def test_a_name_that_is_not_utf_8_is_that_row_s_alone(pg_server, meta, tmp_path, capsys):
+    name = pg_server.create(encoding="SQL_ASCII")
+    try:
+        migrate(pg_server.url_of(name))
+        world = World(pg_server.url_of(name), meta, tmp_path)
+        world.capsys = capsys
+        odd, other = world.channel(), world.channel(name="Café")
+        world.rows.run("UPDATE \"Channel\" SET name = E'Caf\\xe9' WHERE id = :id", id=odd)
+        result = world.json()
+        text = world.run("--force", "--yes").out
+    finally:
+        pg_server.drop(name)
+    assert (result.code, result.told(odd), result.told(other)) == (0, ("renewed", None), ("renewed", None))
+    assert ("Café (2)" in text, "Caf\N{REPLACEMENT CHARACTER} (1)" in text) == (True, True)
 
 
 # -- a dead token in somebody else's table
