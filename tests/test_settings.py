@@ -340,6 +340,10 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             (name, f"https://x.example/{chr(0xDCE9)}", "it contains bytes that are not UTF-8")
             for name in ("RECONNECT_URL", "STATUS_PAGE_URL", "CHANNEL_TYPE", "METRICS_FILE", "WORKERS")
         ),
+        *(
+            (name, f"{GIVEN[name]}{chr(0xDCE9)}", "it contains bytes that are not UTF-8")
+            for name in ("DATABASE_URL", "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL", "NOTIFY_URLS")
+        ),
         ("STATUS_PAGE_URL", "x.example", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),

@@ -68,12 +68,7 @@ class Reader:
     def text(self, name: str, default: str) -> str:
         """Return a variable, or the default if it is empty."""
         text = self._environment.get(name, "").strip()
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            self.problems.append(f"{name}: it contains bytes that are not UTF-8")
-            return default
-        return text or default
+        return self._parse(name, text, utf8) or default
 
     def parsed(
         self, name: str, default: str | None, parse: Callable[[str], T], *, required: bool = False
@@ -146,6 +141,15 @@ class Reader:
             self.problems.append(
                 f"{name}: it is missing; set it in the environment or in .env (see .env.example)"
             )
+
+
+def utf8(text: str) -> str:
+    """Return the text. Raises ValueError if it contains bytes that Python could not decode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it contains bytes that are not UTF-8") from None
+    return text
 
 
 class _BadFile(Exception):

@@ -22,7 +22,7 @@ from whatsapp_tokens.apprise_secrets import secret_parts
 from whatsapp_tokens.apprise_target import parse_addresses
 from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.url import DatabaseUrl, parse_url
-from whatsapp_tokens.environment import BadSettings, Reader
+from whatsapp_tokens.environment import BadSettings, Reader, utf8
 from whatsapp_tokens.http_environment import is_loopback
 from whatsapp_tokens.meta.permissions import KNOWN_PERMISSIONS
 from whatsapp_tokens.redaction import Secret
@@ -75,7 +75,7 @@ class Settings:
             "workers": workers,
             "lease": timedelta(seconds=read.number("LEASE_SECONDS", 300, whole=True, least=1, most=86400)),
             "slack_webhook_url": read.secret("SLACK_WEBHOOK_URL", _secret_url, required=False),
-            "notify_urls": read.secret("NOTIFY_URLS", parse_addresses, required=False, has_parts=False) or (),
+            "notify_urls": read.secret("NOTIFY_URLS", _addresses, required=False, has_parts=False) or (),
             "reconnect_url": read.parsed("RECONNECT_URL", None, _link),
             "alert_language": read.parsed("ALERT_LANGUAGE", ENGLISH_CODE, _language),
             "healthcheck_url": read.secret("HEALTHCHECK_URL", _secret_url, required=False),
@@ -117,9 +117,13 @@ def read_database(environment: Mapping[str, str]) -> tuple[DatabaseUrl, TableMap
 
 def _database_url(text: str) -> DatabaseUrl:
     try:
-        return parse_url(text)
+        return parse_url(utf8(text))
     except BadUrl as error:
         raise ValueError(str(error)) from None
+
+
+def _addresses(text: str) -> tuple[Secret, ...]:
+    return parse_addresses(utf8(text))
 
 
 def _table_map(read: Reader) -> TableMap:
@@ -142,7 +146,7 @@ def _path_and_query(url: Secret | None) -> tuple[Secret, ...]:
 
 
 def _secret_url(text: str) -> Secret:
-    _split_url(text)
+    _split_url(utf8(text))
     return Secret(text.strip())
 
 
