@@ -25,7 +25,7 @@ def wrong_clock(request, monkeypatch):
 def assert_is_refused(result, before, world, channels):
     stopped = result.document["stopped"]
     assert (result.code, stopped["reason"]) == (2, "configuration")
-    assert "the clock of this machine is wrong: set it; time on this machine: " in stopped["detail"]
+    assert "the clock of this machine is wrong; time on this machine: " in stopped["detail"]
     assert f"{datetime.now(UTC):%Y-%m-%dT}" in stopped["detail"]
     assert [world.rows.get(id_) for id_ in channels] == before
     assert world.rows.audit() == []

@@ -15,6 +15,7 @@ from world import KEY, days, fernet
 
 from crypto import EncryptionFailed, KeyRing
 from models import TableMap
+from whatsapp_tokens.commands.dry_run import preview
 from whatsapp_tokens.database import queries as queries_module
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.database import Database
@@ -27,7 +28,7 @@ from whatsapp_tokens.renewal import run as run_module
 from whatsapp_tokens.renewal import token_pool
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.run import Run
-from whatsapp_tokens.renewal.start import RunCallbacks, Scope, WrongKeys, preview
+from whatsapp_tokens.renewal.start import RunCallbacks, Scope, WrongKeys
 from whatsapp_tokens.results import AbortReason, DueReason, Reason
 from whatsapp_tokens.signals import Interrupted, Stop
 

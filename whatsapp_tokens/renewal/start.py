@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from models import Channel
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Selection
-from whatsapp_tokens.renewal.outcomes import about, failed, skipped
-from whatsapp_tokens.results import ChannelId, Due, DueReason, Outcome, Reason, Tally
+from whatsapp_tokens.renewal.outcomes import skipped
+from whatsapp_tokens.results import ChannelId, Outcome, Reason, Tally
 
 OTHERS_TRIED: Final = 1000
 
@@ -61,20 +60,6 @@ class RunCallbacks:
     outcome: Callable[[Outcome], None]
 
 
-def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
-    """Report every due channel and why it is due; those that no key decrypts have failed.
-
-    Raises `WrongKeys`, or a `DatabaseError`.
-    """
-    tally = open_run(database, keys, scope, callbacks)
-    for channel in islice(database.queries.due(scope.selection), scope.limit):
-        outcome = _foresee(channel, keys)
-        tally.add(outcome)
-        callbacks.outcome(outcome)
-    tally.left = max(tally.due - scope.limit, 0) if scope.limit else 0
-    return tally
-
-
 def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
     """Count, try the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
     counts = database.queries.count(scope.selection)
@@ -113,12 +98,3 @@ def _tokens(database: Database, selection: Selection) -> Iterator[Channel]:
     yield from database.queries.due(selection)
     for limit in (1, OTHERS_TRIED):
         yield from database.queries.others(selection, limit)
-
-
-def _foresee(channel: Channel, keys: KeyRing) -> Outcome:
-    """Return what a dry run says of a due channel."""
-    try:
-        keys.decrypt(channel.ciphertext)
-    except Undecryptable as error:
-        return failed(channel, Reason.UNDECRYPTABLE, str(error), channel.expires_at)
-    return Due(**about(channel, channel.expires_at), why=channel.due_reason or DueReason.ASKED_FOR)
