@@ -236,11 +236,13 @@ def _split_url(text: str) -> SplitResult:
     """Return the parts of an address to which secrets may be sent: https, or http to this machine."""
     try:
         parts = urlsplit(text.strip())
-        usable = _is_host(parts.hostname or "") and parts.scheme in {"http", "https"} and parts.port != 0
+        usable = bool(parts.hostname) and parts.scheme in {"http", "https"} and parts.port != 0
     except ValueError:  # its text may repeat parts of the address
         usable = False
     if not usable or re.search(r"[\s\\]", text.strip()):  # libraries disagree about what a \ ends
         raise ValueError("it must be an address that begins with https://")
+    if not _is_host(parts.hostname or ""):
+        raise ValueError("its host is no name that can be looked up")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("plain http is accepted for a loopback address only; use https://")
     return parts

@@ -145,7 +145,10 @@ def test_a_limit_that_meets_one_token_every_time_leaves_the_others_to_be_renewed
 def test_an_address_of_meta_that_cannot_be_looked_up_is_a_problem_of_the_settings(world, text):
     world.env["META_GRAPH_URL"] = text
     result = world.run()
-    assert (result.code, "META_GRAPH_URL: it must be an address" in result.err) == (2, True)
+    assert (result.code, "META_GRAPH_URL: its host is no name that can be looked up" in result.err) == (
+        2,
+        True,
+    )
 
 
 def test_a_pipe_instead_of_a_secret_does_not_hang(world, tmp_path):
