@@ -95,13 +95,17 @@ class Queries:
         return self._table.channels(query.limit(limit))
 
     def healthy(self, selection: Selection, limit: int) -> list[Channel]:
-        """Return up to `limit` channels of the table that are `ok` and not due, the last renewed first."""
+        """Return up to `limit` channels of the table that are `ok` and not due, the last renewed first.
+
+        One whose token was replaced since may be among them: to find out would take a digest of every row.
+        """
         c, refreshed_at = self._table.c, comparable(self._table.c.last_token_refresh_at)
         query = self._table.select(
             self._where.candidate(),
             c.token_status == Status.OK,
-            sa.not_(self._where.due(replace(selection, everything=False))),
-            sa.not_(sa.and_(self._where.asked_for(selection), self._where.due(selection))),
+            comparable(c.token_expires_at) >= selection.expires_before,
+            sa.or_(refreshed_at.is_(None), refreshed_at >= selection.refreshed_before),
+            sa.not_(self._where.asked_for(selection)) if selection.everything else sa.true(),
         )
         return self._table.channels(query.order_by(refreshed_at.desc().nulls_last(), c.id).limit(limit))
 

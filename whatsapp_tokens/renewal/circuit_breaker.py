@@ -95,8 +95,7 @@ class CircuitBreaker:
         questions: list[Question] = []
         rejected = self._rejected
         if rejected and not self._app_is_accepted:
-            are_new = any(counts_as_new(result.channel, Reason.UNEXPECTED_ANSWER) for result in rejected)
-            questions.append(Question(Suspect.APP, is_for_app=not are_new))
+            questions.append(Question(Suspect.APP, is_for_app=all(map(_is_known_refusal, rejected))))
         elif is_last and not self._answers:
             questions.append(Question(Suspect.APP, is_for_app=True))
         if not self.meta_is_well:
@@ -230,6 +229,12 @@ def accepts_app(verdict: Verdict) -> bool:
     if not isinstance(verdict, Unusable):
         return True
     return verdict.reason.is_answered and verdict.suspect in {Suspect.TOKEN, Suspect.META}
+
+
+def _is_known_refusal(result: ChannelResult) -> bool:
+    """Return whether Meta refused this channel's call as it refuses an app already at an earlier run."""
+    is_new = counts_as_new(result.channel, Reason.UNEXPECTED_ANSWER)
+    return _suspect(result) is not Suspect.OTHER_APP and not is_new
 
 
 def _fails_alike(verdict: Unusable, question: Question) -> bool:

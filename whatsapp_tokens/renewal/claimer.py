@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from time import monotonic
@@ -58,11 +59,6 @@ class Claimer:
         self._extend_at = monotonic() + database.claims.lease / 3
 
     @property
-    def is_exhausted(self) -> bool:
-        """Whether every due channel was met, except for those that were passed over."""
-        return self._is_exhausted
-
-    @property
     def is_done(self) -> bool:
         """Whether there is nothing left to claim."""
         return self._is_exhausted and not self._passed_over
@@ -86,7 +82,11 @@ class Claimer:
 
     def claim_also(self, ids: Collection[ChannelId]) -> list[Channel]:
         """Claim what can be had of further channels, due or not."""
-        return self._database.claims.claim(replace(self._selection, everything=True, ids=None), ids)
+        everything = replace(self._selection, everything=True, ids=None)
+        claimed: list[Channel] = []
+        with suppress(LockTimeout):
+            in_parts(list(ids), lambda some: claimed.extend(self._database.claims.claim(everything, some)))
+        return claimed
 
     def extend_leases(self) -> None:
         """Extend the leases of all claims, if a third of their time has passed since the last extension."""

@@ -34,7 +34,8 @@ def pick_controls(
 
     Where there are none, the least urgent due ones, but for those that were `asked` about already.
     """
-    healthy = _decrypted(database.queries.healthy(selection, LOOKED_AT), keys, is_due=False)
+    found = database.queries.healthy(selection, LOOKED_AT)
+    healthy = _decrypted([row for row in found if not row.replaced], keys, is_due=False)
     first = next(healthy, None)
     if first is not None:
         return islice(chain((first,), healthy), MOST_CONTROLS)
