@@ -10,7 +10,7 @@ from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import open_session
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +93,10 @@ def test_no_value_of_a_variable_turns_the_verification_off(environment, name):
 @pytest.mark.parametrize("value", ["/etc/own-ca.pem", "0", "false", "False", " "])
 def test_a_bundle_that_does_not_exist_is_a_fault_that_names_both(environment, name, value):
     environment.setenv(name, value)
-    with pytest.raises(LocalFault) as raised:
-        open_session("https://graph.example/", connections=1)
-    assert str(raised.value) == f"{name}: there is no file {value}"
+    for url in ("https://graph.example/", "http://127.0.0.1/"):
+        with pytest.raises(LocalFault) as raised:
+            open_session(url, connections=1)
+        assert str(raised.value) == f"{name}: there is no file {value}"
 
 
 def test_a_bundle_without_certificates_is_a_fault(environment, tmp_path):

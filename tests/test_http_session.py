@@ -144,12 +144,6 @@ def test_a_secret_that_is_posted_to_loopback_does_not_go_to_the_proxy(environmen
         assert (answer.status, proxy.seen) == (501, [])
 
 
-def test_plain_http_needs_no_bundle(environment, server):
-    environment.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-    with open_session(url_of(server), connections=1) as session:
-        assert session.get(url_of(server)).status_code == 302
-
-
 def test_certificates_are_verified_if_the_environment_says_nothing():
     with open_session("https://graph.example/", connections=1) as session:
         assert session.verify is True

@@ -18,6 +18,7 @@ import requests
 import urllib3
 
 CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+OPENSSL_VARIABLE: Final = "SSL_CERT_FILE"
 _DATE_CODES: Final = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
 
@@ -68,20 +69,21 @@ def _proxy_variable(scheme: str) -> str:
 
 
 def ca_bundle() -> str | bool:
-    """Return the file or folder of CA certificates to use, True for the usual one. Raises `LocalFault`."""
-    for name in CA_VARIABLES:
-        if text := os.environ.get(name):
-            path = Path(text)
-            if not path.exists():
-                raise LocalFault(f"{name}: there is no file {text}")
-            if path.is_file():
-                _load_certificates(text, f"{name}: {text}")
-            return text
+    """Return the file or folder of CA certificates to use, True for the usual one. Raises `LocalFault`.
+
+    A variable that names no file is a fault even if it is not used: for http, or by OpenSSL only.
+    """
+    given = {name: os.environ[name] for name in (*CA_VARIABLES, OPENSSL_VARIABLE) if os.environ.get(name)}
+    for name, text in given.items():
+        if not Path(text).exists():
+            raise LocalFault(f"{name}: there is no file {text}")
+        if Path(text).is_file():
+            _load_certificates(text, f"{name}: {text}")
+    if chosen := next((given[name] for name in CA_VARIABLES if name in given), None):
+        return chosen
     usual = requests.utils.DEFAULT_CA_BUNDLE_PATH
     if not Path(usual).is_file():
-        raise LocalFault(
-            f"the CA certificates are missing: {usual}; run: pip install --force-reinstall certifi"
-        )
+        raise LocalFault(f"the CA certificates of certifi are missing: {usual}")
     return True
 
 

@@ -28,6 +28,7 @@ def rows(world):
             "REQUESTS_CA_BUNDLE: there is no file /nowhere/ca.pem",
         ),
         ({"CURL_CA_BUNDLE": "/nowhere/ca.pem"}, "CURL_CA_BUNDLE: there is no file /nowhere/ca.pem"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "SSL_CERT_FILE: there is no file /nowhere/ca.pem"),
         (
             {"HTTPS_PROXY": "http:/proxy.example:3128"},
             "HTTPS_PROXY: it must be a proxy's address such as http://host:port",
@@ -80,6 +81,14 @@ def test_a_certificate_that_is_not_trusted_here_ends_a_run_and_names_what_to_set
     )
     assert [(result.code, said in result.out) for result in results] == [(2, True)] * 2
     assert rows(world) == before
+
+
+def test_a_ca_file_that_is_not_there_is_a_fault_also_where_meta_is_on_this_machine(world):
+    world.channel()
+    world.env["REQUESTS_CA_BUNDLE"] = "/nowhere/ca.pem"
+    result = world.json()
+    assert (result.code, "REQUESTS_CA_BUNDLE: there is no file /nowhere/ca.pem" in result.out) == (2, True)
+    assert world.rows.get(1)["token_status"] == "ok"
 
 
 def test_no_secret_goes_to_a_proxy_where_meta_slack_and_the_heartbeat_are_on_this_machine(world):
