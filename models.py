@@ -217,7 +217,7 @@ class Channel:
 
     @property
     def replaced(self) -> bool:
-        """Whether the application has stored another token since status and clocks were written."""
+        """Whether the application has stored another token since status and times were written."""
         return self.fingerprint is not None and self.fingerprint != fingerprint(self.ciphertext)
 
     @property
@@ -256,12 +256,12 @@ class PendingUpdate:
 
 
 def fingerprint(ciphertext: str) -> str:
-    """Identify a ciphertext, the same way as the database does in SQL. It does not protect it."""
+    """Return what identifies a ciphertext, as the database computes it in SQL. It does not protect it."""
     return hashlib.md5(as_stored(ciphertext), usedforsecurity=False).hexdigest()
 
 
 def as_stored(text: str) -> bytes:
-    """A text as the bytes that it was read from, also where they are not UTF-8 (SQLite does not look)."""
+    """Return a text as the bytes that it was read from, also where they are not UTF-8."""
     try:
         return text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
@@ -289,7 +289,7 @@ def as_channel(row: Any) -> Channel:
 
 
 def _raw_text(value: object) -> str | None:
-    """A value of a text column. In SQLite it may be of any kind, and of any bytes."""
+    """Return the value of a text column as text. In SQLite it may be of any kind, and of any bytes."""
     match value:
         case None | str():
             return value
@@ -299,17 +299,12 @@ def _raw_text(value: object) -> str | None:
             return str(value)
 
 
-def is_same(value: object, text: str) -> bool:
-    """Whether a value of a text column is this text, but for the spaces with which CHAR columns pad."""
-    return (_raw_text(value) or "").rstrip() == text.rstrip()
-
-
 def _text(value: object) -> str | None:
-    """The same, fit to be shown."""
+    """Return the same, with a replacement for bytes that are not UTF-8."""
     text = _raw_text(value)
     return text if text is None else as_stored(text).decode(errors="replace")
 
 
 def plain_id(id_: object) -> ChannelId:
-    """An id as the rest of the program and its output know it: a number or a text."""
+    """Return an id as the rest of the program and its output know it: a number or a text."""
     return id_ if isinstance(id_, int) else _text(id_) or ""

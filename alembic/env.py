@@ -24,7 +24,7 @@ LOCK_SECONDS = 10
 
 
 def target() -> tuple[DatabaseUrl, TableMap]:
-    """The database to migrate and what its channels are called, or a one-line error."""
+    """Return the database to migrate and the names in it. Raise `CommandError` with one line."""
     here = Path(context.config.config_file_name or "alembic.ini").parent
     try:
         environment, _ = read_environment(os.environ, here / ".env")
@@ -46,7 +46,7 @@ context.config.attributes["channel"] = {
 
 
 def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:  # noqa: FBT001 - Alembic's signature
-    """Whether autogenerate may speak of a thing: the table is shared, and most of it is not ours."""
+    """Return whether autogenerate may compare a thing: the table is shared, and most of it is not ours."""
     if kind == "table":
         return name in {AUDIT_TABLE, mapping.table}
     if kind == "column" and thing.table.name != AUDIT_TABLE:
@@ -55,9 +55,9 @@ def is_ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to
 
 
 def is_another_type(_context: Any, _found: Any, _ours: Any, found: Any, ours: Any) -> bool | None:
-    """Whether a column's type has to be changed; None lets Alembic decide.
+    """Return whether a column's type has to be changed; None lets Alembic decide.
 
-    A time may be with or without a zone, as whoever made the table (Prisma, perhaps) wants it.
+    A time may be with or without a zone: the application decides that (Prisma has none).
     """
     return False if isinstance(found, sa.DateTime) and isinstance(ours, UTCDateTime) else None
 

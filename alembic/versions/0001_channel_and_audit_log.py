@@ -1,7 +1,7 @@
 """Create the channel table or add what it lacks, and create the audit log.
 
-The table may belong to an application and hold the tokens of every customer. So what is added is written
-down in a table of its own, nothing else is ever taken away again, and running this twice is harmless.
+The table may belong to an application and hold the tokens of every customer. So what is added is recorded in
+a table of its own, a downgrade removes nothing else, and running this twice is harmless.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def add_columns(channel: dict, inspector: sa.Inspector) -> None:
 
 
 def create_channel(channel: dict) -> None:
-    """The table as this program would have it, with the names that the settings give."""
+    """Create the table as this program would have it, with the names that the settings give."""
     table, names = channel["table"], channel["columns"]
     optional = {ours: kind for ours, kind in OPTIONAL.items() if ours in channel["mapped"]}
     op.create_table(
@@ -113,12 +113,12 @@ def create_channel(channel: dict) -> None:
         sa.PrimaryKeyConstraint(names["id"], name=short_name(f"pk_{table}")),
     )
     remember("table", table)
-    for ours in STATE:  # which go even if the table has to stay
+    for ours in STATE:  # which a downgrade removes even if the table has to stay
         remember("column", table, names[ours])
 
 
 def create_audit() -> None:
-    """The audit log, which is ours alone."""
+    """Create the audit log, which is ours alone."""
     op.create_table(
         AUDIT,
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -136,13 +136,13 @@ def create_audit() -> None:
 
 
 def create_audit_index() -> None:
-    """For whoever asks what became of a channel."""
+    """Create the index with which the history of a channel is looked up."""
     op.create_index(AUDIT_INDEX, AUDIT, ["channel_id", "at"])
     remember("index", AUDIT, AUDIT_INDEX)
 
 
 def create_index(channel: dict, inspector: sa.Inspector) -> None:
-    """The partial index for what is due, in the order of urgency. A view cannot have one."""
+    """Create the partial index for what is due, in the order of urgency. A view cannot have one."""
     table, names = channel["table"], channel["columns"]
     index = short_name(f"ix_{table}_token_due")
     if table in inspector.get_view_names() or (
@@ -150,7 +150,7 @@ def create_index(channel: dict, inspector: sa.Inspector) -> None:
     ):
         return
     expires_at = names["token_expires_at"]
-    if op.get_bind().dialect.name == "postgresql":  # SQLite does it by itself, and does not let one say so
+    if op.get_bind().dialect.name == "postgresql":  # SQLite does it by itself, and has no syntax for it
         expires_at = sa.column(expires_at).asc().nulls_first()
     with_token = sa.column(names["wa_token_encrypted"]).is_not(None)
     op.create_index(
@@ -164,7 +164,7 @@ def create_index(channel: dict, inspector: sa.Inspector) -> None:
 
 
 def short_name(name: str) -> str:
-    """A name as long as PostgreSQL lets it be, and still different from others."""
+    """Return a name as long as PostgreSQL lets it be, and still different from others."""
     raw = name.encode()
     if len(raw) <= NAME_BYTES:
         return name
@@ -173,7 +173,7 @@ def short_name(name: str) -> str:
 
 
 def remember(kind: str, table: str, name: str = "") -> None:
-    """Write down that this migration made a thing, so that going down takes away nothing else."""
+    """Record that this migration made a thing, so that a downgrade removes nothing else."""
     bind = op.get_bind()
     row = {"kind": kind, "table_name": table, "name": name}
     if not bind.execute(sa.select(added).filter_by(**row)).first():

@@ -19,7 +19,7 @@ _LACKING: Final = sa.text(
     "SELECT wanted FROM unnest(CAST(:columns AS text[])) AS wanted "
     "WHERE NOT has_column_privilege(CAST(:table AS text), wanted, CAST(:right AS text))"
 )
-# Columns that nobody can write: those of a view that PostgreSQL cannot trace to its table.
+# Columns that no role can write: those of a view that PostgreSQL cannot trace to its table.
 _COMPUTED: Final = sa.text(
     "SELECT attname FROM pg_attribute "
     "WHERE attrelid = CAST(:table AS regclass) AND attname = ANY(CAST(:columns AS text[])) "
@@ -95,13 +95,13 @@ def hides_rows(connection: sa.Connection, table: sa.Table) -> bool:
 
 
 def quoted(connection: sa.Connection, table: sa.Table) -> str:
-    """A table's name as SQL has it, to be given as a value."""
+    """Return a table's name as SQL has it, to be given as a value."""
     name = connection.dialect.identifier_preparer.format_table(table)
     return name.replace("%%", "%")  # psycopg2 wants % doubled in statements, where this does not go
 
 
 def _sequence(connection: sa.Connection, table: sa.Table) -> tuple[str, bool] | None:
-    """The sequence that numbers the rows, as SQL has it, and whether it is that of an identity column."""
+    """Return the sequence that numbers the rows, and whether it is that of an identity column; or None."""
     values = {"table": quoted(connection, table), "column": table.c.id.name}
     found = connection.execute(_SEQUENCE, values).one_or_none()
     return None if found is None or found[0] is None else (str(found[0]), bool(found[1]))
@@ -143,7 +143,7 @@ def _computed(connection: sa.Connection, table: sa.Table, columns: Sequence[str]
     values = {"columns": columns, "table": quoted(connection, table)}
     computed = connection.execute(_COMPUTED, values).scalars().all()
     if len(computed) == len(columns):
-        return [f"write to {quoted(connection, table)}, which is a view that nobody can write to"]
+        return [f"write to {quoted(connection, table)}, which is a view that cannot be written to"]
     if not computed:
         return []
     return [f"write {', '.join(computed)} of {quoted(connection, table)}, which PostgreSQL computes"]

@@ -117,7 +117,7 @@ class Conditions:
         return sa.or_(is_warning, self.state(selection) == State.ENDED)
 
     def holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
-        """Whether a row still holds what was read; nothing is read as an empty text."""
+        """Whether a row still holds the ciphertext that was read; null is read as an empty text."""
         stored = self._table.c.wa_token_encrypted
         if not ciphertext:
             return sa.func.coalesce(stored, "") == ""
@@ -126,15 +126,15 @@ class Conditions:
         return stored == ciphertext
 
     def free(self) -> sa.ColumnElement[bool]:
-        """Whether nobody holds a row, or no longer: a lease runs out by the database's own clock."""
+        """Whether no run holds a row, or no longer: a lease ends by the database's own clock."""
         lease = self._table.c.token_lease_until
         return sa.func.coalesce(comparable(lease) <= self.clock(lease), sa.true(), type_=sa.Boolean())
 
     def clock(self, column: sa.Column[Any], ahead: timedelta = timedelta(0)) -> sa.ColumnElement[Any]:
-        """The database's own time, as `column` holds it, in whole milliseconds.
+        """Return the database's own time, as `column` holds it, in whole milliseconds.
 
-        Prisma's `timestamp(3)` holds no more, and as a lease is recognised by its exact time, a digit that
-        is lost would orphan it.
+        Prisma's `timestamp(3)` holds no more. A lease is recognised by its exact time, so a run would not
+        know its own claims if digits were lost.
         """
         kind: Any = column.type
         if self._is_sqlite:
@@ -152,7 +152,7 @@ class Conditions:
         return sa.and_(stored.is_not(None), stored != "")
 
     def _is_inactive(self) -> sa.ColumnElement[bool]:
-        """Never null."""
+        """Whether a row is inactive; never null."""
         active = self._table.c.get("active")
         if active is None:
             return sa.false()
@@ -171,7 +171,7 @@ class Conditions:
         return sa.or_(error == reason, error.startswith(reason + ":", autoescape=True))
 
     def _md5(self) -> sa.ColumnElement[str]:
-        """`fingerprint` of the stored ciphertext: built into PostgreSQL, registered on SQLite."""
+        """Return the `fingerprint` of the stored ciphertext: built into PostgreSQL, registered on SQLite."""
         stored = self._table.c.wa_token_encrypted
         return sa.func.md5(
             sa.cast(stored, sa.LargeBinary() if self._is_sqlite else sa.Text()), type_=sa.Text()

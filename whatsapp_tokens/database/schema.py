@@ -36,11 +36,11 @@ def due_index(channel: sa.Table, dialect: str) -> sa.Index:
 
 
 def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:
-    """The tables with the types that their columns really have.
+    """Return the tables with the types that their columns really have.
 
-    Raises `BadSchema` if one is missing, lacks a column, or cannot be worked with.
+    Raise `BadSchema` if one is missing, lacks a column, or has a type that does not work.
     """
-    with warnings.catch_warnings():  # of types and indexes that SQLAlchemy does not know, and nobody needs
+    with warnings.catch_warnings():  # of types and indexes that SQLAlchemy does not know and we do not need
         warnings.simplefilter("ignore", sa.exc.SAWarning)
         return _reflect(connection, mapping)
 
@@ -77,14 +77,14 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _upgrade(inspector: sa.Inspector, mapping: TableMap) -> str:
-    """What to run. Where the migration ran already, something it made is gone, or the map has changed."""
+    """Return what to run. After a migration, what it made is gone, or CHANNEL_COLUMNS has changed."""
     if inspector.has_table(VERSION_TABLE, schema=mapping.schema):
         return "run: alembic stamp base && alembic upgrade head"
     return UPGRADE
 
 
 def _columns_of(inspector: sa.Inspector, table: str, mapping: TableMap) -> dict[str, Any]:
-    """The names and types of a table's columns."""
+    """Return the names and types of a table's columns."""
     try:
         columns = inspector.get_columns(table, schema=mapping.schema)
     except sa.exc.NoSuchTableError:
@@ -93,14 +93,14 @@ def _columns_of(inspector: sa.Inspector, table: str, mapping: TableMap) -> dict[
 
 
 def _plain(found: Any) -> Any:
-    """What a type is beneath the names and rules that a domain gives it."""
+    """Return the type beneath the names and rules that a domain gives it."""
     while isinstance(found, DOMAIN):
         found = found.data_type
     return found
 
 
 def _no_table(inspector: sa.Inspector, table: str, mapping: TableMap) -> str:
-    """A wrong CHANNEL_TABLE, or a migration that has not been run: only the reader can know which."""
+    """Return what to do: CHANNEL_TABLE may be wrong, or the migration has not been run."""
     if mapping.schema and mapping.schema not in inspector.get_schema_names():
         return f'there is no schema "{mapping.schema}" in this database; see ?schema= in DATABASE_URL'
     where = f'the schema "{mapping.schema}"' if mapping.schema else "this database"
@@ -114,7 +114,7 @@ def _no_table(inspector: sa.Inspector, table: str, mapping: TableMap) -> str:
 
 
 def _type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
-    """How to speak to a column of ours that has the type `found`. Raises `BadSchema`."""
+    """Return the type with which to use a column that has the type `found` there. Raise `BadSchema`."""
     if isinstance(column.type, UTCDateTime):
         if dialect.name == "sqlite":
             return SQLiteUTC()
@@ -134,7 +134,7 @@ def _type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
 
 
 def _id_type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
-    """Integers stay integers; everything else is handled as text."""
+    """Return the type of ids: integers stay integers, and all others are handled as text."""
     if column.table.name == AUDIT_TABLE:
         return column.type
     if isinstance(found, sa.Uuid):
@@ -154,7 +154,7 @@ def _unfit(column: sa.Column[Any], found: object, wanted: str) -> BadSchema:
 
 
 def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: TableMap) -> None:
-    """An enum that does not know CHANNEL_TYPE, or a column of another kind, would refuse every query."""
+    """Raise `BadSchema` if the column cannot hold CHANNEL_TYPE: it would refuse every query."""
     if isinstance(column.type, sa.Enum) and mapping.type not in column.type.enums:
         raise BadSchema(
             f'column "{column.name}" of table "{mapping.table}" is never "{mapping.type}", only '
@@ -162,9 +162,7 @@ def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: Tabl
         )
     try:
         connection.execute(sa.select(sa.literal(1)).where(column == mapping.type).limit(0))
-    except sa.exc.DatabaseError as error:
-        if error.connection_invalidated:
-            raise
+    except (sa.exc.DataError, sa.exc.ProgrammingError):
         raise BadSchema(
             f'column "{column.name}" of table "{mapping.table}" is {column.type} and cannot be '
             f'"{mapping.type}"; set CHANNEL_TYPE, or map another column to type in CHANNEL_COLUMNS'
@@ -172,7 +170,7 @@ def _check_type(connection: sa.Connection, column: sa.Column[Any], mapping: Tabl
 
 
 def _check_ids(connection: sa.Connection, inspector: sa.Inspector, channel: sa.Table) -> None:
-    """Rows are written by their ids, so no two may have the same. Usually the database sees to that."""
+    """Raise `BadSchema` if two rows have the same id, or one has none: rows are written by their ids."""
     id_ = channel.c.id
     if not _is_key(inspector, channel):
         twice = sa.select(id_).where(id_.is_not(None)).group_by(id_).having(sa.func.count() > 1).limit(1)
@@ -186,7 +184,7 @@ def _check_ids(connection: sa.Connection, inspector: sa.Inspector, channel: sa.T
 
 
 def _is_key(inspector: sa.Inspector, channel: sa.Table) -> bool:
-    """Whether the database itself keeps the ids apart."""
+    """Return whether the database itself keeps the ids unique."""
     where = (channel.name, channel.schema)
     keys = [
         inspector.get_pk_constraint(*where)["constrained_columns"],

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from whatsapp_tokens.database.errors import BadUrl
 
-# What libpq understands in a URL; the rest is Prisma's or another driver's.
+# What libpq understands in a URL; other parameters are Prisma's or another driver's.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 LIBPQ_OPTIONS: Final = frozenset(
     {
@@ -47,7 +47,7 @@ SSL_MODES: Final = {
 class DatabaseUrl:
     """What DATABASE_URL says. Its `repr` shows nothing of the address, which may hold several secrets.
 
-    `ignored` names the parameters that nobody here knows.
+    `ignored` are the names of the parameters that neither libpq nor Prisma knows.
     """
 
     url: URL = field(repr=False)
@@ -58,7 +58,7 @@ class DatabaseUrl:
 def parse_url(text: str) -> DatabaseUrl:
     """Read what people paste as DATABASE_URL: PostgreSQL in any spelling, with Prisma's options, or SQLite.
 
-    Raises `BadUrl`, without repeating the text: it holds the password.
+    Raise `BadUrl`, without repeating the text: it holds the password.
     """
     text = text.strip()
     if text[:1] in {'"', "'"} and text[:1] == text[-1:]:  # a file read by Docker keeps them
@@ -86,7 +86,7 @@ def parse_url(text: str) -> DatabaseUrl:
 
 
 def _postgresql(url: URL) -> DatabaseUrl:
-    """A PostgreSQL URL with the parameters that libpq knows, and the rest taken out."""
+    """Return a PostgreSQL URL with the parameters that libpq knows, and without the others."""
     several = [name for name, value in url.query.items() if not isinstance(value, str)]
     if set(several) - {"host"}:  # of hosts there may be several
         raise BadUrl(f"it gives {_named(several)} more than once")
@@ -108,7 +108,7 @@ def _postgresql(url: URL) -> DatabaseUrl:
     known = {name: value for name, value in query.items() if name in LIBPQ_OPTIONS}
     target = DatabaseUrl(url.set(query=known), schema, _unknown(url.set(query=query)))
     try:
-        target.url.get_dialect()().create_connect_args(target.url)  # as later, when nobody expects an error
+        target.url.get_dialect()().create_connect_args(target.url)  # as the engine does later
     except (ArgumentError, ValueError):
         raise BadUrl("one of its hosts or ports cannot be one; a port is a number") from None
     return target
@@ -119,10 +119,10 @@ def _unknown(url: URL) -> tuple[str, ...]:
 
 
 def _named(names: Iterable[str]) -> str:
-    """Names of parameters, unless they have no shape of one: then they may be half a password."""
+    """Return names of parameters; what does not look like a name may be half a password, and is not shown."""
     return ", ".join(name if re.fullmatch(r"\w{1,40}", name) else "a parameter" for name in names)
 
 
 def warning_of(target: DatabaseUrl) -> str | None:
-    """What is to be said of the parameters that are ignored, if there are any."""
+    """Return a warning that names the parameters that are ignored, or None."""
     return f"DATABASE_URL: {_named(target.ignored)} is not known and is ignored" if target.ignored else None
