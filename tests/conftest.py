@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from channels import DAY, NOW, WELL, look
 from hypothesis import settings
 from rows import Rows
 from shop import REAL, REAL_NAMES, Shop
@@ -207,6 +208,27 @@ def open_database(database_url) -> Iterator[Callable[..., Database]]:
 def database(open_database) -> Database:
     """Open the database as a run does."""
     return open_database()
+
+
+@pytest.fixture
+def due_ids(rows):
+    """Three due channels, the most urgent last."""
+    return [rows.insert(**WELL | {"token_expires_at": NOW + days * DAY}) for days in (3, 2, 1)]
+
+
+@pytest.fixture
+def claimed(database, due_ids):
+    """The three due channels, claimed, the most urgent first."""
+    return database.claims.claim(look(), due_ids)
+
+
+@pytest.fixture
+def overtaken(rows, open_database, due_ids):
+    """A run of which the first claim ran out and was taken by another run; and that run."""
+    slow, quick = open_database(lease=timedelta(seconds=-1)), open_database(lease=timedelta(hours=1))
+    slow.claims.claim(look(), due_ids)
+    quick.claims.claim(look(), due_ids[:1])
+    return slow, quick
 
 
 @pytest.fixture
