@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from models import Channel, Status
 from whatsapp_tokens.results import ChannelId, Reason
@@ -63,17 +63,20 @@ def is_down(channel: Channel, now: datetime) -> bool:
     return is_rejected(channel) or has_expired
 
 
-def is_news(channel: Channel, now: datetime, reminders: Collection[ChannelId] = ()) -> bool:
-    """Return whether there is something to tell of a channel that was not told yet.
+# Channels of which people are to be reminded although nothing has changed, and when they were told last.
+Reminders: TypeAlias = Mapping[ChannelId, datetime]
 
-    `reminders`: of these people are to be reminded, although nothing has changed.
-    """
-    if is_well_again(channel) or channel.id in reminders:
+
+def is_news(channel: Channel, now: datetime, reminders: Reminders) -> bool:
+    """Return whether there is something to tell of a channel that was not told yet."""
+    if is_well_again(channel):
         return True
     if channel.status != Status.WARNING:
         return False
     if channel.replaced:
         return False  # what is known describes a token that is gone
+    if channel.id in reminders and reminders[channel.id] == channel.alerted_at:
+        return True
     return must_tell(channel.alerted_at, channel.expires_at, now)
 
 

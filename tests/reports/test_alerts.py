@@ -53,7 +53,7 @@ def channel(*, left=None, told=None, **fields):
 
 @pytest.mark.parametrize("left", [None, 40, 7, 0, -40])
 def test_what_no_one_was_told_of_is_news(left):
-    assert is_news(channel(left=left), NOW)
+    assert is_news(channel(left=left), NOW, {})
 
 
 @pytest.mark.parametrize(
@@ -93,24 +93,24 @@ def test_what_no_one_was_told_of_is_news(left):
     ],
 )
 def test_what_people_know_of_is_news_when_it_comes_near_its_end(left, told, news):
-    assert is_news(channel(left=left, told=told), NOW) is news
+    assert is_news(channel(left=left, told=told), NOW, {}) is news
 
 
 @pytest.mark.parametrize("told", [0, 1, 300])
 def test_what_has_no_known_end_is_told_once(told):
-    assert not is_news(channel(told=told), NOW)
+    assert not is_news(channel(told=told), NOW, {})
 
 
 @pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 def test_an_infinite_expiry_does_no_harm(end):
-    assert not is_news(replace(channel(told=1), expires_at=end), NOW)
+    assert not is_news(replace(channel(told=1), expires_at=end), NOW, {})
 
 
 @pytest.mark.parametrize(
     ("mark", "news"), [(None, True), (fingerprint("c"), True), (fingerprint("d"), False)]
 )
 def test_what_is_known_of_a_token_that_was_replaced_is_no_news(mark, news):
-    assert is_news(channel(left=2, fingerprint=mark), NOW) is news
+    assert is_news(channel(left=2, fingerprint=mark), NOW, {}) is news
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_is_known_of_a_token_that_was_replaced_is_no_news(mark, news):
 def test_in_twenty_days_of_runs_it_is_news_on_exactly_these(left, every, news):
     one, found = channel(left=left), []
     for day in range(0, 20, every):
-        if is_news(one, NOW + days(day)):
+        if is_news(one, NOW + days(day), {}):
             found.append(day)
             one = replace(one, alerted_at=NOW + days(day))
     assert found == news
@@ -458,7 +458,7 @@ class Failing:
         return result
 
     def to_remind_of(self, _now):
-        return frozenset()
+        return {}
 
     def to_tell_of(self, _soon, _reminders):
         return self.call("to_tell_of", [channel(left=2)])
@@ -670,6 +670,21 @@ def test_only_a_line_that_is_down_comes_up_again_without_a_known_expiry(down, te
     down(8, 8, **columns)
     tell()
     assert [message for message in target.messages if message.cards] == []
+
+
+def test_runs_in_parallel_remind_once(down, open_database, target, monkeypatch):
+    down(8, 8)
+    first, second = open_database(), open_database()
+    look = second.queries.to_tell_of
+
+    def look_slowly(*place):
+        found = list(look(*place))
+        send_alerts(first, [target], NOTHING, NOW, Style())
+        return found
+
+    monkeypatch.setattr(second.queries, "to_tell_of", look_slowly)
+    send_alerts(second, [target], NOTHING, NOW, Style())
+    assert target.told == [["North (1)"]]
 
 
 def test_in_forty_days_of_runs_people_hear_of_it_on_exactly_these(insert, tell, target, rows):

@@ -145,7 +145,7 @@ def _view(invocation: Invocation, result: CommandResult, settings: Settings, *, 
         is_dry=invocation.options.dry_run,
         language=Language(settings.alert_language),
         reconnect_url=settings.reconnect_url,
-        undelivered=undelivered and not (result.tally and result.tally.failed),
+        undelivered=undelivered and not (result.tally and result.tally.news),
     )
 
 

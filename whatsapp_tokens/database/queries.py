@@ -21,7 +21,7 @@ from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
 from whatsapp_tokens.database.permissions import hides_rows, missing_permissions
-from whatsapp_tokens.policy import Selection, is_reminder_due
+from whatsapp_tokens.policy import Reminders, Selection, is_reminder_due
 from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, Reason, State
 
 PAGE_SIZE: Final = 2000
@@ -153,10 +153,10 @@ class Queries:
         """Yield the channels that only wait for a reconnect."""
         return self._by_urgency(self._where.candidate(selection), self._where.waiting(selection))
 
-    def to_remind_of(self, now: datetime) -> frozenset[ChannelId]:
+    def to_remind_of(self, now: datetime) -> Reminders:
         """Return the channels that are down, have no known expiry, and of which people are to be reminded.
 
-        None if our role may not read the audit log.
+        Empty if our role may not read the audit log.
         """
         c, audit = self._table.c, self._table.audit
         failed, later = audit.alias("failed").c, audit.alias("later").c
@@ -178,12 +178,12 @@ class Queries:
         try:
             rows = self._table.fetch(query)
         except StatementRefused:
-            return frozenset()
-        return frozenset(
-            plain_id(row.id)
+            return {}
+        return {
+            plain_id(row.id): row.token_alerted_at
             for row in rows
             if row.since and is_reminder_due(row.token_alerted_at, row.since, now)
-        )
+        }
 
     def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId] = ()) -> Iterator[Channel]:
         """Yield the channels that people may have to be told of; the caller decides.
@@ -200,7 +200,7 @@ class Queries:
                 sa.and_(is_warning, alerted_at.is_(None)),
                 sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
                 sa.and_(sa.not_(is_warning), alerted_at.is_not(None)),
-                c.id.in_(reminders),
+                c.id.in_(list(reminders)),
             ),
         )
 

@@ -72,7 +72,7 @@ def _claim_news(
     if database is None:
         return []
     try:
-        reminders = frozenset() if which else database.queries.to_remind_of(now)
+        reminders = {} if which else database.queries.to_remind_of(now)
         which = which or (lambda one: is_news(one, now, reminders))
         asked = database.queries.to_tell_of(now + max(STEPS), reminders)
         ids = list(islice((one.id for one in asked if which(one)), MOST_AT_ONCE))
