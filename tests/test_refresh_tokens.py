@@ -380,6 +380,12 @@ def test_a_channel_that_cannot_be_renewed_is_said_not_to_be_one(world):
     assert "there is nothing to do" not in alone.err
 
 
+def test_a_channel_that_can_be_renewed_gives_no_warning(world):
+    id_, _ = world.channel(), world.channel(type="email")
+    result = world.run("--channel", str(id_))
+    assert (result.code, result.err) == (0, "")
+
+
 def test_an_unexpected_error_is_one_line_and_a_stop(world, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
