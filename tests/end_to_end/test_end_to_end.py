@@ -383,18 +383,18 @@ def test_an_audit_finds_a_token_that_was_revoked_long_before_it_is_due(world):
 
 
 @pytest.mark.parametrize(
-    "rubbish", ["rubbish", "EAAplain-token-without-encryption", " ", "gAAAAAB" + "x" * 90]
+    "stored", ["not a ciphertext", "EAAplain-token-without-encryption", " ", "gAAAAAB" + "x" * 90]
 )
-def test_a_ciphertext_that_cannot_be_read_fails_alone(world, rubbish):
-    bad = world.channel(wa_token_encrypted=rubbish)
+def test_a_ciphertext_that_cannot_be_read_fails_alone(world, stored):
+    bad = world.channel(wa_token_encrypted=stored)
     good = world.channel()
     result = world.json()
     assert [result.told(bad), result.told(good)] == [("failed", "undecryptable"), ("renewed", None)]
     assert (world.rows.get(bad)["wa_token_encrypted"], world.rows.get(bad)["token_status"]) == (
-        rubbish,
+        stored,
         "warning",
     )
-    assert rubbish.strip() not in result.out + result.err or not rubbish.strip()
+    assert stored.strip() not in result.out + result.err or not stored.strip()
 
 
 def test_one_channel_that_cannot_be_read_is_marked(world):
@@ -420,7 +420,7 @@ def test_a_key_that_opens_other_channels_is_right_and_the_due_ones_are_marked(wo
     assert [result.told(channel) for channel in due] == [("failed", "undecryptable")] * 2
 
 
-# -- Meta in trouble
+# -- when Meta fails
 
 
 def test_a_passing_fault_is_retried_and_costs_nothing(world):

@@ -124,7 +124,7 @@ def test_a_wave_of_deaths_without_a_cause_is_systemic_if_a_control_dies_alike(wo
     before = states(world, [*channels, also])
     result = world.json()
     assert (stopped(result), states(world, [*channels, also])) == ((3, "systemic"), before)
-    assert "channels that are not due fail alike: reconnect_required" in result.document["stopped"]["detail"]
+    assert "other channels fail alike: reconnect_required" in result.document["stopped"]["detail"]
 
 
 def test_a_meta_that_is_down_for_every_due_channel_is_systemic_if_a_control_shows_it(world):

@@ -9,7 +9,6 @@ no network.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,7 +45,7 @@ class CircuitBreaker:
         self._channels = 0  # that Meta was asked about
         self._app_is_accepted = False
         self._exchange_is_accepted = False
-        self._write_failures: Counter[Reason] = Counter()
+        self._write_failures = 0
         self._write_detail = ""
         self.has_written = False
         self.meta_is_well = False  # a token was found good, so failures are the channels' own
@@ -115,7 +114,7 @@ class CircuitBreaker:
             self.aborted = Aborted(AbortReason.APP_REJECTED, detail)
         elif alike and question.reason and not self.meta_is_well:
             first = self._newly()[question.reason][0]
-            failing = fact("channels that are not due fail alike", question.reason)
+            failing = fact("other channels fail alike", question.reason)
             self.aborted = Aborted(AbortReason.SYSTEMIC, facts(failing, _said(first)))
         return self._release()
 
@@ -141,7 +140,7 @@ class CircuitBreaker:
 
     def note_write_failure(self, channel: Channel, detail: str) -> None:
         """Take note that the database refused a row."""
-        self._write_failures[Reason.WRITE_FAILED] += counts_as_new(channel, Reason.WRITE_FAILED)
+        self._write_failures += counts_as_new(channel, Reason.WRITE_FAILED)
         self._write_detail = detail
 
     @property
@@ -153,7 +152,7 @@ class CircuitBreaker:
 
     @property
     def _refuses_writes(self) -> bool:
-        return self._write_failures.total() >= ENOUGH and not self.has_written
+        return self._write_failures >= ENOUGH and not self.has_written
 
     def _note(self, verdict: Verdict, wanted: Reason | None = None) -> None:
         """Take note of what an answer shows, whether it was about a due channel or a control."""
