@@ -47,6 +47,7 @@ def test_a_wrong_clock_is_said_although_meta_does_not_say_what_time_it_is(world,
     before = [world.rows.get(id_) for id_ in channels]
     result = world.json()
     assert_is_refused(result, before, world, channels)
+    assert world.meta.exchanges == []
     assert "time at the database server: " in result.document["stopped"]["detail"]
 
 

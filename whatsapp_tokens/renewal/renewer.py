@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from meta_client import MetaClient
@@ -20,7 +20,7 @@ from whatsapp_tokens.meta.errors import (
 )
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.renewal.clock_check import compare_with_meta
+from whatsapp_tokens.renewal.clock_check import compare_with_database, compare_with_meta
 from whatsapp_tokens.renewal.decision import (
     NeverExpires,
     Proof,
@@ -56,6 +56,7 @@ class Renewer:
         self._policy = policy
         self._clock = clock
         self._sleep = sleep
+        self.ahead_of_database = timedelta(0)
 
     def renew(self, token: Secret) -> Verdict:
         """Renew a token if it is due. Raises `Interrupted`."""
@@ -86,15 +87,17 @@ class Renewer:
             return self._unusable(error)
         return Unusable(Reason.RECONNECT_REQUIRED, "", suspect=Suspect.TOKEN)
 
-    def check_clock(self) -> bool:
-        """Compare this machine's clock with Meta's. Return whether Meta has said what time it is.
+    def note_time_at_database(self, at_database: datetime) -> None:
+        """Take note of the database server's clock: it decides where Meta does not say what time it is."""
+        self.ahead_of_database = self._clock() - at_database
 
-        Raises `WrongClock`.
-        """
-        time_at_meta = self._meta.time_at_meta()
-        if time_at_meta is not None:
-            compare_with_meta(self._clock(), time_at_meta)
-        return time_at_meta is not None
+    def check_clock(self) -> None:
+        """Raise `WrongClock` if this machine's clock is not Meta's, or else the database server's."""
+        now, at_meta = self._clock(), self._meta.time_at_meta()
+        if at_meta is not None:
+            compare_with_meta(now, at_meta)
+        else:
+            compare_with_database(now, now - self.ahead_of_database)
 
     def examine(self, token: Secret) -> StillValid | NeverExpires | Unusable:
         """Return what Meta says of a token that is to be stored as it stands.

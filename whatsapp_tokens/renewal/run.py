@@ -25,7 +25,7 @@ from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
 from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
-from whatsapp_tokens.renewal.clock_check import WrongClock, are_apart, compare_with_database
+from whatsapp_tokens.renewal.clock_check import MOST_APART, WrongClock
 from whatsapp_tokens.renewal.controls import pick_controls
 from whatsapp_tokens.renewal.decision import Suspect, Unusable, Verdict
 from whatsapp_tokens.renewal.outcomes import failed, left_locked, skipped
@@ -69,6 +69,7 @@ class Run:
         self._scope = scope
         self._callbacks = callbacks
         self.tally = open_run(self._database, self._keys, scope, callbacks)
+        self._renewer.note_time_at_database(self._database.queries.now())
         # Where nothing is due, another look at a large table would take as long as counting did.
         due = scope if self.tally.due else replace(scope, limit=0)
         self._claimer = Claimer(self._database, due, self._report, self._stop)
@@ -222,10 +223,9 @@ class Run:
         """Return whether this machine's clock is known to be right. Raises `WrongClock`."""
         if self._clock_is_right or not self._breaker.has_asked:
             return self._clock_is_right
-        now, at_database = self._clock(), self._database.queries.now()
-        if not self._renewer.check_clock():
-            compare_with_database(now, at_database)
-        elif are_apart(now, at_database):
+        self._renewer.check_clock()
+        if abs(self._renewer.ahead_of_database) > MOST_APART:
+            at_database = self._clock() - self._renewer.ahead_of_database
             logger.warning(
                 "the clock of the database server is wrong: it says %s", f"{at_database:%Y-%m-%dT%H:%M:%SZ}"
             )
