@@ -76,8 +76,8 @@ def migrate(
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Start two processes for each core with `-n auto`: many tests wait for a process or a server."""
-    return min(2 * (os.cpu_count() or 1), 8)
+    """Start three processes for two cores with `-n auto`: many tests wait for a process or a server."""
+    return min((3 * (os.cpu_count() or 1) + 1) // 2, 8)
 
 
 @pytest.fixture(scope="session")
