@@ -94,7 +94,7 @@ class KeyRing:
         """Parse a comma-separated list of keys.
 
         A key is 64 hex digits, base64 or base64url of 32 bytes, or `sha256:` and a passphrase.
-        Raises `BadKey`, which names the key by its number.
+        Raise `BadKey`, which names the key by its number.
         """
         entries = text.split(",")
         keys: list[bytes] = []
@@ -111,7 +111,7 @@ class KeyRing:
         return len(self._keys)
 
     def decrypt(self, ciphertext: str) -> Decrypted:
-        """Decrypt a stored token with the key that fits. Raises `Undecryptable` or `NotAToken`."""
+        """Decrypt a stored token with the key that fits. Raise `Undecryptable` or `NotAToken`."""
         plaintext, ciphertext_format, key_index = self._only_decryption(ciphertext)
         text = plaintext.decode(errors="replace")
         if why := self._why_no_token(text):
@@ -125,11 +125,11 @@ class KeyRing:
         return ENCRYPTED_TWICE if next(self._decryptions(text), None) else why_no_token(text)
 
     def format_of(self, ciphertext: str) -> CiphertextFormat:
-        """Return the format of what a key decrypts, whether it is a token or not. Raises `Undecryptable`."""
+        """Return the format of what a key decrypts, whether it is a token or not. Raise `Undecryptable`."""
         return self._only_decryption(ciphertext)[1]
 
     def _only_decryption(self, ciphertext: str) -> tuple[bytes, CiphertextFormat, int]:
-        """Return the plaintext, its format and the index of its key. Raises `Undecryptable`."""
+        """Return the plaintext, its format and the index of its key. Raise `Undecryptable`."""
         ciphertext = ciphertext.strip()  # CHAR columns pad, and rows written by hand end in a newline
         if found := next(self._decryptions(ciphertext), None):
             return found
@@ -146,7 +146,7 @@ class KeyRing:
                     yield plaintext, parsed.format, index
 
     def encrypt(self, token: Secret, ciphertext_format: CiphertextFormat = FERNET) -> str:
-        """Encrypt with the first key, and verify the result. Raises `EncryptionFailed`."""
+        """Encrypt with the first key, and verify the result. Raise `EncryptionFailed`."""
         try:
             plaintext = token.reveal().encode()
         except UnicodeEncodeError:
@@ -156,7 +156,7 @@ class KeyRing:
         return ciphertext
 
     def _verify(self, ciphertext: str, plaintext: bytes) -> None:
-        """Check that the ciphertext decrypts to the plaintext. Raises `EncryptionFailed` if not."""
+        """Check that the ciphertext decrypts to the plaintext. Raise `EncryptionFailed` if not."""
         try:
             found = self.decrypt(ciphertext).token
         except Undecryptable:
@@ -192,7 +192,7 @@ def _encrypt(plaintext: bytes, key: bytes, iv_bytes: int | None) -> Encrypted:
 
 
 def _parse_key(entry: str) -> bytes:
-    """Return one key of the ring. Raises `BadKey`."""
+    """Return one key of the ring. Raise `BadKey`."""
     entry = entry.lstrip()
     if entry.startswith("sha256:"):
         passphrase = entry.removeprefix("sha256:").rstrip("\r\n")  # the end of a line is no part of it

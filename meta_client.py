@@ -115,7 +115,7 @@ class MetaClient:
     def inspect(self, token: Secret) -> Inspection:
         """Ask Meta about a token: https://developers.facebook.com/docs/graph-api/reference/debug_token.
 
-        Raises `ReconnectRequired` if it is dead or of another app, with `expires_at` if Meta gives it; else
+        Raise `ReconnectRequired` if it is dead or of another app, with `expires_at` if Meta gives it; else
         any `MetaError`, or `Interrupted`.
         """
         return read_inspection(self._get(self._inspection_of(token)), self._config.app_id)
@@ -132,7 +132,7 @@ class MetaClient:
     def check_app(self) -> None:
         """Ask about the app token itself, to check that Meta accepts our app id and secret.
 
-        Any answer about the token will do. Raises `MetaError` (but not `ReconnectRequired`) or `Interrupted`.
+        Any answer about the token will do. Raise `MetaError` (but not `ReconnectRequired`) or `Interrupted`.
         """
         with suppress(ReconnectRequired):
             self.inspect(self._app_token)
@@ -163,7 +163,7 @@ class MetaClient:
     def _get_within_limits(self, call: _Call) -> dict[str, Any]:
         """Make a call, and repeat it while the app is limited and the budget for waiting lasts.
 
-        Raises `Throttled` if another call gets through and this one does not: then it is not the app's limit.
+        Raise `Throttled` if another call gets through and this one does not: then it is not the app's limit.
         """
         has_waited = False
         while True:
@@ -177,7 +177,7 @@ class MetaClient:
                 has_waited = True
 
     def _get_at_once(self, call: _Call) -> dict[str, Any]:
-        """Make a call although Meta has limited it. Raises `Throttled` if it does so again."""
+        """Make a call although Meta has limited it. Raise `Throttled` if it does so again."""
         try:
             return self._get_once(call, monotonic())
         except RateLimited as limited:

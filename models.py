@@ -96,30 +96,6 @@ class TableMap:
         return f'"{self.schema}"."{self.table}"' if self.schema else f'"{self.table}"'
 
 
-def parse_columns(text: str) -> dict[str, str]:
-    """Read `ours=theirs,…` as our column names and theirs. Raise ValueError with what to do."""
-    known = (*COLUMNS, *OPTIONAL_COLUMNS)
-    found: dict[str, str] = {}
-    for entry in filter(None, (entry.strip() for entry in text.split(","))):
-        ours, equals, theirs = (part.strip() for part in entry.partition("="))
-        theirs = theirs.strip('"')
-        if not (ours and equals and theirs):
-            raise ValueError(f'"{entry[:60]}" is not of the form our_name=their_name')
-        if ours not in known:
-            raise ValueError(f'"{ours[:60]}" is none of the names on the left: {", ".join(known)}')
-        if ours in found:
-            raise ValueError(f'"{ours}" is given twice')
-        found[ours] = theirs
-    users: dict[str, list[str]] = {}
-    for ours in known:
-        if ours in COLUMNS or ours in found:
-            users.setdefault(found.get(ours, ours), []).append(ours)
-    for theirs, several in users.items():
-        if len(several) > 1:
-            raise ValueError(f'the column "{theirs}" is used twice: as {" and as ".join(several)}')
-    return found
-
-
 class Tables(NamedTuple):
     """The channel table, with our names as keys, and the audit table."""
 

@@ -169,7 +169,7 @@ def start(command: Sequence[str], environment: dict[str, str], folder: Path) -> 
 
 
 def finish(process: subprocess.Popen[bytes], folder: Path) -> Cost:
-    """Wait for a process of `start`. Raises `RuntimeError` with its stderr if it failed."""
+    """Wait for a process of `start`. Raise `RuntimeError` with its stderr if it failed."""
     process.wait()
     cost = Cost(**json.loads((folder / "cost").read_text(encoding="ascii")))
     if cost.code:

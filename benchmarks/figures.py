@@ -54,7 +54,7 @@ class Figure:
 
 
 def _renew(table: Table, due: int, workers: int, latency: float) -> tuple[Cost, dict[str, int]]:
-    """Run the program once. Raises `RuntimeError` if it did not renew all channels that are due."""
+    """Run the program once. Raise `RuntimeError` if it did not renew all channels that are due."""
     with fast_meta(due, latency) as meta:
         cost = run(refresh("--json", "--workers", str(workers)), settings(table.url, meta.url))
     left = table.scalar(

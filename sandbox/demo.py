@@ -78,7 +78,7 @@ class Demo:
             return {row["id"]: dict(row) for row in found}
 
     def run(self, *options: str, expected: int) -> None:
-        """Run the program as a user does. Raises `DemoFailed` if it ends with another exit code."""
+        """Run the program as a user does. Raise `DemoFailed` if it ends with another exit code."""
         _run(["refresh_tokens.py", *options, "--env-file", str(self.env_file)], {}, expected=expected)
 
 

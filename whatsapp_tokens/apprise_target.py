@@ -59,7 +59,7 @@ class AppriseTarget:
 
 
 def parse_addresses(text: str) -> tuple[Secret, ...]:
-    """Return the addresses in `NOTIFY_URLS`. Raises ValueError, which says which are wrong and shows none."""
+    """Return the addresses in `NOTIFY_URLS`. Raise ValueError, which says which are wrong and shows none."""
     addresses = _split(text)
     problems = []
     for number, address in enumerate(addresses, start=1):
@@ -150,7 +150,7 @@ def _split(text: str) -> list[str]:
 
 
 def open_service(address: str) -> NotifyBase:
-    """Return the service of an address. Raises ValueError, which does not show it."""
+    """Return the service of an address. Raise ValueError, which does not show it."""
     from apprise import Apprise, OverflowMode  # noqa: PLC0415
 
     # Its log repeats addresses, so it goes nowhere. The reason of a failed delivery comes with the result, if

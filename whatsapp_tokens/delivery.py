@@ -29,7 +29,7 @@ class DeliveryError(Exception):
 def deliver_with_retries(deliver: Callable[[], None], sleep: Sleep) -> None:
     """Call `deliver`, and again after a `DeliveryError` that is not permanent.
 
-    Raises the last one after `TRIES` calls, or once the run was told to stop.
+    Raise the last one after `TRIES` calls, or once the run was told to stop.
     """
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, DeliveryError) and not error.permanent),

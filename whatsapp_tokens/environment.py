@@ -31,7 +31,7 @@ def read_environment(environment: Mapping[str, str], env_file: Path) -> tuple[di
     """Return the environment with the variables of `env_file` that it lacks, and warnings about that file.
 
     The file is taken literally, without `${…}` expansion: a password may contain anything.
-    Raises `BadSettings` if the file cannot be read.
+    Raise `BadSettings` if the file cannot be read.
     """
     try:
         if env_file.is_dir():
@@ -144,7 +144,7 @@ class Reader:
 
 
 def utf8(text: str) -> str:
-    """Return the text. Raises ValueError if it contains bytes that Python could not decode."""
+    """Return the text. Raise ValueError if it contains bytes that Python could not decode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -157,7 +157,7 @@ class _BadFile(Exception):
 
 
 def _read_secret_file(path: Path) -> str:
-    """Return the text of a file without its last line break. Raises `_BadFile`."""
+    """Return the text of a file without its last line break. Raise `_BadFile`."""
     try:
         found = path.stat()
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):

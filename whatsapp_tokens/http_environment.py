@@ -40,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the URL of the proxy for `url`, or None. A loopback address has none. Raises `LocalFault`."""
+    """Return the URL of the proxy for `url`, or None. A loopback address has none. Raise `LocalFault`."""
     parts = urlsplit(url)
     if is_loopback(parts.hostname or ""):
         return None
@@ -69,7 +69,7 @@ def _proxy_variable(scheme: str) -> str:
 
 
 def ca_bundle() -> str | bool:
-    """Return the file or folder of CA certificates to use, True for the usual one. Raises `LocalFault`.
+    """Return the file or folder of CA certificates to use, True for the usual one. Raise `LocalFault`.
 
     A variable that names no file is a fault even if it is not used: for http, or by OpenSSL only.
     """

@@ -38,7 +38,7 @@ def open_session(url: str, *, connections: int) -> requests.Session:
     """Return a session for one server. Its proxy and CA bundle come from the environment, read once here.
 
     `.netrc` is not read, because it could replace our credentials. No redirect is followed, no cookie is
-    kept, and TLS is always verified. Raises `LocalFault`.
+    kept, and TLS is always verified. Raise `LocalFault`.
     """
     session = _Session()
     session.trust_env = False
@@ -126,7 +126,7 @@ class Address:
     def get(
         self, params: Mapping[str, str], headers: Mapping[str, bytes], *, timeout: tuple[float, float]
     ) -> requests.Response:
-        """Return the answer, whose body is still to be read. Raises `ERRORS`, as reading the body does.
+        """Return the answer, whose body is still to be read. Raise `ERRORS`, as reading the body does.
 
         `timeout`: seconds to connect, and seconds for the whole answer.
         """
@@ -150,7 +150,7 @@ class Address:
 
 
 class _UntilDeadline(io.RawIOBase):
-    """The bytes from a socket. Raises `TimeoutError` once `seconds` have passed."""
+    """The bytes from a socket. Raise `TimeoutError` once `seconds` have passed."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._sock = sock

@@ -12,8 +12,6 @@ from datetime import date, datetime
 from enum import Flag, IntEnum, StrEnum, auto
 from typing import Final, Generic, Self, TypeAlias, TypeVar
 
-from whatsapp_tokens.facts import facts as facts  # noqa: PLC0414 - details are made with it
-
 ChannelId: TypeAlias = int | str
 T = TypeVar("T")
 
@@ -36,7 +34,7 @@ class Reason(StrEnum):
     """Why a channel failed or was skipped. What a reason means is said here and nowhere else."""
 
     def __new__(cls, value: str, traits: _Is = _Is(0)) -> Self:  # noqa: B008 - a flag is immutable
-        """A text with traits."""
+        """Make a text with traits."""
         reason = str.__new__(cls, value)
         reason._value_ = value
         reason._traits = traits  # noqa: SLF001 - its own
@@ -185,23 +183,6 @@ class Due(_Outcome):
 
 
 Outcome: TypeAlias = Renewed | Skipped | Failed | Due
-
-
-class Level(StrEnum):
-    """How good a finding is. A problem keeps runs from working."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of a check: what was looked at, how good it is, and what was seen or what to do."""
-
-    subject: str
-    level: Level
-    text: str
 
 
 @dataclass(slots=True)

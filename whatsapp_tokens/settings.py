@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from crypto import KeyRing
 from meta_client import MetaConfig
-from models import TableMap, parse_columns
+from models import COLUMNS, OPTIONAL_COLUMNS, TableMap
 from whatsapp_tokens.apprise_secrets import secret_parts
 from whatsapp_tokens.apprise_target import parse_addresses
 from whatsapp_tokens.database.errors import BadUrl
@@ -60,7 +60,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
-        """Read and check everything. Raises `BadSettings` with all problems, none of which shows a value."""
+        """Read and check everything. Raise `BadSettings` with all problems, none of which shows a value."""
         read = Reader(environment)
         workers = read.number("WORKERS", 16, whole=True, least=1, most=MAX_WORKERS)
         scopes = read.parsed("REQUIRED_SCOPES", SCOPES, _scopes) or frozenset()
@@ -106,7 +106,7 @@ class Settings:
 
 
 def read_database(environment: Mapping[str, str]) -> tuple[DatabaseUrl, TableMap]:
-    """Return where the database and its channels are, for the migrations. Raises `BadSettings`."""
+    """Return where the database and its channels are, for the migrations. Raise `BadSettings`."""
     read = Reader(environment)
     database: DatabaseUrl = read.secret("DATABASE_URL", _database_url)
     mapping = _table_map(read)
@@ -130,8 +130,32 @@ def _table_map(read: Reader) -> TableMap:
     return TableMap(
         table=read.text("CHANNEL_TABLE", TableMap().table),
         type=read.text("CHANNEL_TYPE", TableMap().type),
-        columns=read.parsed("CHANNEL_COLUMNS", None, parse_columns) or {},
+        columns=read.parsed("CHANNEL_COLUMNS", None, _columns) or {},
     )
+
+
+def _columns(text: str) -> dict[str, str]:
+    """Read `ours=theirs,…` as our column names and theirs. Raise ValueError with what to do."""
+    known = (*COLUMNS, *OPTIONAL_COLUMNS)
+    found: dict[str, str] = {}
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        ours, equals, theirs = (part.strip() for part in entry.partition("="))
+        theirs = theirs.strip('"')
+        if not (ours and equals and theirs):
+            raise ValueError(f'"{entry[:60]}" is not of the form our_name=their_name')
+        if ours not in known:
+            raise ValueError(f'"{ours[:60]}" is none of the names on the left: {", ".join(known)}')
+        if ours in found:
+            raise ValueError(f'"{ours}" is given twice')
+        found[ours] = theirs
+    users: dict[str, list[str]] = {}
+    for ours in known:
+        if ours in COLUMNS or ours in found:
+            users.setdefault(found.get(ours, ours), []).append(ours)
+    for theirs, several in users.items():
+        if len(several) > 1:
+            raise ValueError(f'the column "{theirs}" is used twice: as {" and as ".join(several)}')
+    return found
 
 
 def _passwords(database: DatabaseUrl) -> tuple[Secret, ...]:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAKE_SECONDS: Final = 0.2  # how long a request to stop may go unnoticed
 
-# Waits for a number of seconds. Raises `Interrupted` once the run was told to stop.
+# Waits for a number of seconds. Raise `Interrupted` once the run was told to stop.
 Sleep: TypeAlias = Callable[[float], None]
 
 
@@ -47,7 +47,7 @@ class Stop:
         return self._is_set
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long. Raises `Interrupted` if the end was asked for, before or meanwhile."""
+        """Wait so long. Raise `Interrupted` if the end was asked for, before or meanwhile."""
         if self.wait(seconds):
             raise Interrupted
 

@@ -26,7 +26,7 @@ from channels import (
 from conftest import only_postgresql, only_sqlite
 
 from models import Channel, fingerprint
-from whatsapp_tokens.database import queries as queries_module
+from whatsapp_tokens.database import pages as pages_module
 from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.results import DueReason
@@ -242,7 +242,7 @@ def test_a_table_without_names_shows_ids(rows, open_database):
 @pytest.fixture
 def page_size(monkeypatch):
     """Sets how many rows a page holds."""
-    return lambda size: monkeypatch.setattr(queries_module, "PAGE_SIZE", size)
+    return lambda size: monkeypatch.setattr(pages_module, "PAGE_SIZE", size)
 
 
 def first(rows, most=1000):

@@ -16,7 +16,7 @@ from world import KEY, days, fernet
 from crypto import EncryptionFailed, KeyRing
 from models import TableMap
 from whatsapp_tokens.commands.dry_run import preview
-from whatsapp_tokens.database import queries as queries_module
+from whatsapp_tokens.database import pages as pages_module
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseLost, StatementRefused
@@ -316,7 +316,7 @@ def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration
 def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypatch):
     for number in range(9):
         fleet.channel(f"t{number:02}")
-    monkeypatch.setattr(queries_module, "PAGE_SIZE", 1)
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 1)
     due_ids = fleet.database.queries.due_ids
 
     def refuse_later(look):
@@ -569,7 +569,7 @@ def test_results_are_written_in_batches_of_limited_size(fleet, monkeypatch):
 
 
 def test_what_another_run_dealt_with_before_it_was_met_is_not_left(fleet, monkeypatch):
-    monkeypatch.setattr(queries_module, "PAGE_SIZE", 1)
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 1)
     *_, carl = (
         fleet.channel(name, token_expires_at=fleet.now + days(1 + number))
         for number, name in enumerate(("anna", "bert", "carl"))

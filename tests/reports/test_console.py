@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from whatsapp_tokens.commands.result import Finding, Level
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.reports import json_document as module
 from whatsapp_tokens.reports.console import COLOURS, SHOW_CURSOR, Console
-from whatsapp_tokens.reports.text import TABLE_HEAD, finding_line, outcome_line
-from whatsapp_tokens.results import Due, DueReason, Failed, Finding, Level, Reason, Renewed, Skipped
+from whatsapp_tokens.reports.text import TABLE_HEAD, outcome_line
+from whatsapp_tokens.results import Due, DueReason, Failed, Reason, Renewed, Skipped
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -472,7 +473,7 @@ def test_every_colour_belongs_to_a_word_that_begins_a_line():
     lines = [
         *LINES.values(),
         outcome_line(replace(RENEWED, by_hand=True), NOW),
-        *(finding_line(Finding("keys", level, "x")) for level in Level),
+        *(Finding("keys", level, "x").line for level in Level),
     ]
     assert set(COLOURS) <= {line.split()[0] for line in lines}
 

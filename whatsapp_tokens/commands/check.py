@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from whatsapp_tokens.commands.preflight import bad_settings, preflight
-from whatsapp_tokens.commands.result import CommandResult
-from whatsapp_tokens.commands.wiring import (
-    Invocation,
-    aborted_by,
-    open_targets_of,
-    read_settings,
-)
+from whatsapp_tokens.commands.result import CommandResult, Finding, Level
+from whatsapp_tokens.commands.wiring import Invocation, aborted_by, open_targets_of, read_settings
 from whatsapp_tokens.environment import BadSettings
-from whatsapp_tokens.reports.text import finding_line
-from whatsapp_tokens.results import Finding, Level
 
 
 def check(invocation: Invocation) -> CommandResult:
@@ -25,7 +18,7 @@ def check(invocation: Invocation) -> CommandResult:
         for finding in _findings(invocation):
             findings.append(finding)
             if finding.level is not Level.OK or not invocation.options.quiet:
-                invocation.console.line(finding_line(finding))
+                invocation.console.line(finding.line)
     except Exception as error:  # noqa: BLE001 - also a mistake of ours gets its exit code
         aborted = aborted_by(error)
     return CommandResult(aborted, findings=tuple(findings))

@@ -37,7 +37,7 @@ def _preview(invocation: Invocation, settings: Settings, database: Database, rec
 def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
     """Report every due channel and why it is due; those that no key decrypts have failed.
 
-    Raises `WrongKeys`, or a `DatabaseError`.
+    Raise `WrongKeys`, or a `DatabaseError`.
     """
     tally = open_run(database, keys, scope, callbacks)
     for channel in islice(database.queries.due(scope.selection), scope.limit):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Final, TypeVar
 
-from whatsapp_tokens.commands.result import CommandResult
+from whatsapp_tokens.commands.result import CommandResult, Finding, Level
 from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.commands.wiring import Invocation, open_targets_of
 from whatsapp_tokens.monitoring.step_summary import shortfalls
@@ -19,7 +19,7 @@ from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports
 from whatsapp_tokens.reports.status_lines import View
 from whatsapp_tokens.reports.text import preview_summary, summary
-from whatsapp_tokens.results import AbortReason, Exit, Finding, Level, RunResult, Tally
+from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Interrupted
 

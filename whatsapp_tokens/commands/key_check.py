@@ -9,8 +9,8 @@ from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from models import Channel
+from whatsapp_tokens.commands.result import Finding, Level
 from whatsapp_tokens.database.database import Database
-from whatsapp_tokens.results import Finding, Level
 
 MOST_NAMED: Final = 3  # channels whose token cannot be decrypted
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from whatsapp_tokens.commands.result import Finding, Level
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.redaction import one_line, truncate
-from whatsapp_tokens.results import Finding, Level
 
 LONGEST_TYPE = 40  # characters
 

@@ -14,14 +14,15 @@ from meta_client import MetaClient
 from notify import Target
 from whatsapp_tokens.commands.key_check import look_at_keys
 from whatsapp_tokens.commands.no_channels import why_no_channels
+from whatsapp_tokens.commands.result import Finding, Level
 from whatsapp_tokens.commands.wiring import explained
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
+from whatsapp_tokens.facts import facts
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import origin, why_unreachable
 from whatsapp_tokens.meta.errors import AppRejected, MetaError
 from whatsapp_tokens.renewal.clock_check import are_apart
-from whatsapp_tokens.results import Finding, Level, facts
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Sleep, Stop
 

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
-from whatsapp_tokens.results import Aborted, Failed, Finding, First, Tally
+from whatsapp_tokens.redaction import one_line
+from whatsapp_tokens.results import Aborted, Failed, First, Tally
 from whatsapp_tokens.settings import Settings
+
+
+class Level(StrEnum):
+    """How good a finding is. A problem keeps runs from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a check: what was looked at, how good it is, and what was seen or what to do."""
+
+    subject: str
+    level: Level
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The line, which begins with its word."""
+        word = self.level.upper() if self.level is Level.PROBLEM else self.level
+        return f"{word:<8} {self.subject}: {one_line(self.text)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from whatsapp_tokens.commands.no_channels import why_no_channels
 from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.commands.result import Level
 from whatsapp_tokens.commands.wiring import Invocation, NotPossible, policy_of, settings_logger
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.redaction import one_line
 from whatsapp_tokens.renewal.start import Scope
-from whatsapp_tokens.results import ChannelId, Level, Tally
+from whatsapp_tokens.results import ChannelId, Tally
 from whatsapp_tokens.settings import Settings
 
 logger = logging.getLogger(__name__)

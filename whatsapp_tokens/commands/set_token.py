@@ -22,11 +22,7 @@ from whatsapp_tokens.commands.wiring import (
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.results import (
-    Aborted,
-    AbortReason,
-    Tally,
-)
+from whatsapp_tokens.results import Aborted, AbortReason, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.token_text import why_no_token
 

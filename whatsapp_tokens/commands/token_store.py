@@ -16,12 +16,11 @@ from typing import Final
 from crypto import EncryptionFailed, KeyRing, Undecryptable
 from models import AuditEntry, Channel, Event, PendingUpdate, Status
 from whatsapp_tokens.ciphertext_formats import FERNET, CiphertextFormat, JsonObject
-from whatsapp_tokens.commands.wiring import (
-    NotPossible,
-)
+from whatsapp_tokens.commands.wiring import NotPossible
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.writes import WriteResult
+from whatsapp_tokens.facts import facts
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.renewal.decision import NeverExpires, StillValid, Unusable
@@ -29,13 +28,7 @@ from whatsapp_tokens.renewal.outcomes import failed, renewed
 from whatsapp_tokens.renewal.renewer import Renewer
 from whatsapp_tokens.renewal.start import WrongKeys
 from whatsapp_tokens.renewal.updates import with_recovery
-from whatsapp_tokens.results import (
-    ChannelId,
-    Failed,
-    Reason,
-    Renewed,
-    facts,
-)
+from whatsapp_tokens.results import ChannelId, Failed, Reason, Renewed
 
 PATIENCE_SECONDS: Final = 30  # for a row that another transaction has locked
 EXAMPLES: Final = 2000  # rows of each kind that show how tokens are written

@@ -9,22 +9,22 @@ Every method may raise `StatementRefused` or `DatabaseLost`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from models import Channel, Event, Status, Tables, as_channel, plain_id
+from models import Channel, Event, Status, Tables, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
+from whatsapp_tokens.database.pages import Pages
 from whatsapp_tokens.database.permissions import hides_rows, missing_permissions
 from whatsapp_tokens.policy import Reminders, Selection, is_reminder_due
 from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, Reason, State
 
-PAGE_SIZE: Final = 2000
 MOST_TYPES: Final = 20
 
 
@@ -43,6 +43,7 @@ class Queries:
     def __init__(self, table: ChannelTable) -> None:
         self._table = table
         self._where = table.where
+        self._pages = Pages(table)
 
     # One channel
 
@@ -76,15 +77,15 @@ class Queries:
 
     def candidates(self) -> Iterator[Channel]:
         """Yield all candidates."""
-        return self._by_id(self._where.candidate())
+        return self._pages.by_id(self._where.candidate())
 
     def inactive(self) -> Iterator[Channel]:
         """Yield the channels that have a token and are inactive."""
-        return self._by_id(self._where.inactive())
+        return self._pages.by_id(self._where.inactive())
 
     def of_other_types(self) -> Iterator[Channel]:
         """Yield the rows of other types that have a token."""
-        return self._by_id(self._where.of_another_type())
+        return self._pages.by_id(self._where.of_another_type())
 
     def others(self, selection: Selection, limit: int) -> list[Channel]:
         """Return up to `limit` candidates of the whole table that this selection does not call due."""
@@ -132,12 +133,12 @@ class Queries:
         """Yield the due channels, each with its `due_reason`; those that are known to fail come last."""
         why = self._where.due_reason(selection).label("due_reason")
         for which in self._due_parts(selection):
-            yield from self._by_urgency(*which, labels=[why])
+            yield from self._pages.by_urgency(*which, labels=[why])
 
     def due_ids(self, selection: Selection) -> Iterator[ChannelId]:
         """Yield the ids of the due channels, in the same order."""
         for which in self._due_parts(selection):
-            yield from (plain_id(row.id) for row in self._rows_by_urgency(*which))
+            yield from (plain_id(row.id) for row in self._pages.rows_by_urgency(*which))
 
     def _due_parts(self, selection: Selection) -> Iterable[tuple[sa.ColumnElement[bool], ...]]:
         """Return the conditions of the due channels in two parts: first those not known to fail.
@@ -151,7 +152,7 @@ class Queries:
 
     def waiting(self, selection: Selection) -> Iterator[Channel]:
         """Yield the channels that only wait for a reconnect."""
-        return self._by_urgency(self._where.candidate(selection), self._where.waiting(selection))
+        return self._pages.by_urgency(self._where.candidate(selection), self._where.waiting(selection))
 
     def to_remind_of(self, now: datetime) -> Reminders:
         """Return the channels that are down, have no known expiry, and of which people are to be reminded.
@@ -194,7 +195,7 @@ class Queries:
         c = self._table.c
         expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
         is_warning = sa.func.coalesce(c.token_status == Status.WARNING, sa.false())
-        return self._by_urgency(
+        return self._pages.by_urgency(
             self._where.candidate(),
             sa.or_(
                 sa.and_(is_warning, alerted_at.is_(None)),
@@ -213,7 +214,7 @@ class Queries:
         state = self._where.state(selection)
         which = (self._where.candidate(), self._where.needs_attention(selection))
         for part in (self._where.rejected(), sa.not_(self._where.rejected())):
-            yield from self._by_urgency(*which, part, labels=[state.label("state")])
+            yield from self._pages.by_urgency(*which, part, labels=[state.label("state")])
 
     def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> list[Channel]:
         """Return up to `limit` of the others, each with its `state`; those that never expire come last."""
@@ -224,7 +225,7 @@ class Queries:
             labels=[self._where.state(selection).label("state")],
         )
         status = sa.func.coalesce(self._table.c.token_status, "")
-        query = query.order_by(status == Status.NEVER_EXPIRES, *self._urgency)
+        query = query.order_by(status == Status.NEVER_EXPIRES, *self._pages.urgency)
         return self._table.channels(query.limit(limit))
 
     # The whole table
@@ -287,47 +288,3 @@ class Queries:
             )
 
         return self._table.run(count)
-
-    # Pages
-
-    @property
-    def _urgency(self) -> tuple[sa.ColumnElement[Any], ...]:
-        """The order of urgency: unknown expiry first, then the soonest, then by id."""
-        return (comparable(self._table.c.token_expires_at).asc().nulls_first(), self._table.c.id)
-
-    def _by_urgency(self, *which: sa.ColumnElement[bool], labels: Sequence[Any] = ()) -> Iterator[Channel]:
-        return map(as_channel, self._rows_by_urgency(*which, columns=(*self._table.columns[1:], *labels)))
-
-    def _by_id(self, *which: sa.ColumnElement[bool]) -> Iterator[Channel]:
-        id_ = self._table.c.id
-        query = self._table.select(*which).order_by(id_)
-        return map(as_channel, self._pages(query, lambda last: id_ > last.id))
-
-    def _rows_by_urgency(self, *which: sa.ColumnElement[bool], columns: Sequence[Any] = ()) -> Iterator[Any]:
-        """Yield rows of the id, `columns`, and the expiry as the database writes it.
-
-        That text is the exact value, which may be a year that Python does not know.
-        """
-        id_, expires_at = self._table.c.id, comparable(self._table.c.token_expires_at)
-        written = sa.cast(expires_at, sa.Text()).label("written")
-        query = sa.select(self._table.columns[0], *columns, written).where(*which).order_by(*self._urgency)
-
-        def behind(last: Any) -> sa.ColumnElement[bool]:
-            if last.written is None:
-                return sa.or_(expires_at.is_not(None), id_ > last.id)
-            end: Any = sa.literal(last.written, sa.Text())
-            if not self._table.is_sqlite:
-                end = sa.cast(end, self._table.c.token_expires_at.type)
-            # The first condition says nothing new, but lets an index begin there.
-            return sa.and_(expires_at >= end, sa.or_(expires_at > end, id_ > last.id))
-
-        return self._pages(query, behind)
-
-    def _pages(self, query: sa.Select[Any], behind: Callable[[Any], sa.ColumnElement[bool]]) -> Iterator[Any]:
-        """Yield all rows of an ordered query. `behind` gives the condition for those after a row."""
-        page = self._table.fetch(query.limit(PAGE_SIZE))
-        while True:
-            yield from page
-            if len(page) < PAGE_SIZE:  # one more selection at the whole table would find nothing
-                return
-            page = self._table.fetch(query.where(behind(page[-1])).limit(PAGE_SIZE))

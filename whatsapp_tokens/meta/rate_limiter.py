@@ -71,7 +71,7 @@ class RateLimiter:
     def enter(self, *, begins: bool = True) -> float:
         """Wait for the end of the current pause, if there is one. Return the time at which that was.
 
-        Raises `RateLimited` if the limit is nearly used and no budget is left to wait. A call that completes
+        Raise `RateLimited` if the limit is nearly used and no budget is left to wait. A call that completes
         a renewal (not `begins`) waits only if Meta has refused one: a run that is told to stop begins no
         wait, and would give up what it has nearly finished.
         """
@@ -89,7 +89,7 @@ class RateLimiter:
     def pause(self, limited: RateLimited, called_at: float) -> None:
         """Begin the next pause, unless one has begun since the limited call was made.
 
-        Raises `limited` itself once the budget is spent.
+        Raise `limited` itself once the budget is spent.
         """
         with self._lock:
             if called_at < self._begun:

@@ -34,7 +34,7 @@ class Source(Protocol):
     """What counts the channels: the queries of the database."""
 
     def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
-        """Their totals. Raises a `DatabaseError`."""
+        """Return their totals. Raise a `DatabaseError`."""
 
 
 class Monitors:

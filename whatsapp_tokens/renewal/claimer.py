@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from time import monotonic
 from typing import Final
 
-from models import Channel
+from models import Channel, PendingUpdate, Status
 from whatsapp_tokens.database.claims import in_parts
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
@@ -163,7 +163,24 @@ class Claimer:
         self._give_up_at = self._give_up_at or monotonic() + PATIENCE_SECONDS
         return monotonic() > self._give_up_at
 
-    def note_moved(self, ids: Sequence[ChannelId]) -> None:
-        """Remember which of these written channels, now further on in the order, are due all the same."""
-        if ids:
-            self.seen.update(channel.id for channel in self._database.claims.still_due(self._selection, ids))
+    def note_written(self, updates: Iterable[PendingUpdate]) -> None:
+        """Remember which of these written channels are due all the same, and come once more in the order."""
+        moved = [update.channel.id for update in updates if self._has_moved_on(update)]
+        if moved:
+            due = self._database.claims.still_due(self._selection, moved)
+            self.seen.update(channel.id for channel in due)
+
+    def _has_moved_on(self, update: PendingUpdate) -> bool:
+        """Return whether a row may still be due, and now stands further on in the order.
+
+        Unknown expiries come first, so they are behind us.
+        """
+        before, after = update.channel.expires_at, update.expires_at
+        if after is None or (before is not None and after <= before):
+            return False
+        is_fresh = (
+            update.status is Status.OK
+            and update.refreshed_at
+            and update.refreshed_at >= self._selection.refreshed_before
+        )
+        return self._selection.everything or not is_fresh or after < self._selection.expires_before

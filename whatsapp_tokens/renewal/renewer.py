@@ -59,7 +59,7 @@ class Renewer:
         self.ahead_of_database = timedelta(0)
 
     def renew(self, token: Secret) -> Verdict:
-        """Renew a token if it is due. Raises `Interrupted`."""
+        """Renew a token if it is due. Raise `Interrupted`."""
         try:
             old = self._meta.inspect(token)
         except MetaError as error:
@@ -73,7 +73,7 @@ class Renewer:
             return self._unusable(error, old)
 
     def ask(self, token: Secret) -> StillValid | NeverExpires | Unusable:
-        """Return what Meta says of a token that is to stay as it is. Raises `Interrupted`."""
+        """Return what Meta says of a token that is to stay as it is. Raise `Interrupted`."""
         try:
             return self.examine(token)
         except (AppRejected, RateLimited) as error:
@@ -102,7 +102,7 @@ class Renewer:
     def examine(self, token: Secret) -> StillValid | NeverExpires | Unusable:
         """Return what Meta says of a token that is to be stored as it stands.
 
-        Raises `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
+        Raise `AppRejected` and `RateLimited`, which are not about this token, and `Interrupted`.
         """
         try:
             found = self._meta.inspect(token)

@@ -16,13 +16,12 @@ from time import monotonic
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
-from models import Channel, PendingUpdate, Status
+from models import Channel, PendingUpdate
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.http_environment import LocalFault
-from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
 from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
 from whatsapp_tokens.renewal.clock_check import MOST_APART, WrongClock
@@ -64,7 +63,7 @@ class Run:
     def execute(self, scope: Scope, callbacks: RunCallbacks) -> Aborted | None:
         """Renew what is due. Return None if all of it was reached or a signal came, else why the run stopped.
 
-        Raises `CannotRun`, or a `DatabaseError` or `LocalFault` before the first channel was touched.
+        Raise `CannotRun`, or a `DatabaseError` or `LocalFault` before the first channel was touched.
         """
         self._scope = scope
         self._callbacks = callbacks
@@ -212,15 +211,15 @@ class Run:
         if updates:
             written = self._database.writer.write([update for _, update in updates], patient=patient)
             logger.debug("wrote %d channels", len(updates))
-            moved = []
+            kept: list[PendingUpdate] = []
             for (result, update), (found, words) in zip(updates, written, strict=True):
                 self._report_write(result, found, words)
-                if found is WriteResult.WRITTEN and _may_come_again(update, self._scope.selection):
-                    moved.append(update.channel.id)
-            self._claimer.note_moved(moved)
+                if found is WriteResult.WRITTEN:
+                    kept.append(update)
+            self._claimer.note_written(kept)
 
     def _has_right_clock(self) -> bool:
-        """Return whether this machine's clock is known to be right. Raises `WrongClock`."""
+        """Return whether this machine's clock is known to be right. Raise `WrongClock`."""
         if self._clock_is_right or not self._breaker.has_asked:
             return self._clock_is_right
         self._renewer.check_clock()
@@ -293,19 +292,3 @@ class Run:
             self.tally.due = self._reached
         self.tally.left = max(self.tally.due - self._reached, 0)
         self.tally.due = self._reached + self.tally.left
-
-
-def _may_come_again(update: PendingUpdate, selection: Selection) -> bool:
-    """Return whether the row may be due all the same, and moves to a later place in the order.
-
-    Unknown expiries come first, so they are behind us.
-    """
-    before, after = update.channel.expires_at, update.expires_at
-    if after is None or (before is not None and after <= before):
-        return False
-    is_fresh = (
-        update.status is Status.OK
-        and update.refreshed_at
-        and update.refreshed_at >= selection.refreshed_before
-    )
-    return selection.everything or not is_fresh or after < selection.expires_before

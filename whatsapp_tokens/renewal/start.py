@@ -61,7 +61,7 @@ class RunCallbacks:
 
 
 def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
-    """Count, try the keys, begin, and report the channels that only wait. Raises `WrongKeys`."""
+    """Count, try the keys, begin, and report the channels that only wait. Raise `WrongKeys`."""
     counts = database.queries.count(scope.selection)
     _check_keys(database, keys, scope.selection)
     tally = Tally(candidates=counts.candidates, due=counts.due)

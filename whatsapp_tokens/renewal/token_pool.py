@@ -91,7 +91,7 @@ class TokenPool:
     def collect(self) -> list[ChannelResult]:
         """Return the results that have come in. Waits for one, but not longer than a signal may wait.
 
-        Raises `WrongClock` or `LocalFault`.
+        Raise `WrongClock` or `LocalFault`.
         """
         results: list[ChannelResult] = []
         for done in self._collect(BATCH):

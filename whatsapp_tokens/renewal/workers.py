@@ -37,7 +37,7 @@ class Workers(Generic[Job, Done]):
         return not self._unfinished
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises `NoThreads`."""
+        """Queue a job. Raise `NoThreads`."""
         if len(self._threads) < min(self._limit, self._unfinished + 1):
             self._start_thread()
         self._jobs.put(job)

@@ -19,7 +19,7 @@ KEPT_IN_MEMORY: Final = 1024 * 1024  # bytes of the document; a larger one needs
 class JsonDocument:
     """Entries that wait for the head of the document, in a file, so that memory does not grow with them.
 
-    Raises OSError where the file cannot be written or read: better no document than one that lacks channels.
+    Raise OSError where the file cannot be written or read: better no document than one that lacks channels.
     """
 
     def __init__(self) -> None:

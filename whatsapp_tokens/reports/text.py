@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, assert_never
 
-from whatsapp_tokens.redaction import one_line, redact, truncate
+from whatsapp_tokens.redaction import redact, truncate
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH
 from whatsapp_tokens.results import (
     Aborted,
     Due,
     Failed,
-    Finding,
-    Level,
     Outcome,
     Reason,
     Renewed,
@@ -46,12 +44,6 @@ def outcome_line(outcome: Outcome, now: datetime) -> str:
             return f"due      {name}: {outcome.why}"
         case _:
             assert_never(outcome)
-
-
-def finding_line(finding: Finding) -> str:
-    """Return one line of `--check`, which begins with its word."""
-    word = finding.level.upper() if finding.level is Level.PROBLEM else finding.level
-    return f"{word:<8} {finding.subject}: {one_line(finding.text)}"
 
 
 def table_row(outcome: Outcome, now: datetime, *, fits: bool = True) -> str:

@@ -1,0 +1,65 @@
+"""Rows in an order, a page at a time: memory does not grow with the table, and no transaction stays open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from models import Channel, as_channel
+from whatsapp_tokens.column_types import comparable
+from whatsapp_tokens.database.channel_table import ChannelTable
+
+PAGE_SIZE: Final = 2000
+
+
+class Pages:
+    """All rows for which some conditions hold, each page in a transaction of its own."""
+
+    def __init__(self, table: ChannelTable) -> None:
+        self._table = table
+
+    @property
+    def urgency(self) -> tuple[sa.ColumnElement[Any], ...]:
+        """The order of urgency: unknown expiry first, then the soonest, then by id."""
+        return (comparable(self._table.c.token_expires_at).asc().nulls_first(), self._table.c.id)
+
+    def by_urgency(self, *which: sa.ColumnElement[bool], labels: Sequence[Any] = ()) -> Iterator[Channel]:
+        """Yield channels in the order of urgency, with more columns."""
+        return map(as_channel, self.rows_by_urgency(*which, columns=(*self._table.columns[1:], *labels)))
+
+    def by_id(self, *which: sa.ColumnElement[bool]) -> Iterator[Channel]:
+        """Yield channels in the order of their ids."""
+        id_ = self._table.c.id
+        query = self._table.select(*which).order_by(id_)
+        return map(as_channel, self._pages(query, lambda last: id_ > last.id))
+
+    def rows_by_urgency(self, *which: sa.ColumnElement[bool], columns: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield rows of the id, `columns`, and the expiry as the database writes it.
+
+        That text is the exact value, which may be a year that Python does not know.
+        """
+        id_, expires_at = self._table.c.id, comparable(self._table.c.token_expires_at)
+        written = sa.cast(expires_at, sa.Text()).label("written")
+        query = sa.select(self._table.columns[0], *columns, written).where(*which).order_by(*self.urgency)
+
+        def behind(last: Any) -> sa.ColumnElement[bool]:
+            if last.written is None:
+                return sa.or_(expires_at.is_not(None), id_ > last.id)
+            end: Any = sa.literal(last.written, sa.Text())
+            if not self._table.is_sqlite:
+                end = sa.cast(end, self._table.c.token_expires_at.type)
+            # The first condition says nothing new, but lets an index begin there.
+            return sa.and_(expires_at >= end, sa.or_(expires_at > end, id_ > last.id))
+
+        return self._pages(query, behind)
+
+    def _pages(self, query: sa.Select[Any], behind: Callable[[Any], sa.ColumnElement[bool]]) -> Iterator[Any]:
+        """Yield all rows of an ordered query. `behind` gives the condition for those after a row."""
+        page = self._table.fetch(query.limit(PAGE_SIZE))
+        while True:
+            yield from page
+            if len(page) < PAGE_SIZE:  # one more selection at the whole table would find nothing
+                return
+            page = self._table.fetch(query.where(behind(page[-1])).limit(PAGE_SIZE))
