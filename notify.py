@@ -228,7 +228,7 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _mrkdwn(text: str) -> dict[str, Any]:
-    """Return escaped text as a text object; verbatim, so that a name such as @here mentions nobody."""
+    """Return escaped text as a text object; verbatim, so that a name such as @here mentions no one."""
     cut = truncate(text, MAX_SECTION)
     if cut != text:
         cut = re.sub(r"&[a-z]*…$", "…", cut)  # drop half of an escaped character

@@ -26,11 +26,11 @@ WELL = {
     "token_status": "ok",
     "token_fingerprint": fingerprint("stored"),
 }
-ENDS_SOON = {"token_expires_at": NOW + DAY}
+EXPIRES_SOON = {"token_expires_at": NOW + DAY}
 WAITS = {"token_status": "warning", "token_error": DEAD, "token_expires_at": NOW - DAY}
 
 
-def look(*, everything=False, ids=None):
+def select(*, everything=False, ids=None):
     return Selection(NOW, NOW + 15 * DAY, NOW - 45 * DAY, everything=everything, ids=ids)
 
 
@@ -64,10 +64,10 @@ def leases(rows, ids):
 
 def renewal_of(channel, ciphertext="renewed", **changes):
     """A new token for a channel."""
-    end = NOW + 60 * DAY
-    entry = AuditEntry(Event.REFRESHED, "Token refreshed automatically", None, channel.expires_at, end)
+    expires_at = NOW + 60 * DAY
+    entry = AuditEntry(Event.REFRESHED, "Token refreshed automatically", None, channel.expires_at, expires_at)
     change = PendingUpdate(
-        channel, NOW, ciphertext, Status.OK, expires_at=end, refreshed_at=NOW, audit=(entry,)
+        channel, NOW, ciphertext, Status.OK, expires_at=expires_at, refreshed_at=NOW, audit=(entry,)
     )
     return replace(change, **changes)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from channels import DAY, NOW, WELL, look
+from channels import DAY, NOW, WELL, select
 from hypothesis import settings
 from rows import Rows
 from shop import REAL, REAL_NAMES, Shop
@@ -219,15 +219,15 @@ def due_ids(rows):
 @pytest.fixture
 def claimed(database, due_ids):
     """The three due channels, claimed, the most urgent first."""
-    return database.claims.claim(look(), due_ids)
+    return database.claims.claim(select(), due_ids)
 
 
 @pytest.fixture
 def overtaken(rows, open_database, due_ids):
     """A run of which the first claim ran out and was taken by another run; and that run."""
     slow, quick = open_database(lease=timedelta(seconds=-1)), open_database(lease=timedelta(hours=1))
-    slow.claims.claim(look(), due_ids)
-    quick.claims.claim(look(), due_ids[:1])
+    slow.claims.claim(select(), due_ids)
+    quick.claims.claim(select(), due_ids[:1])
     return slow, quick
 
 

@@ -319,9 +319,9 @@ def test_a_redirect_is_not_followed(hook, status, more):
         assert (elsewhere.requests, hook.requests) == ([], [])
 
 
-@pytest.mark.parametrize("trouble", [Hang, Cut])
-def test_an_answer_that_does_not_come_is_an_error(hook, trouble):
-    hook.script = [trouble()]
+@pytest.mark.parametrize("answer", [Hang, Cut])
+def test_an_answer_that_does_not_come_is_an_error(hook, answer):
+    hook.script = [answer()]
     assert refusal(f"{hook.address}?retry=0&rto=0.2").startswith("JSON did not take the alert: ")
 
 

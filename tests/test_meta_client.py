@@ -599,9 +599,9 @@ def test_where_a_redirect_points_is_not_even_looked_at(connect, location):
 
 
 def test_a_redirect_with_a_huge_body_is_refused_too(connect):
-    rubbish = itertools.repeat(b"x" * 65536)
+    nonsense = itertools.repeat(b"x" * 65536)
     head = b"HTTP/1.1 302 So\r\nLocation: /elsewhere\r\n\r\n"
-    server = Wire(itertools.chain([head], rubbish))
+    server = Wire(itertools.chain([head], nonsense))
     with server, pytest.raises(UnexpectedAnswer, match=r"^an answer of more than 1 MiB$"):
         connect(server.url).inspect(Secret(TOKEN))
 
@@ -951,7 +951,7 @@ def echoes(token):
         "a bare text": Reply(400, {"error": said}),
         "a refused app": graph_error(400, f"Error validating client secret {ours} {token}", 1),
         "a limit": graph_error(403, said, 4),
-        "passing trouble": graph_error(500, said, 1),
+        "passing failure": graph_error(500, said, 1),
         "something unheard of": graph_error(400, said, 987),
         "a page": Reply(200, f"<html>{said}"),
         "broken JSON": Reply(200, json.dumps({"access_token": said})[:-1]),

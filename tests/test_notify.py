@@ -370,9 +370,9 @@ def test_a_moment_that_slack_names_is_waited_for(server, slack, slept):
     assert (len(server.received), slept) == (1, [90])
 
 
-@pytest.mark.parametrize("trouble", [Reply(503), Reply(429, "", {"Retry-After": "7"}), Cut()])
-def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, trouble):
-    server.script = [trouble] * 3
+@pytest.mark.parametrize("answer", [Reply(503), Reply(429, "", {"Retry-After": "7"}), Cut()])
+def test_nothing_is_tried_again_once_the_run_was_told_to_stop(server, answer):
+    server.script = [answer] * 3
     stop = Stop()
     stop.set()
     slack = Slack(server.url, sleep=stop.sleep)
@@ -422,7 +422,7 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "named"),
+    ("answer", "named"),
     [
         (Hang, "ReadTimeout"),
         (Cut, "ProtocolError"),
@@ -431,9 +431,9 @@ def impatient(monkeypatch):
     ],
 )
 def test_an_answer_that_does_not_come_is_tried_for_again_and_then_an_error(
-    server, slack, slept, impatient, trouble, named
+    server, slack, slept, impatient, answer, named
 ):
-    server.script = [trouble() for _ in range(3)]
+    server.script = [answer() for _ in range(3)]
     error = refusal(slack)
     assert (str(error), error.permanent, len(server.paths), slept) == (
         f"Slack did not answer ({named})",

@@ -235,7 +235,7 @@ def test_a_user_token_is_extended_by_default(meta):
     assert renewed_expiry(meta, answer) == NOW + SIXTY_DAYS
 
 
-def test_a_token_that_never_expires_comes_back_with_an_end(meta):
+def test_a_token_that_never_expires_comes_back_with_an_expiry(meta):
     assert renewed_expiry(meta, exchange(meta, meta.issue(expires_at=0))) == NOW + SIXTY_DAYS
 
 
@@ -776,13 +776,13 @@ def test_a_fingerprint_is_the_md5_of_the_ciphertext(rows):
     assert row["token_fingerprint"] == hashlib.md5(row["wa_token_encrypted"].encode()).hexdigest()
 
 
-def test_a_channel_that_waits_was_told_about_when_it_ended(rows):
+def test_a_channel_that_waits_was_told_about_when_it_expired(rows):
     _, row = rows[Condition.LONG_EXPIRED]
-    ended = (TODAY - timedelta(days=20)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    expired = (TODAY - timedelta(days=20)).strftime("%Y-%m-%d %H:%M:%S.%f")
     assert (row["token_status"], row["token_expires_at"], row["token_alerted_at"]) == (
         "warning",
-        ended,
-        ended,
+        expired,
+        expired,
     )
 
 

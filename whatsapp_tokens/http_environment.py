@@ -104,13 +104,13 @@ def local_fault(error: BaseException, url: str) -> LocalFault | None:
     refusal = _refused_certificate(error)
     if refusal is None:
         return None
-    cure = (
+    advice = (
         "set this machine's clock"
         if refusal.verify_code in _DATE_CODES
         else f"name the file of its CA in {CA_VARIABLES[0]}"
     )
     said = refusal.verify_message.rstrip(".")
-    return LocalFault(f"the certificate of {parts.hostname} is not trusted here ({said}); {cure}")
+    return LocalFault(f"the certificate of {parts.hostname} is not trusted here ({said}); {advice}")
 
 
 def _refused_certificate(error: BaseException) -> ssl.SSLCertVerificationError | None:

@@ -67,7 +67,7 @@ class Reason(StrEnum):
 
     @property
     def is_retried(self) -> bool:
-        """Whether the channel is due at the next run because of it, whatever its clocks say."""
+        """Whether the channel is due at the next run because of it, also if its clocks say otherwise."""
         return _Is.RETRIED in self._traits
 
     @property
@@ -93,7 +93,7 @@ class AbortReason(StrEnum):
 
 
 class Exit(IntEnum):
-    """The exit codes, for scripts that look at them."""
+    """The exit codes, for scripts."""
 
     OK = 0
     FAILED = 1
@@ -108,10 +108,10 @@ class DueReason(StrEnum):
     """Why a channel is due, in words for a person."""
 
     ASKED_FOR = "asked for"
-    REPLACED = "another token was stored since the last look"
+    REPLACED = "another token was stored since the last run"
     UNKNOWN_EXPIRY = "its expiry is not known yet"
     EXPIRED = "it has expired"
-    ENDS_SOON = "it ends soon"
+    EXPIRES_SOON = "it expires soon"
     OLD = "it is old"
     FAILED_BEFORE = "it failed last time"
 
@@ -150,7 +150,7 @@ class Renewed(_Outcome):
     """A new token was proved and stored. `recovered`: people had been told that the channel failed."""
 
     recovered: bool = False
-    by_hand: bool = False
+    set_by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,14 +271,15 @@ class RunResult:
 class ChannelTotals:
     """All candidates, counted.
 
-    `soonest` is the soonest known expiry, past or not, of tokens that Meta may still accept. `ends` counts,
+    `soonest` is the soonest known expiry, past or not, of tokens that Meta may still accept. `expiries`
+    counts,
     for each of the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days without
     any are left out.
     """
 
     states: Mapping[State, int] = field(default_factory=dict)
     soonest: datetime | None = None
-    ends: Mapping[date, int] = field(default_factory=dict)
+    expiries: Mapping[date, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:

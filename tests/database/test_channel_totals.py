@@ -73,7 +73,7 @@ def test_the_ends_of_today_and_sixty_days_are_counted_by_day_in_utc(rows, databa
     ends += [midnight + days(61) - moment, midnight + days(61)]
     for end in ends:
         rows.insert(wa_token_encrypted=TEXT, token_expires_at=end)
-    assert {str(day): count for day, count in database.queries.totals(NOW, SOON).ends.items()} == {
+    assert {str(day): count for day, count in database.queries.totals(NOW, SOON).expiries.items()} == {
         "2026-12-01": 2,
         "2026-12-02": 1,
         "2027-01-30": 1,
@@ -86,7 +86,7 @@ def test_times_in_columns_without_zone_are_counted_the_same(rows, open_database)
     id_ = rows.insert(wa_token_encrypted=TEXT)
     rows.run("UPDATE \"Channel\" SET token_expires_at = '2026-12-01 23:59:59' WHERE id = :id", id=id_)
     fleet = open_database().queries.totals(NOW, SOON)
-    assert ([str(day) for day in fleet.ends], fleet.soonest) == (
+    assert ([str(day) for day in fleet.expiries], fleet.soonest) == (
         ["2026-12-01"],
         datetime(2026, 12, 1, 23, 59, 59, tzinfo=UTC),
     )

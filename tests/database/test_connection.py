@@ -44,7 +44,7 @@ def ask(connection, sql, **options):
     return connection.run(lambda c, _: c.execute(sa.text(sql)).scalar(), **options)
 
 
-def trouble(kind, url, sql="SELECT 1"):
+def error_of(kind, url, sql="SELECT 1"):
     """The words with which a database that is opened and asked something ends in an error of this kind."""
     with pytest.raises(kind) as raised, closing(Connection(parse_url(url))) as connection:
         ask(connection, sql)
@@ -213,7 +213,7 @@ def test_a_url_shows_no_password(database_url):
 @pytest.mark.parametrize("missing", ["none.db", "folder/none.db", "folder"])
 def test_a_file_that_is_not_there_is_not_created(tmp_path, missing):
     (tmp_path / "folder").mkdir()
-    words = trouble(BadUrl, f"sqlite:///{tmp_path / missing}")
+    words = error_of(BadUrl, f"sqlite:///{tmp_path / missing}")
     assert (words, [path.name for path in tmp_path.rglob("*")]) == (
         f"there is no file {tmp_path / missing} that can be read; run: alembic upgrade head",
         ["folder"],
@@ -222,7 +222,7 @@ def test_a_file_that_is_not_there_is_not_created(tmp_path, missing):
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_text("This is a letter, and a long one, not a database." * 10)
-    said = trouble(BadUrl, f"sqlite:///{tmp_path / 'x.db'}", "SELECT * FROM sqlite_master")
+    said = error_of(BadUrl, f"sqlite:///{tmp_path / 'x.db'}", "SELECT * FROM sqlite_master")
     assert said == "the database refused: file is not a database"
 
 
@@ -293,7 +293,7 @@ def closed_port():
 
 
 def test_a_port_without_a_server_is_a_lost_database():
-    words = trouble(DatabaseLost, f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop")
+    words = error_of(DatabaseLost, f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop")
     assert ("Connection refused" in words, PASSWORD in words) == (True, False)
 
 
@@ -306,20 +306,20 @@ def test_a_port_without_a_server_is_a_lost_database():
 )
 def test_an_option_that_makes_no_sense_is_a_bad_database(query, words):
     url = f"postgresql://app:{PASSWORD}@127.0.0.1:{closed_port()}/shop?{query}"
-    assert trouble(BadUrl, url) == f"the database refused: {words}"
+    assert error_of(BadUrl, url) == f"the database refused: {words}"
 
 
 @only_postgresql
 def test_a_database_that_is_not_on_the_server_is_a_bad_database(database_url):
     url = sa.make_url(database_url).set(database="nowhere", password=PASSWORD)
-    words = trouble(BadUrl, url.render_as_string(hide_password=False))
+    words = error_of(BadUrl, url.render_as_string(hide_password=False))
     assert ('FATAL: database "nowhere" does not exist' in words, PASSWORD in words) == (True, False)
 
 
 @only_postgresql
 def test_a_role_that_is_not_on_the_server_is_a_bad_database(database_url):
     url = sa.make_url(database_url).set(username="nobody", password=PASSWORD)
-    words = trouble(BadUrl, url.render_as_string(hide_password=False))
+    words = error_of(BadUrl, url.render_as_string(hide_password=False))
     assert ("FATAL" in words, "nobody" in words, PASSWORD in words) == (True, True, False)
 
 
@@ -333,7 +333,7 @@ def test_a_role_that_is_not_on_the_server_is_a_bad_database(database_url):
 )
 def test_a_server_that_refuses_us_is_asked_once_and_quoted(words):
     with Refusing(fatal(words)) as server:
-        said = trouble(BadUrl, server.url("sslmode=disable"))
+        said = error_of(BadUrl, server.url("sslmode=disable"))
     assert (said.endswith(f"FATAL: {words}"), server.asked) == (True, 1)
 
 
@@ -354,7 +354,7 @@ def test_a_server_that_refuses_us_is_asked_once_and_quoted(words):
 )
 def test_a_server_that_refuses_us_in_its_own_language_is_asked_once(words, encoding):
     with Refusing(fatal(words, encoding=encoding)) as server:
-        said = trouble(BadUrl, server.url("sslmode=disable"))
+        said = error_of(BadUrl, server.url("sslmode=disable"))
     assert (words in said, server.asked) == (True, 1)
 
 
@@ -372,7 +372,7 @@ def test_a_server_that_refuses_us_in_its_own_language_is_asked_once(words, encod
 )
 def test_words_that_are_not_surely_a_refusal_are_no_setting_s_fault(words, encoding):
     with Refusing(fatal(words, encoding=encoding)) as server:
-        said = trouble(DatabaseLost, server.url("sslmode=disable"))
+        said = error_of(DatabaseLost, server.url("sslmode=disable"))
     assert (words in said, server.asked > 1) == (True, True)
 
 
@@ -382,7 +382,7 @@ def test_a_server_that_is_no_postgresql_is_a_bad_database(database_url, monkeypa
         raise AssertionError("Could not determine version from string 'CockroachDB CCL v23.1.11'")
 
     monkeypatch.setattr(PGDialect, "_get_server_version_info", cockroach)
-    said = trouble(BadUrl, database_url)
+    said = error_of(BadUrl, database_url)
     assert said.startswith("the server is not PostgreSQL: Could not determine version from string 'Cockroach")
 
 
@@ -403,7 +403,7 @@ def test_a_server_that_is_no_postgresql_is_a_bad_database(database_url, monkeypa
 )
 def test_a_server_without_a_free_connection_is_asked_again(words):
     with Refusing(fatal(words)) as server:
-        said = trouble(DatabaseLost, server.url("sslmode=disable"))
+        said = error_of(DatabaseLost, server.url("sslmode=disable"))
     assert (words in said, server.asked > 1) == (True, True)
 
 
@@ -417,7 +417,7 @@ def test_a_server_without_a_free_connection_is_asked_again(words):
 )
 def test_a_missing_password_or_certificate_is_a_bad_database(answer, query, words):
     with Refusing(answer) as server:
-        assert words in trouble(BadUrl, server.url(query))
+        assert words in error_of(BadUrl, server.url(query))
 
 
 @pytest.fixture
@@ -446,14 +446,14 @@ def tls_url(tmp_path):
 @pytest.mark.parametrize(("query", "is_hinted"), [("&sslrootcert=system", True), ("", False)])
 def test_what_a_certificate_of_an_unknown_authority_needs_is_said(tls_url, tmp_path, query, is_hinted):
     query = query or f"&sslrootcert={certificate(tmp_path)}"  # another authority
-    said = trouble(BadUrl, tls_url + query)
+    said = error_of(BadUrl, tls_url + query)
     hint = "; for sslrootcert=system, set SSL_CERT_FILE to this machine's CA file"
     assert ("certificate verify failed" in said, said.endswith(hint)) == (True, is_hinted)
 
 
 def test_a_server_that_hangs_up_is_a_lost_database():
     with Refusing(b"") as server:
-        said = trouble(DatabaseLost, server.url("sslmode=disable"))
+        said = error_of(DatabaseLost, server.url("sslmode=disable"))
     assert ("server closed the connection unexpectedly" in said, server.asked > 1) == (True, True)
 
 
@@ -523,7 +523,7 @@ def test_it_waits_longer_and_longer(monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(module, "RETRY_SECONDS", 30)
     monkeypatch.setattr(Deadline, "sleep", wait)
-    trouble(DatabaseLost, f"postgresql://127.0.0.1:{closed_port()}/shop")
+    error_of(DatabaseLost, f"postgresql://127.0.0.1:{closed_port()}/shop")
     assert waits == [0.5, 1, 2, 4, 5, 5]
 
 
@@ -557,7 +557,7 @@ def short_grace(monkeypatch):
 
 
 def test_a_server_that_says_nothing_when_a_session_is_opened_is_a_lost_database(silent_url):
-    said = trouble(DatabaseLost, f"{silent_url}&connect_timeout=2")
+    said = error_of(DatabaseLost, f"{silent_url}&connect_timeout=2")
     assert said == "the database cannot be reached: no answer for 2 s"
 
 

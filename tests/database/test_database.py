@@ -8,8 +8,8 @@ import pytest
 from channels import (
     DAY,
     ids_of,
-    look,
     renewal_of,
+    select,
 )
 from conftest import only_postgresql
 
@@ -42,5 +42,5 @@ def test_the_schema_of_the_url_is_where_the_tables_are(rows, database_url):
     rows.run("""INSERT INTO shop."Channel" (wa_token_encrypted) VALUES ('stored')""")
     url = f"{database_url}{'&' if '?' in database_url else '?'}schema=shop"
     with closing(Database(parse_url(url), TableMap(), lease=DAY)) as database:
-        (channel,) = database.claims.claim(look(), ids_of(database.queries.due_ids(look())))
+        (channel,) = database.claims.claim(select(), ids_of(database.queries.due_ids(select())))
         assert database.writer.write([renewal_of(channel)]) == [(WriteResult.WRITTEN, "")]

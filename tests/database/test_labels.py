@@ -56,7 +56,7 @@ def states(database):
     [
         ({}, None),
         ({"token_expires_at": NOW + days(15)}, None),
-        ({"token_expires_at": NOW + days(14.999)}, DueReason.ENDS_SOON),
+        ({"token_expires_at": NOW + days(14.999)}, DueReason.EXPIRES_SOON),
         ({"token_expires_at": NOW}, DueReason.EXPIRED),
         ({"last_token_refresh_at": NOW - days(45)}, None),
         ({"last_token_refresh_at": NOW - days(45.001)}, DueReason.OLD),
@@ -113,7 +113,7 @@ def test_force_and_audit_call_every_channel_due(insert, database, policy, fields
         ({"token_expires_at": NOW + days(0.001)}, False),
     ],
 )
-def test_a_channel_waits_only_if_its_dead_token_is_unchanged_and_past_its_end(
+def test_a_channel_waits_only_if_its_dead_token_is_unchanged_and_past_its_expiry(
     insert, database, changed, waiting
 ):
     insert(**WAITING | changed)

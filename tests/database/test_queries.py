@@ -10,16 +10,16 @@ import sqlalchemy as sa
 from channels import (
     COLUMNS,
     DAY,
-    ENDS_SOON,
+    EXPIRES_SOON,
     INSTANT,
     NOW,
     TIMES,
     WAITS,
     WELL,
     ids_of,
-    look,
     renewal_of,
     retype,
+    select,
     set_zone,
     text_ids,
 )
@@ -47,12 +47,12 @@ from whatsapp_tokens.results import DueReason
 )
 def test_a_candidate_is_of_our_type_and_has_a_token(rows, database, changes, is_candidate):
     rows.insert(**WELL | changes)
-    assert database.queries.count(look()).candidates == is_candidate
+    assert database.queries.count(select()).candidates == is_candidate
 
 
 def test_another_type_may_be_looked_for(rows, open_database):
     rows.insert(**WELL, type="wa_cloud")
-    assert open_database(type="wa_cloud").queries.count(look()).candidates == 1
+    assert open_database(type="wa_cloud").queries.count(select()).candidates == 1
 
 
 @pytest.mark.parametrize(("active", "is_candidate"), [(True, True), (None, True), (False, False)])
@@ -62,7 +62,7 @@ def test_an_inactive_channel_is_no_candidate_if_the_column_is_mapped(
     rows.run('ALTER TABLE "Channel" ADD is_active BOOLEAN')
     rows.insert(**WELL, is_active=active)
     counts = [
-        open_database(columns=columns).queries.count(look()) for columns in ({"active": "is_active"}, {})
+        open_database(columns=columns).queries.count(select()) for columns in ({"active": "is_active"}, {})
     ]
     assert [count.candidates for count in counts] == [is_candidate, 1]
 
@@ -74,8 +74,8 @@ def test_the_type_may_be_an_enum(rows, open_database):
         COLUMNS.format(id="TEXT").replace("type TEXT", "type provider")
         + "".join(f", {name} timestamptz" for name in TIMES)
     )
-    rows.insert(id="a", **WELL | ENDS_SOON)
-    assert ids_of(open_database().claims.claim(look(), ["a"])) == ["a"]
+    rows.insert(id="a", **WELL | EXPIRES_SOON)
+    assert ids_of(open_database().claims.claim(select(), ["a"])) == ["a"]
 
 
 # Due, waiting, or neither
@@ -96,7 +96,7 @@ def standing(database, about):
     [
         ({}, "neither"),
         ({"token_fingerprint": None}, "neither"),
-        # its end
+        # its expiry
         ({"token_expires_at": NOW + 15 * DAY}, "neither"),
         ({"token_expires_at": NOW + 15 * DAY - INSTANT}, "due"),
         ({"token_expires_at": NOW - 300 * DAY}, "due"),
@@ -139,13 +139,13 @@ def standing(database, about):
 )
 def test_each_rule_of_being_due_and_waiting_holds_to_the_instant(rows, database, changes, expected):
     rows.insert(**WELL | changes)
-    assert standing(database, look()) == expected
+    assert standing(database, select()) == expected
 
 
-@pytest.mark.parametrize("changes", [{}, ENDS_SOON, WAITS, {"token_status": "never_expires"}])
+@pytest.mark.parametrize("changes", [{}, EXPIRES_SOON, WAITS, {"token_status": "never_expires"}])
 def test_everything_is_due_if_it_was_asked_for(rows, database, changes):
     rows.insert(**WELL | changes)
-    assert standing(database, look(everything=True)) == "due"
+    assert standing(database, select(everything=True)) == "due"
 
 
 @only_sqlite
@@ -164,7 +164,7 @@ def test_everything_is_due_if_it_was_asked_for(rows, database, changes):
 )
 def test_a_date_of_another_form_counts_as_what_it_means(rows, database, stored, expected):
     rows.insert(**WELL | {"token_expires_at": stored})
-    assert standing(database, look()) == expected
+    assert standing(database, select()) == expected
 
 
 @only_postgresql
@@ -177,12 +177,12 @@ def test_the_zone_of_the_session_changes_nothing(rows, open_database, zone, kind
         retype(rows, name, kind)
     rows.insert(**WELL | {"token_expires_at": NOW + 15 * DAY - before})
     set_zone(rows, zone)
-    assert standing(open_database(), look()) == expected
+    assert standing(open_database(), select()) == expected
 
 
 def test_a_look_may_be_at_some_ids_only(rows, database):
-    ids = [rows.insert(**WELL | changes) for changes in (ENDS_SOON, ENDS_SOON, WAITS, WAITS, {}, {})]
-    about = look(ids=(*ids[1::2], 999))
+    ids = [rows.insert(**WELL | changes) for changes in (EXPIRES_SOON, EXPIRES_SOON, WAITS, WAITS, {}, {})]
+    about = select(ids=(*ids[1::2], 999))
     assert (
         ids_of(database.queries.due(about)),
         ids_of(database.queries.waiting(about)),
@@ -195,16 +195,16 @@ def test_a_look_may_be_at_some_ids_only(rows, database):
 
 
 def test_a_look_at_no_ids_sees_nothing(rows, database):
-    rows.insert(**WELL | ENDS_SOON)
-    due = list(database.queries.due(look(ids=())))
-    assert (due, database.queries.count(look(ids=()))) == ([], Counts(0, 0, 0))
+    rows.insert(**WELL | EXPIRES_SOON)
+    due = list(database.queries.due(select(ids=())))
+    assert (due, database.queries.count(select(ids=()))) == ([], Counts(0, 0, 0))
 
 
 def test_an_empty_table_has_nothing(database):
     assert (
-        list(database.queries.due(look())),
-        list(database.queries.waiting(look())),
-        database.queries.count(look()),
+        list(database.queries.due(select())),
+        list(database.queries.waiting(select())),
+        database.queries.count(select()),
     ) == (
         [],
         [],
@@ -224,15 +224,15 @@ def test_a_row_comes_as_it_stands(rows, database):
         token_alerted_at=NOW,
     )
     row = (id_, "Línea Ñ", "stored", NOW + DAY, NOW - DAY, "warning", "unavailable: x", "f", NOW)
-    assert list(database.queries.due(look())) == [Channel(*row, due_reason=DueReason.REPLACED)]
+    assert list(database.queries.due(select())) == [Channel(*row, due_reason=DueReason.REPLACED)]
 
 
 def test_a_table_without_names_shows_ids(rows, open_database):
     rows.run('ALTER TABLE "Channel" DROP COLUMN name')
-    id_ = rows.insert(**WELL | ENDS_SOON)
+    id_ = rows.insert(**WELL | EXPIRES_SOON)
     database = open_database()
     assert [
-        channel.name for channel in [*database.queries.due(look()), *database.claims.claim(look(), [id_])]
+        channel.name for channel in [*database.queries.due(select()), *database.claims.claim(select(), [id_])]
     ] == [str(id_)] * 2
 
 
@@ -261,7 +261,7 @@ def test_pages_show_every_channel_once_in_the_order_of_urgency(rows, database, p
     ends = [end for end in ENDS if pages != "waiting" or (end is not None and end <= NOW)]
     ids = {rows.insert(**WELL | state | {"token_expires_at": end}): end for end in ends}
     expected = sorted(ids, key=lambda id_: (ids[id_] is not None, ids[id_] or NOW, id_))
-    assert ids_of(first(getattr(database.queries, pages)(look()))) == expected
+    assert ids_of(first(getattr(database.queries, pages)(select()))) == expected
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
@@ -273,7 +273,7 @@ def test_pages_work_with_ids_that_are_texts(rows, open_database, page_size, page
     for id_, end in ids.items():
         rows.insert(id=id_, **WELL | {"token_expires_at": end})
     expected = sorted(ids, key=lambda id_: (ids[id_] is not None, ids[id_] or NOW, id_))
-    assert ids_of(first(getattr(open_database().queries, pages)(look()))) == expected
+    assert ids_of(first(getattr(open_database().queries, pages)(select()))) == expected
 
 
 @only_sqlite
@@ -283,7 +283,7 @@ def test_pages_end_although_dates_are_odd(rows, database, page_size, limit):
     odd = ["soon", None, "", "2026-06-15 12:00:00", "2026-06-15T12:00:00Z", NOW, 1781524800000, "2026-06-15"]
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in odd]
     expected = [ids[n] for n in (0, 1, 2, 6, 7, 3, 4, 5)]
-    assert first(database.queries.due_ids(look())) == expected
+    assert first(database.queries.due_ids(select())) == expected
 
 
 @only_postgresql
@@ -295,7 +295,7 @@ def test_pages_end_although_dates_are_infinite(rows, open_database, page_size, k
     odd = ["infinity", NOW, "-infinity", None, "infinity", "-infinity"]
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in odd]
     expected = [ids[n] for n in (3, 2, 5, 1, 0, 4)]
-    assert first(open_database().queries.due_ids(look(everything=True))) == expected
+    assert first(open_database().queries.due_ids(select(everything=True))) == expected
 
 
 @only_postgresql
@@ -305,7 +305,7 @@ def test_pages_end_although_many_dates_are_at_either_end_of_the_calendar(rows, d
     first_days, last_days = ["0001-01-01"] * 4 + ["-infinity"] * 3, ["9999-12-31"] * 4 + ["infinity"] * 3
     for end in (*last_days, *first_days, "4713-01-01 BC", "294276-12-31"):
         rows.insert(**WELL | {"token_expires_at": end})
-    everything = look(everything=True)
+    everything = select(everything=True)
     found = [first(query(everything)) for query in (database.queries.due, database.queries.due_ids)]
     assert [sorted(ids_of(rows)) for rows in found] == [list(range(1, 17))] * 2
 
@@ -315,7 +315,7 @@ def test_pages_end_although_many_dates_are_at_either_end_of_the_calendar(rows, d
 def test_one_year_that_is_out_of_range_stops_no_other_row(rows, database, page_size, limit):
     page_size(limit)
     ids = [rows.insert(**WELL | {"token_expires_at": end}) for end in ("58421-01-01", NOW, NOW - DAY)]
-    found = first(database.queries.due(look(everything=True)))
+    found = first(database.queries.due(select(everything=True)))
     assert [(channel.id, channel.expires_at.year) for channel in found] == [
         (ids[2], 2026),
         (ids[1], 2026),
@@ -385,10 +385,10 @@ def test_an_id_that_is_a_uuid_is_found_in_any_case(rows, open_database, text, fo
 @only_postgresql
 def test_a_channel_whose_id_is_a_uuid_goes_all_the_way(rows, open_database):
     rows.recreate(COLUMNS.format(id="UUID") + "".join(f", {name} timestamptz" for name in TIMES))
-    rows.insert(id=UUID, **WELL | ENDS_SOON)
+    rows.insert(id=UUID, **WELL | EXPIRES_SOON)
     database = open_database()
-    places = database.queries.due_ids(look())
-    claimed = database.claims.claim(look(), ids_of(places))
+    places = database.queries.due_ids(select())
+    claimed = database.claims.claim(select(), ids_of(places))
     written = database.writer.write([renewal_of(channel) for channel in claimed])
     assert (
         written,
@@ -422,7 +422,7 @@ def test_a_channel_whose_id_is_a_uuid_goes_all_the_way(rows, open_database):
         ({"token_alerted_at": NOW, "token_expires_at": NOW - DAY}, False),
     ],
 )
-def test_people_are_told_of_warnings_that_are_new_or_come_near_their_end(rows, database, changes, told_of):
+def test_people_are_told_of_warnings_that_are_new_or_come_near_their_expiry(rows, database, changes, told_of):
     rows.insert(**WELL | {"token_status": "warning"} | changes)
     assert len(list(database.queries.to_tell_of(NOW + 7 * DAY))) == told_of
 
@@ -454,27 +454,27 @@ def test_pages_end_with_the_first_that_is_not_full(rows, database, page_size):
 @pytest.mark.parametrize(
     ("about", "expected"),
     [
-        (look(), [1, 2]),
-        (look(ids=()), [0, 1, 2]),
-        (look(everything=True), []),
+        (select(), [1, 2]),
+        (select(ids=()), [0, 1, 2]),
+        (select(everything=True), []),
     ],
 )
 def test_others_are_the_candidates_that_are_not_due(rows, database, about, expected):
-    ids = [rows.insert(**WELL | changes) for changes in (ENDS_SOON, WAITS, {}, {"type": "email"})]
+    ids = [rows.insert(**WELL | changes) for changes in (EXPIRES_SOON, WAITS, {}, {"type": "email"})]
     assert sorted(ids_of(database.queries.others(about, 10))) == [ids[n] for n in expected]
 
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_others_are_looked_for_beyond_the_ids_that_a_run_is_about(rows, database, everything):
-    ids = [rows.insert(**WELL | ENDS_SOON) for _ in range(3)]
-    about = look(ids=(ids[1],), everything=everything)
+    ids = [rows.insert(**WELL | EXPIRES_SOON) for _ in range(3)]
+    about = select(ids=(ids[1],), everything=everything)
     assert sorted(ids_of(database.queries.others(about, 10))) == [ids[0], ids[2]]
 
 
 def test_no_more_others_than_wanted_come(rows, database):
     for _ in range(5):
         rows.insert(**WELL)
-    assert len(database.queries.others(look(), 3)) == 3
+    assert len(database.queries.others(select(), 3)) == 3
 
 
 # The index
@@ -513,5 +513,5 @@ def twenty_thousand(rows):
 @pytest.mark.parametrize("pages", [1, 2, 5])
 def test_the_most_urgent_are_found_by_the_index(database, twenty_thousand, page_size, pages):
     page_size(20)
-    due_ids = database.queries.due_ids(look())
+    due_ids = database.queries.due_ids(select())
     assert "ix_Channel_token_due" in plan(database, lambda: first(due_ids, 20 * (pages - 1) + 1))

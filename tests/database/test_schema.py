@@ -34,7 +34,7 @@ def tables(connection, **mapping):
     return connection.run(lambda c, _: reflect(c, TableMap(**mapping)))
 
 
-def trouble(connection, **mapping):
+def refusal_of(connection, **mapping):
     with pytest.raises(BadSchema) as raised:
         tables(connection, **mapping)
     return str(raised.value)
@@ -170,7 +170,7 @@ def test_a_table_that_the_migration_made_is_as_the_models_say(connection):
 
 
 def test_a_table_that_is_not_there_is_named(connection):
-    assert trouble(connection, table="Kanal") == (
+    assert refusal_of(connection, table="Kanal") == (
         'there is no table "Kanal" in this database (it has Channel, token_audit_log, '
         "whatsapp_token_alembic_added, whatsapp_token_alembic_version); name it in CHANNEL_TABLE, or "
         "run: alembic stamp base && alembic upgrade head"
@@ -180,17 +180,17 @@ def test_a_table_that_is_not_there_is_named(connection):
 @only_postgresql
 def test_a_schema_that_is_not_there_is_named(connection):
     said = 'there is no schema "elsewhere" in this database; see ?schema= in DATABASE_URL'
-    assert trouble(connection, schema="elsewhere") == said
+    assert refusal_of(connection, schema="elsewhere") == said
 
 
 def test_a_missing_audit_table_is_named(rows, connection):
     rows.run("DROP TABLE token_audit_log")
-    assert 'there is no table "token_audit_log"' in trouble(connection)
+    assert 'there is no table "token_audit_log"' in refusal_of(connection)
 
 
 def test_missing_columns_are_named_with_those_that_there_are(rows, connection):
     rows.recreate('id INTEGER PRIMARY KEY, type TEXT, wa_token TEXT, "createdAt" TEXT')
-    assert trouble(connection) == (
+    assert refusal_of(connection) == (
         'table "Channel" lacks wa_token_encrypted, token_expires_at, last_token_refresh_at, token_status, '
         "token_error, token_fingerprint, token_alerted_at, token_lease_until "
         "(it has id, type, wa_token, createdAt); "
@@ -201,14 +201,14 @@ def test_missing_columns_are_named_with_those_that_there_are(rows, connection):
 def test_missing_columns_of_the_audit_table_are_named(rows, connection):
     rows.run("ALTER TABLE token_audit_log DROP COLUMN reason")
     rows.run("ALTER TABLE token_audit_log DROP COLUMN message")
-    assert trouble(connection) == (
+    assert refusal_of(connection) == (
         'table "token_audit_log" lacks message, reason (it has id, at, channel_id, event, expires_at_before, '
         "expires_at_after); run: alembic stamp base && alembic upgrade head"
     )
 
 
 def test_a_mapped_column_that_is_missing_is_named_as_the_table_should_name_it(connection):
-    assert "lacks aktiv (it has" in trouble(connection, columns={"active": "aktiv"})
+    assert "lacks aktiv (it has" in refusal_of(connection, columns={"active": "aktiv"})
 
 
 def test_a_table_may_have_no_name_column(rows, connection):
@@ -274,7 +274,7 @@ def test_a_date_column_is_spoken_to_as_what_it_is(rows, connection, kind, timezo
 def test_a_date_column_that_holds_no_timestamps_is_refused(rows, connection, kind, shown):
     rows.run('ALTER TABLE "Channel" DROP COLUMN token_expires_at')
     rows.run(f'ALTER TABLE "Channel" ADD token_expires_at {kind}')
-    assert trouble(connection) == (
+    assert refusal_of(connection) == (
         f'column "token_expires_at" of table "Channel" is {shown}; it must be a timestamp'
     )
 
@@ -293,7 +293,7 @@ NOT_WHATSAPP = 'cannot be "whatsapp"; set CHANNEL_TYPE, or map another column to
 @only_postgresql
 def test_a_mapped_column_of_another_kind_is_refused(rows, connection, ours, kind, said):
     rows.run(f'ALTER TABLE "Channel" ADD odd {kind}')
-    assert trouble(connection, columns={ours: "odd"}) == f'column "odd" of table "Channel" {said}'
+    assert refusal_of(connection, columns={ours: "odd"}) == f'column "odd" of table "Channel" {said}'
 
 
 @pytest.mark.parametrize("kind", ["TEXT", "DATETIME", "TIMESTAMP", "NUMERIC"])

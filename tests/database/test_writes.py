@@ -18,9 +18,9 @@ from channels import (
     WELL,
     ids_of,
     leases,
-    look,
     renewal_of,
     retype,
+    select,
     set_zone,
     warning_of,
 )
@@ -106,7 +106,7 @@ def test_a_mark_leaves_the_token_as_it_is(rows, database, claimed):
 def test_the_mark_of_an_alert_is_cleared_only_on_request(rows, open_database, due_ids, clear, left):
     rows.update(due_ids[0], token_alerted_at=NOW)
     database = open_database()
-    (channel,) = database.claims.claim(look(), due_ids[:1])
+    (channel,) = database.claims.claim(select(), due_ids[:1])
     database.writer.write([renewal_of(channel, clear_alert=clear)])
     assert rows.get(due_ids[0])["token_alerted_at"] == left
 
@@ -155,7 +155,7 @@ def test_writing_nothing_is_nothing(database):
 
 
 def test_a_channel_that_was_not_claimed_can_be_written_too(rows, database, due_ids):
-    (channel,) = database.queries.due(look(ids=tuple(due_ids[:1])))
+    (channel,) = database.queries.due(select(ids=tuple(due_ids[:1])))
     assert (database.writer.write([renewal_of(channel)]), rows.get(due_ids[0])["wa_token_encrypted"]) == (
         [(WriteResult.WRITTEN, "")],
         "renewed",
@@ -194,8 +194,8 @@ def test_a_channel_that_was_deleted_meanwhile_stays_away(rows, database, claimed
 
 def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_database, due_ids):
     one, other = open_database(), open_database()
-    (channel,) = one.queries.due(look(ids=tuple(due_ids[:1])))
-    other.claims.claim(look(), due_ids)
+    (channel,) = one.queries.due(select(ids=tuple(due_ids[:1])))
+    other.claims.claim(select(), due_ids)
     rows.update(channel.id, wa_token_encrypted="theirs")
     held = leases(rows, due_ids)
     written = one.writer.write([renewal_of(channel)])
@@ -206,7 +206,7 @@ def test_a_replaced_channel_that_was_not_claimed_by_us_stays_claimed(rows, open_
 @pytest.mark.parametrize("replaced", [True, False])
 def test_the_claim_of_a_run_that_was_quicker_is_left_to_it(rows, overtaken, due_ids, change_of, replaced):
     slow, _ = overtaken
-    (channel,) = slow.queries.due(look(ids=tuple(due_ids[:1])))
+    (channel,) = slow.queries.due(select(ids=tuple(due_ids[:1])))
     if replaced:
         rows.update(channel.id, wa_token_encrypted="theirs")
     theirs = leases(rows, due_ids)[0]
@@ -373,7 +373,7 @@ def test_an_audit_row_that_a_trigger_drops_is_a_write_that_failed(rows, database
 def test_an_error_is_cut_to_what_its_column_holds(rows, open_database, due_ids):
     retype(rows, "token_error", "varchar(20)")
     database = open_database()
-    (channel,) = database.claims.claim(look(), due_ids[:1])
+    (channel,) = database.claims.claim(select(), due_ids[:1])
     assert database.writer.write([warning_of(channel)]) == [(WriteResult.WRITTEN, "")]
     assert rows.get(due_ids[0])["token_error"] == "reconnect_required:…"
 
@@ -384,7 +384,7 @@ def test_columns_that_pad_with_spaces_change_nothing(rows, open_database, due_id
     for name in ("token_status", "token_error", "token_fingerprint", "name"):
         retype(rows, name, "char(90)")
     database = open_database()
-    channels = database.claims.claim(look(), due_ids)
+    channels = database.claims.claim(select(), due_ids)
     assert [(one.ciphertext, one.status, one.replaced) for one in channels] == [("stored", "ok", False)] * 3
     written = database.writer.write([renewal_of(channels[0]), warning_of(channels[1])])
     assert written == [(WriteResult.WRITTEN, "")] * 2
@@ -393,7 +393,7 @@ def test_columns_that_pad_with_spaces_change_nothing(rows, open_database, due_id
         channels[2], NOW, "stored", Status.WARNING, expires_at=NOW - DAY, refreshed_at=NOW, error=DEAD
     )
     database.writer.write([waiting])
-    assert ids_of(database.queries.waiting(look())) == [channels[2].id]
+    assert ids_of(database.queries.waiting(select())) == [channels[2].id]
 
 
 # Writes whose answer is lost
@@ -513,7 +513,7 @@ def test_a_write_that_never_gets_an_answer_is_a_lost_database(rows, database, cl
 def test_a_claim_whose_answer_was_lost_belongs_to_no_run_until_it_ends(database, due_ids, cut):
     cut(after=True)
     assert (
-        database.claims.claim(look(), due_ids),
+        database.claims.claim(select(), due_ids),
         sorted(ids_of(database.claims.claimed_elsewhere(due_ids))),
     ) == (
         [],
@@ -554,15 +554,15 @@ def test_every_write_says_when_it_was_in_every_kind_of_column(rows, open_databas
         set_zone(rows, "America/New_York")
     id_ = rows.insert(**WELL | WAITS | {"token_expires_at": NOW + DAY})
     database = open_database(columns={"updated_at": "updated_at"})
-    (channel,) = database.queries.due(look())
+    (channel,) = database.queries.due(select())
     if step in {"extend", "release", "write", "replaced", "mark"}:
-        database.claims.claim(look(), [id_])
+        database.claims.claim(select(), [id_])
     if step == "replaced":
         rows.update(id_, wa_token_encrypted="theirs")
     rows.update(id_, updated_at=None)
     before = rows.clock()
     {
-        "claim": lambda: database.claims.claim(look(), [id_]),
+        "claim": lambda: database.claims.claim(select(), [id_]),
         "extend": database.claims.extend,
         "release": database.claims.release_all,
         "write": lambda: database.writer.write([renewal_of(channel)]),

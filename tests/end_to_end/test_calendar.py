@@ -109,10 +109,10 @@ MACHINE_IS_OFF = range(47, 52)
 
 
 def test_sixty_days_of_a_fleet(life):
-    life.connect("Bakery", lives=20)  # never any trouble
+    life.connect("Bakery", lives=20)  # never fails
     life.connect("Cafe", lives=16)  # its password is changed on day 2, and it reconnects on day 20
     life.connect("Dentist", lives=10, error=PASSWORD_CHANGED)  # dead from the first day on, for good
-    life.connect("Hotel", lives=19)  # Meta has trouble with it from day 5 on, then it lacks a permission
+    life.connect("Hotel", lives=19)  # Meta cannot answer for it from day 5 on, then it lacks a permission
     life.connect("Inn", lives=0, age=10, expires_at=0)  # never expires
     life.connect("Kiosk", lives=45)  # is to be renewed on day 31, when Meta refuses the app for two days
     life.connect("Library", lives=55)  # dies on day 41, when Slack refuses its alert

@@ -37,7 +37,7 @@ def in_trouble(world, name="Bakery North", **columns):
     """A line of which nobody was told, and about which nobody will be asked: only the alert decides."""
     columns = {
         "token_status": "warning",
-        "token_error": "not_extended: it ends when it ended before",
+        "token_error": "not_extended: it expires when it did before",
         "token_expires_at": world.now + days(20),
         "last_token_refresh_at": world.now - days(1),
     } | columns
@@ -88,7 +88,7 @@ def test_people_are_told_in_their_language_and_the_log_stays_in_ours(world, slac
         True,
         True,
     )
-    assert "Meta respondió, pero no prolongó el token: it ends when it ended before" in rich
+    assert "Meta respondió, pero no prolongó el token: it expires when it did before" in rich
     assert "an alert could not be delivered: Slack refused the alert: channel_is_archived" in result.err
 
 
@@ -147,8 +147,8 @@ def test_with_every_target_down_nothing_is_marked_as_told(world, slack):
 
 
 def test_a_recovery_that_was_not_delivered_is_told_by_the_next_run(world, slack):
-    trouble = {"token_status": "warning", "token_error": "unavailable: x", "token_alerted_at": world.now}
-    channel = world.channel(name="Garage", **trouble)
+    warning = {"token_status": "warning", "token_error": "unavailable: x", "token_alerted_at": world.now}
+    channel = world.channel(name="Garage", **warning)
     slack.script = [Reply(404, "no_service")]
     codes = [world.run().code for _ in range(3)]
     assert (codes, world.rows.get(channel)["token_status"], told_at(world, channel)) == (
@@ -278,8 +278,8 @@ def test_three_failures_and_a_recovery_are_one_message(world, slack):
     world.channel(
         world.token(lives=2.5, scopes=[]), name="Clinic East", token_expires_at=world.now + days(2.5)
     )
-    trouble = {"token_status": "warning", "token_error": "unavailable: x", "token_alerted_at": world.now}
-    world.channel(name="Garage", **trouble)
+    warning = {"token_status": "warning", "token_error": "unavailable: x", "token_alerted_at": world.now}
+    world.channel(name="Garage", **warning)
     assert world.run().code == 1
     (payload,) = slack.received
     assert payload["text"] == "3 WhatsApp lines need attention: 1 has stopped working"

@@ -1,4 +1,4 @@
-"""The contract on what other people keep in their tables: times in any zone, other owners, and rubbish."""
+"""The contract on what other people keep in their tables: times in any zone, other owners, and garbage."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_required_time_of_the_last_write_is_set_by_every_write(shop):
     kind = "TIMESTAMP(3) NOT NULL"
     shop.make({"updated_at": kind}, names={"updated_at": "updatedAt"})
     renewed = shop.channel(updated_at=shop.world.now - days(400))
-    broken = shop.channel(updated_at=shop.world.now - days(400), **{TOKEN: "rubbish"})
+    broken = shop.channel(updated_at=shop.world.now - days(400), **{TOKEN: "garbage"})
     other = shop.channel(
         updated_at=shop.world.now - days(400),
         token_expires_at=shop.world.now + days(40),
@@ -176,7 +176,7 @@ def test_a_view_that_cannot_be_written_is_a_clear_error(shop):
         'ALTER TABLE "Channel" RENAME TO channels',
         'CREATE VIEW "Channel" AS SELECT DISTINCT * FROM channels',
     )
-    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.refusal()
+    assert 'may not write to "Channel", which is a view that cannot be written to' in shop.refusal()
     assert shop.world.meta.count() == 0
 
 
@@ -188,7 +188,7 @@ def test_a_materialized_view_is_a_clear_error(shop):
         'ALTER TABLE "Channel" RENAME TO channels',
         'CREATE MATERIALIZED VIEW "Channel" AS SELECT * FROM channels',
     )
-    assert 'may not write to "Channel", which is a view that nobody can write to' in shop.refusal()
+    assert 'may not write to "Channel", which is a view that cannot be written to' in shop.refusal()
 
 
 @only_postgresql
@@ -300,7 +300,7 @@ def test_a_mapped_column_that_is_missing_is_named_with_those_that_are_there(shop
     assert detail.endswith("say in CHANNEL_COLUMNS what they are called there (our_name=their_name)")
 
 
-# -- rubbish
+# -- garbage
 
 
 def gcm(token: str, key: bytes, parts: str) -> str:
@@ -352,26 +352,26 @@ def test_rows_of_every_format_and_key_and_unreadable_ones_do_not_disturb_each_ot
 
 @only_sqlite
 @pytest.mark.parametrize(
-    "rubbish", ["never", "0000-00-00", "2026-13-45", "", b"\xff\x00", 17, 1.5, "9" * 5000]
+    "garbage", ["never", "0000-00-00", "2026-13-45", "", b"\xff\x00", 17, 1.5, "9" * 5000]
 )
-def test_a_date_that_is_none_counts_as_unknown(shop, rubbish):
+def test_a_date_that_is_none_counts_as_unknown(shop, garbage):
     shop.make()
     id_ = shop.channel()
     for name in TIMES:
-        shop.update(id_, **{name: rubbish})
+        shop.update(id_, **{name: garbage})
     assert (shop.json().code, shop.is_renewed(id_)) == (0, True)
 
 
 @only_postgresql
-@pytest.mark.parametrize("rubbish", ["infinity", "-infinity", "4713-01-01 BC", "294276-12-31", "10000-01-01"])
+@pytest.mark.parametrize("garbage", ["infinity", "-infinity", "4713-01-01 BC", "294276-12-31", "10000-01-01"])
 @pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMPTZ"])
 @pytest.mark.parametrize("name", TIMES)
-def test_a_date_that_python_does_not_know_harms_no_channel(shop, name, rubbish, kind):
+def test_a_date_that_python_does_not_know_harms_no_channel(shop, name, garbage, kind):
     shop.make(time=kind)
     odd, other = shop.channel(), shop.channel()
-    shop.sql(f"UPDATE \"Channel\" SET {name} = '{rubbish}' WHERE id = '{odd}'")
+    shop.sql(f"UPDATE \"Channel\" SET {name} = '{garbage}' WHERE id = '{odd}'")
     result = shop.json("--force")
-    is_held = name == "token_lease_until" and rubbish[0] in "i12"  # by somebody, until the end of time
+    is_held = name == "token_lease_until" and garbage[0] in "i12"  # by somebody, until the end of time
     assert (result.code, result.told(other), result.told(odd)) == (
         0,
         ("renewed", None),
@@ -381,11 +381,11 @@ def test_a_date_that_python_does_not_know_harms_no_channel(shop, name, rubbish, 
 
 @only_sqlite
 @pytest.mark.parametrize("name", ["name", TOKEN, "token_status", "token_error", "token_fingerprint"])
-@pytest.mark.parametrize("rubbish", ["a\x00b", b"\xff\xfe\x00", 12, 1.5, "\ud7ff\uffff", "x" * 1_000_000])
-def test_any_value_in_any_text_column_of_sqlite_harms_no_channel(shop, name, rubbish):
+@pytest.mark.parametrize("garbage", ["a\x00b", b"\xff\xfe\x00", 12, 1.5, "\ud7ff\uffff", "x" * 1_000_000])
+def test_any_value_in_any_text_column_of_sqlite_harms_no_channel(shop, name, garbage):
     shop.make()
     odd, other = shop.channel(), shop.channel()
-    shop.update(odd, **{name: rubbish})
+    shop.update(odd, **{name: garbage})
     result = shop.json("--force")
     expected = ("failed", "undecryptable") if name == TOKEN else ("renewed", None)
     assert (result.told(other), result.told(odd)) == (("renewed", None), expected)

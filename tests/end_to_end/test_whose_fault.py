@@ -258,7 +258,7 @@ def test_a_clock_that_is_half_an_hour_wrong_will_do(world):
 
 def test_nothing_is_written_before_the_clock_was_compared(world):
     """Not even about a token that no key decrypts, for which Meta is not asked."""
-    bad, _ = world.channel(wa_token_encrypted="rubbish"), control(world)
+    bad, _ = world.channel(wa_token_encrypted="nonsense"), control(world)
     world.meta.date = (world.now + days(1)).timestamp
     result = world.json()
     assert (stopped(result), world.rows.get(bad)["token_status"]) == ((2, "configuration"), "ok")

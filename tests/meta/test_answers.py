@@ -207,7 +207,7 @@ def test_an_invalid_token_may_be_a_failure_of_metas_that_passes():
 
 
 @pytest.mark.parametrize(
-    ("said", "ended"),
+    ("said", "expires_at"),
     [
         ({}, None),
         ({"expires_at": 0, "data_access_expires_at": 0}, None),
@@ -218,10 +218,10 @@ def test_an_invalid_token_may_be_a_failure_of_metas_that_passes():
     ],
     ids=repr,
 )
-def test_a_dead_token_comes_with_the_earlier_of_its_ends(said, ended):
+def test_a_dead_token_comes_with_the_earlier_of_its_expiries(said, expires_at):
     with pytest.raises(ReconnectRequired) as caught:
         inspected({"data": {"is_valid": False} | said})
-    assert caught.value.expires_at == ended
+    assert caught.value.expires_at == expires_at
 
 
 # What an exchange gives

@@ -90,7 +90,7 @@ LIMITS = [
     Case("a limit's code as text", graph(code="4"), RateLimited),
 ]
 
-TROUBLE = [
+TRANSIENT = [
     Case(
         "is_transient outranks a dead token",
         graph("Error validating access token: gone", 190, 463, is_transient=True),
@@ -125,9 +125,9 @@ TROUBLE = [
 
 CODE_1 = [
     Case("1: our secret", graph("error validating client secret, try harder", 1), AppRejected, SECRET),
-    Case("1: Meta's trouble", graph("An unknown error came up", 1), Unavailable),
+    Case("1: Meta's failure", graph("An unknown error came up", 1), Unavailable),
     Case(
-        "1: Meta's trouble at an inspection", graph("Unknown error", 1), Unavailable, endpoint="debug_token"
+        "1: Meta's failure at an inspection", graph("Unknown error", 1), Unavailable, endpoint="debug_token"
     ),
     Case("1 with 500", graph("Ask for less at a time", 1), Unavailable, status=500),
     Case(
@@ -356,7 +356,7 @@ UNKNOWN = [
     Case("a bare 404", None, UnexpectedAnswer, status=404),
 ]
 
-CASES = LIMITS + TROUBLE + CODE_1 + CODE_190 + APP + CUSTOMER + UNKNOWN
+CASES = LIMITS + TRANSIENT + CODE_1 + CODE_190 + APP + CUSTOMER + UNKNOWN
 
 
 def rule_of(case):

@@ -105,10 +105,10 @@ def test_a_server_that_stays_broken_costs_a_few_tries_and_an_error(server, pulse
     )
 
 
-@pytest.mark.parametrize(("trouble", "named"), [(Hang, "ReadTimeout"), (Drip, "ReadTimeout")])
-def test_a_server_that_hangs_or_drips_is_not_waited_for(server, pulse, caplog, monkeypatch, trouble, named):
+@pytest.mark.parametrize(("answer", "named"), [(Hang, "ReadTimeout"), (Drip, "ReadTimeout")])
+def test_a_server_that_hangs_or_drips_is_not_waited_for(server, pulse, caplog, monkeypatch, answer, named):
     monkeypatch.setattr(heartbeat, "TIMEOUT_SECONDS", 0.1)
-    server.script = [trouble()] * 10
+    server.script = [answer()] * 10
     pulse.start()
     assert (len(server.pings), caplog.messages) == (
         3,

@@ -136,7 +136,7 @@ def test_where_the_channels_were_never_known_they_are_left_out(path):
     assert {series[0] for series in samples(path)} == {LAST_SUCCESS, LAST_RUN, DURATION, OUTCOMES}
 
 
-def test_where_nothing_ends_there_is_no_soonest_end(path):
+def test_where_nothing_expires_there_is_no_soonest_expiry(path):
     write(path, FIGURES)
     write(path, replace(FIGURES, totals=ChannelTotals({State.NEVER_EXPIRES: 3})))
     assert SOONEST not in {series[0] for series in samples(path)}

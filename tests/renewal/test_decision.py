@@ -34,7 +34,7 @@ TOKEN = Secret("old-token")
 
 
 @pytest.mark.parametrize(
-    ("fields", "end"),
+    ("fields", "expected"),
     [
         ({"lives": 10}, 10),
         ({"lives": 10, "data_access_expires_at": NOW + days(5)}, 5),
@@ -43,8 +43,8 @@ TOKEN = Secret("old-token")
         ({"lives": None}, None),
     ],
 )
-def test_the_end_is_the_earlier_of_expiry_and_data_access(fields, end):
-    assert expiry_of(inspection(**fields)) == (None if end is None else NOW + days(end))
+def test_the_expiry_is_the_earlier_of_expiry_and_data_access(fields, expected):
+    assert expiry_of(inspection(**fields)) == (None if expected is None else NOW + days(expected))
 
 
 @pytest.mark.parametrize(

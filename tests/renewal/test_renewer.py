@@ -77,7 +77,7 @@ def test_an_error_of_the_inspection_says_what_may_be_at_fault(error, reason, sus
     assert walk.renew() == Unusable(reason, str(error), suspect=suspect)
 
 
-def test_meta_may_know_when_a_dead_token_ended():
+def test_meta_may_know_when_a_dead_token_expired():
     walk = Walk()
     walk.meta.inspections["old-token"] = [ReconnectRequired("gone", expires_at=NOW - days(1))]
     assert walk.renew() == Unusable(Reason.RECONNECT_REQUIRED, "gone", NOW - days(1))

@@ -305,10 +305,10 @@ def test_a_database_that_is_lost_stops_the_run(fleet, monkeypatch):
 def test_a_statement_that_is_refused_before_anything_was_done_is_a_configuration_error(fleet, monkeypatch):
     fleet.channel("a1")
 
-    def refuse_look(*_):
+    def refuse(*_):
         raise StatementRefused("permission denied")
 
-    monkeypatch.setattr(fleet.database.queries, "due_ids", refuse_look)
+    monkeypatch.setattr(fleet.database.queries, "due_ids", refuse)
     with pytest.raises(StatementRefused, match="permission denied"):
         fleet.run()
 
@@ -319,8 +319,8 @@ def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypa
     monkeypatch.setattr(pages_module, "PAGE_SIZE", 1)
     due_ids = fleet.database.queries.due_ids
 
-    def refuse_later(look):
-        for id_ in due_ids(look):
+    def refuse_later(selection):
+        for id_ in due_ids(selection):
             if fleet.outcomes:
                 raise StatementRefused("permission denied")
             yield id_
@@ -479,8 +479,8 @@ def test_remembered_renewals_do_not_grow_without_end(fleet, monkeypatch):
 
 def test_a_channel_that_another_run_has_renewed_meanwhile_is_left_alone(fleet):
     first, second = fleet.channel("a1"), fleet.channel("b1")
-    look = POLICY.select(fleet.now)
-    places = list(fleet.database.queries.due_ids(look))
+    selection = POLICY.select(fleet.now)
+    places = list(fleet.database.queries.due_ids(selection))
     fleet.rows.update(first, token_expires_at=fleet.now + days(60))
     fleet.database.queries.due_ids = lambda *_: (
         places if not fleet.begun[1:] and not fleet.begun.append(1) else []
@@ -523,7 +523,7 @@ def test_a_dry_run_stops_at_its_limit(fleet):
         Scope(POLICY.select(fleet.now), limit=2),
         RunCallbacks(fleet.begun.append, fleet.outcomes.append),
     )
-    assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([DueReason.ENDS_SOON] * 2, 3)
+    assert ([outcome.why for outcome in fleet.outcomes], tally.left) == ([DueReason.EXPIRES_SOON] * 2, 3)
 
 
 def test_a_token_that_cannot_be_sealed_is_given_back_as_it_was(fleet, monkeypatch):

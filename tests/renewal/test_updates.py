@@ -124,7 +124,7 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "fields", "end"),
+    ("verdict", "fields", "expires_at"),
     [
         (Unusable(Reason.RECONNECT_REQUIRED, "x", NOW - days(2)), {}, NOW - days(2)),
         (Unusable(Reason.RECONNECT_REQUIRED, "x"), {}, NOW + days(40)),
@@ -141,9 +141,9 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
         (Unusable(Reason.UNAVAILABLE, "x"), {"fingerprint": "another"}, None),
     ],
 )
-def test_a_failure_keeps_the_best_known_end(verdict, fields, end):
+def test_a_failure_keeps_the_best_known_expiry(verdict, fields, expires_at):
     one = settled(verdict, **fields)
-    assert (one.update.expires_at, one.outcome.expires_at) == (end, end)
+    assert (one.update.expires_at, one.outcome.expires_at) == (expires_at, expires_at)
 
 
 def test_a_failure_is_marked_and_audited_and_leaves_the_ciphertext():

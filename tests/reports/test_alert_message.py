@@ -26,13 +26,13 @@ NOT_LONGER = "not_extended: the new token does not live longer"
 
 
 def channel(
-    id_=1, name="Bakery North", *, error="not_extended: the new token does not live longer", end=SOON
+    id_=1, name="Bakery North", *, error="not_extended: the new token does not live longer", expires_at=SOON
 ):
-    return Channel(id_, name, "ciphertext", expires_at=end, status="warning", error=error)
+    return Channel(id_, name, "ciphertext", expires_at=expires_at, status="warning", error=error)
 
 
-def dead(id_=1, name="Bakery North", end=SOON):
-    return channel(id_, name, error="reconnect_required: the session was invalidated", end=end)
+def dead(id_=1, name="Bakery North", expires_at=SOON):
+    return channel(id_, name, error="reconnect_required: the session was invalidated", expires_at=expires_at)
 
 
 def well(id_=7, name="Garage"):
@@ -62,8 +62,8 @@ def busy():
     """A run that had everything to tell of."""
     tally = Tally(candidates=900, due=20, renewed=17, failed=2, waiting=4, left=1)
     channels = (
-        channel("cl 9", "Corner Shop", error="undecryptable: no key opens it", end=LATER),
-        channel("cl 8", "Kiosk", error="missing_permission: missing permission: x", end=LATER),
+        channel("cl 9", "Corner Shop", error="undecryptable: no key opens it", expires_at=LATER),
+        channel("cl 8", "Kiosk", error="missing_permission: missing permission: x", expires_at=LATER),
         dead(),
     )
     return situation(*channels, recovered=(well(),), tally=tally)
@@ -149,7 +149,7 @@ def test_an_alert_says_all_of_it_in_spanish_too():
 
 
 @pytest.mark.parametrize(
-    ("ends", "title", "summary"),
+    ("expiries", "title", "summary"),
     [
         (
             [SOON],
@@ -170,24 +170,26 @@ def test_an_alert_says_all_of_it_in_spanish_too():
         ),
     ],
 )
-def test_what_has_stopped_already_is_not_announced(ends, title, summary):
-    said = message(situation(*(channel(number, end=end) for number, end in enumerate(ends))))
+def test_what_has_stopped_already_is_not_announced(expiries, title, summary):
+    said = message(situation(*(channel(number, expires_at=at) for number, at in enumerate(expiries))))
     assert (said.title, said.summary.endswith(summary)) == (title, True)
 
 
-@pytest.mark.parametrize(("end", "down"), [(PAST, 2), (SOON, 1)])
-def test_a_row_that_was_not_written_counts_for_what_has_stopped_too(end, down):
-    assert situation(channel(end=PAST), unwritten=[replace(REFUSED, expires_at=end)]).down == down
+@pytest.mark.parametrize(("expires_at", "down"), [(PAST, 2), (SOON, 1)])
+def test_a_row_that_was_not_written_counts_for_what_has_stopped_too(expires_at, down):
+    assert (
+        situation(channel(expires_at=PAST), unwritten=[replace(REFUSED, expires_at=expires_at)]).down == down
+    )
 
 
-@pytest.mark.parametrize("end", [SOON, None])
-def test_a_line_whose_token_meta_rejects_has_stopped_working_with_any_expiry(end):
-    said = message(situation(dead(end=end)))
+@pytest.mark.parametrize("expires_at", [SOON, None])
+def test_a_line_whose_token_meta_rejects_has_stopped_working_with_any_expiry(expires_at):
+    said = message(situation(dead(expires_at=expires_at)))
     assert (said.title, said.cards[0].lines[1]) == ("1 WhatsApp line has stopped working", "Stopped working")
 
 
 def test_a_line_that_was_renewed_and_lacks_a_permission_is_not_told_as_a_failed_renewal():
-    lacking = channel(error="missing_permission: missing permission: x", end=LATER)
+    lacking = channel(error="missing_permission: missing permission: x", expires_at=LATER)
     assert message(situation(lacking)).summary == (
         "1 line works, but its token lacks a permission, or its data access expires soon."
     )
@@ -195,11 +197,11 @@ def test_a_line_that_was_renewed_and_lacks_a_permission_is_not_told_as_a_failed_
 
 def test_what_has_stopped_working_comes_first_and_then_what_expires_first():
     channels = [
-        channel(1, end=SOON),
-        channel(2, end=None),
-        dead(3, end=LATER),
-        channel(4, end=PAST),
-        dead(5, end=None),
+        channel(1, expires_at=SOON),
+        channel(2, expires_at=None),
+        dead(3, expires_at=LATER),
+        channel(4, expires_at=PAST),
+        dead(5, expires_at=None),
     ]
     titles = [card.title for card in message(situation(*channels)).cards]
     assert titles == [f"Bakery North ({number})" for number in (5, 4, 3, 2, 1)]
@@ -371,8 +373,8 @@ def test_each_channel_is_told_of_in_one_place():
 
 def test_a_line_says_which_why_and_until_when():
     channels = [dead(number) for number in range(20)] + [
-        dead(20, end=LATER),
-        channel(21, "x" * 400, error=None, end=None),
+        dead(20, expires_at=LATER),
+        channel(21, "x" * 400, error=None, expires_at=None),
         channel(22),
     ]
     assert message(situation(*channels)).lines == (
@@ -445,7 +447,7 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
     ],
 )
 def test_a_card_has_three_clean_lines_for_any_row(error, lines):
-    (card,) = message(situation(channel(error=error, end=None))).cards
+    (card,) = message(situation(channel(error=error, expires_at=None))).cards
     assert card.lines == lines
 
 

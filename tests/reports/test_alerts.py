@@ -75,12 +75,12 @@ def test_what_no_one_was_told_of_is_news(left):
         (1, 1, True),
         (0.5, 1, True),
         (0.5, 0.5, False),
-        # the end
+        # the day on which it expires
         (0.01, 0.5, False),
         (0, 0.5, True),
         (-0.5, 1, True),
         (-0.5, 0.5, False),
-        # told after the end, however long ago
+        # told after it expired, however long ago
         (-1, 0.5, False),
         (-100, 99, False),
         # told long ago: many steps crossed since are one piece of news
@@ -92,7 +92,7 @@ def test_what_no_one_was_told_of_is_news(left):
         (-2, -1, False),
     ],
 )
-def test_what_people_know_of_is_news_when_it_comes_near_its_end(left, told, news):
+def test_what_people_know_of_is_news_when_it_comes_near_its_expiry(left, told, news):
     assert is_news(channel(left=left, told=told), NOW, {}) is news
 
 
@@ -101,9 +101,9 @@ def test_what_has_no_known_end_is_told_once(told):
     assert not is_news(channel(told=told), NOW, {})
 
 
-@pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
-def test_an_infinite_expiry_does_no_harm(end):
-    assert not is_news(replace(channel(told=1), expires_at=end), NOW, {})
+@pytest.mark.parametrize("expires_at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_an_infinite_expiry_does_no_harm(expires_at):
+    assert not is_news(replace(channel(told=1), expires_at=expires_at), NOW, {})
 
 
 @pytest.mark.parametrize(
@@ -329,10 +329,10 @@ def test_a_channel_that_another_run_has_told_of_meanwhile_is_not_told_of_again(
 ):
     ids = [insert("North"), insert("South")]
     first, second = open_database(), open_database()
-    look = second.queries.to_tell_of
+    to_tell_of = second.queries.to_tell_of
 
     def look_slowly(*place):
-        found = list(look(*place))
+        found = list(to_tell_of(*place))
         send_alerts(first, [target], NOTHING, NOW, Style())
         return found
 
@@ -675,10 +675,10 @@ def test_only_a_line_that_is_down_comes_up_again_without_a_known_expiry(down, te
 def test_runs_in_parallel_remind_once(down, open_database, target, monkeypatch):
     down(8, 8)
     first, second = open_database(), open_database()
-    look = second.queries.to_tell_of
+    to_tell_of = second.queries.to_tell_of
 
     def look_slowly(*place):
-        found = list(look(*place))
+        found = list(to_tell_of(*place))
         send_alerts(first, [target], NOTHING, NOW, Style())
         return found
 

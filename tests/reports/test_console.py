@@ -32,7 +32,7 @@ RENEWED = Renewed(id=1, name="North", expires_at=LATER)
 FAILED = Failed(id=2, name="South", expires_at=LATER, reason=Reason.UNAVAILABLE, detail="a timeout")
 SKIPPED = Skipped(id=3, name="East", reason=Reason.REPLACED_MEANWHILE, detail="another token was stored")
 WAITING = Skipped(id=4, name="West", expires_at=NOW, reason=Reason.WAITING_FOR_RECONNECT, detail="dead")
-DUE = Due(id=5, name="Centre", expires_at=NOW + timedelta(days=9, hours=1), why=DueReason.ENDS_SOON)
+DUE = Due(id=5, name="Centre", expires_at=NOW + timedelta(days=9, hours=1), why=DueReason.EXPIRES_SOON)
 
 LINES = {
     "renewed": "renewed  North (1): expires on 30 Jan 2027 (60 days)",
@@ -84,7 +84,7 @@ def test_a_dry_run_shows_a_table_with_one_head(opened, capsys):
     show(opened(dry_run=True), DUE, WAITING)
     assert capsys.readouterr().out.splitlines() == [
         TABLE_HEAD,
-        "Centre (5)                          2026-12-10  9 days              it ends soon",
+        "Centre (5)                          2026-12-10  9 days              it expires soon",
         "West (4)                            2026-12-01  expired today       not due: waiting_for_reconnect",
     ]
 
@@ -268,16 +268,16 @@ def test_no_member_of_the_document_holds_a_secret(opened, capsys, secret):
 
 
 class Broken(io.StringIO):
-    """A stream that takes `room` writes and then no more."""
+    """A stream that takes `writes` writes and then no more."""
 
-    def __init__(self, error, room=0):
+    def __init__(self, error, writes=0):
         super().__init__()
         self.error = error
-        self.room = room
+        self.writes = writes
 
     def write(self, text):
-        self.room -= bool(text)  # click tries streams with nothing first
-        if self.room < 0:
+        self.writes -= bool(text)  # click tries streams with nothing first
+        if self.writes < 0:
             raise self.error
         return super().write(text)
 
@@ -287,7 +287,7 @@ ERRORS = [BrokenPipeError(), OSError(errno.ENOSPC, "no space left"), OSError(err
 
 @pytest.mark.parametrize("error", ERRORS, ids=str)
 def test_a_stdout_that_takes_nothing_more_disturbs_nothing(opened, monkeypatch, error):
-    stream = Broken(error, room=1)
+    stream = Broken(error, writes=1)
     monkeypatch.setattr(sys, "stdout", stream)
     console = opened()
     show(console, RENEWED, FAILED, SKIPPED)
@@ -472,7 +472,7 @@ def test_there_are_no_colours_in_the_document(opened, terminal, monkeypatch):
 def test_every_colour_belongs_to_a_word_that_begins_a_line():
     lines = [
         *LINES.values(),
-        outcome_line(replace(RENEWED, by_hand=True), NOW),
+        outcome_line(replace(RENEWED, set_by_hand=True), NOW),
         *(Finding("keys", level, "x").line for level in Level),
     ]
     assert set(COLOURS) <= {line.split()[0] for line in lines}

@@ -22,7 +22,7 @@ def in_(**time):
 
 
 @pytest.mark.parametrize(
-    ("end", "english", "spanish"),
+    ("expires_at", "english", "spanish"),
     [
         (None, "its expiry is not known", "no se sabe cuándo caduca"),
         (in_(days=9, hours=23), "expires on 11 Dec 2026 (9 days)", "caduca el 11 dic 2026 (9 días)"),
@@ -36,12 +36,12 @@ def in_(**time):
         (in_(days=-3), "expired on 28 Nov 2026", "caducó el 28 nov 2026"),
     ],
 )
-def test_when_a_token_ends_is_part_of_a_sentence(end, english, spanish):
-    assert (ENGLISH.expiry(end, NOW), SPANISH.expiry(end, NOW)) == (english, spanish)
+def test_when_a_token_expires_is_part_of_a_sentence(expires_at, english, spanish):
+    assert (ENGLISH.expiry(expires_at, NOW), SPANISH.expiry(expires_at, NOW)) == (english, spanish)
 
 
 @pytest.mark.parametrize(
-    ("end", "english", "spanish"),
+    ("expires_at", "english", "spanish"),
     [
         (None, "unknown", "desconocido"),
         (in_(days=9), "9 days", "9 días"),
@@ -52,8 +52,8 @@ def test_when_a_token_ends_is_part_of_a_sentence(end, english, spanish):
         (in_(days=-40), "expired 40 days ago", "caducó hace 40 días"),
     ],
 )
-def test_how_long_a_token_lives_is_counted_in_whole_days(end, english, spanish):
-    assert (ENGLISH.time_left(end, NOW), SPANISH.time_left(end, NOW)) == (english, spanish)
+def test_how_long_a_token_lives_is_counted_in_whole_days(expires_at, english, spanish):
+    assert (ENGLISH.time_left(expires_at, NOW), SPANISH.time_left(expires_at, NOW)) == (english, spanish)
 
 
 def test_a_reason_that_is_not_known_is_its_own_cause():
@@ -63,8 +63,14 @@ def test_a_reason_that_is_not_known_is_its_own_cause():
 @pytest.mark.parametrize("reason", ["unavailable", "unexpected_answer", "not_extended"])
 def test_on_the_last_day_no_one_is_told_to_wait(reason):
     waits = ("nothing yet", "next run", "before it expires")
-    ends = {"unknown": None, "days": in_(days=1), "hours": in_(hours=23), "now": NOW, "past": in_(days=-3)}
-    said = {name: ENGLISH.advice(reason, end, NOW) for name, end in ends.items()}
+    expiries = {
+        "unknown": None,
+        "days": in_(days=1),
+        "hours": in_(hours=23),
+        "now": NOW,
+        "past": in_(days=-3),
+    }
+    said = {name: ENGLISH.advice(reason, expires_at, NOW) for name, expires_at in expiries.items()}
     early, late = ENGLISH.advice(reason), said["now"]
     assert said == {"unknown": early, "days": early, "hours": late, "now": late, "past": late}
     assert (any(one in early for one in waits), "must connect WhatsApp again" in late) == (True, True)

@@ -35,7 +35,7 @@ VIEW = View(
     ChannelTotals(
         {State.DOWN: 1, State.OK: 1},
         soonest=NOW + days(9),
-        ends={date(2026, 12, 10): 1, date(2027, 1, 20): 4},
+        expiries={date(2026, 12, 10): 1, date(2027, 1, 20): 4},
     ),
     exit_code=1,
     reconnect_url="https://app.example.com/reconnect?channel={channel_id}&from=page",
@@ -394,8 +394,8 @@ def test_a_dry_run_looks_without_touching(fleet, tmp_path):
 @pytest.mark.parametrize("options", [("--dry-run",), ()])
 def test_a_dead_token_is_seen_without_a_run_that_got_to_it(world, tmp_path, options):
     world.env["META_APP_SECRET"] = "0" * 32
-    for end in (world.now - days(5), world.now + timedelta(hours=3), None):
-        world.channel(token_status="ok" if end else None, token_expires_at=end)
+    for expires_at in (world.now - days(5), world.now + timedelta(hours=3), None):
+        world.channel(token_status="ok" if expires_at else None, token_expires_at=expires_at)
     world.run(*options, "--report", str(tmp_path / "a.json"), "--report", str(tmp_path / "a.html"))
     found = json.loads((tmp_path / "a.json").read_text())
     states = {line["state"] for line in found["lines"]}
@@ -424,7 +424,7 @@ def test_another_suffix_is_a_usage_error(fleet, tmp_path, name):
 def test_a_configuration_error_leaves_the_old_page(fleet, tmp_path):
     path = tmp_path / "a.html"
     path.write_text("old")
-    fleet.rows.run("UPDATE \"Channel\" SET wa_token_encrypted = 'rubbish'")
+    fleet.rows.run("UPDATE \"Channel\" SET wa_token_encrypted = 'nonsense'")
     assert (fleet.run("--report", str(path)).code, path.read_text()) == (2, "old")
 
 

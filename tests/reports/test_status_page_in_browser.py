@@ -119,7 +119,7 @@ def axe(tmp_path_factory):
 @pytest.fixture
 def show(browser, tmp_path):
     """Opens a page of the fleet; at the end nothing has been complained of and nothing was asked for."""
-    trouble, asked = [], []
+    errors, asked = [], []
 
     @contextmanager
     def opened(language="en", scheme="light", width=1100, later=timedelta(0), channels=CHANNELS):
@@ -131,17 +131,17 @@ def show(browser, tmp_path):
         )
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
         page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.on("dialog", lambda dialog: trouble.append(dialog.message))
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
         page.clock.install(time=NOW + later)
         page.goto(path.as_uri())
         yield page
         context.close()
 
     yield opened
-    assert (trouble, [url for url in asked if not url.startswith(("file://", "data:,"))]) == ([], [])
+    assert (errors, [url for url in asked if not url.startswith(("file://", "data:,"))]) == ([], [])
 
 
 each_look = pytest.mark.parametrize(

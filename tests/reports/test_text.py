@@ -63,7 +63,7 @@ CORRECTED = Skipped(
     reason=Reason.CLOCK_CORRECTED,
     detail="the token is good until 2027-01-30",
 )
-DUE = Due(id=15, name="Florist", expires_at=SOON, expires_at_before=SOON, why=DueReason.ENDS_SOON)
+DUE = Due(id=15, name="Florist", expires_at=SOON, expires_at_before=SOON, why=DueReason.EXPIRES_SOON)
 UNKNOWN = Due(id=16, name="Butcher", why=DueReason.UNKNOWN_EXPIRY)
 
 # Names, days and times
@@ -119,7 +119,7 @@ def test_how_long_a_token_lives_may_be_unknown_or_for_ever():
 
 
 @pytest.mark.parametrize(
-    ("end", "shown"),
+    ("expires_at", "shown"),
     [
         (None, "its expiry is not known"),
         (SOON, "expires on 10 Dec 2026 (9 days)"),
@@ -129,8 +129,8 @@ def test_how_long_a_token_lives_may_be_unknown_or_for_ever():
         (PAST, "expired on 28 Nov 2026"),
     ],
 )
-def test_when_a_token_ends(end, shown):
-    assert ENGLISH.expiry(end, NOW) == shown
+def test_when_a_token_expires(expires_at, shown):
+    assert ENGLISH.expiry(expires_at, NOW) == shown
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_times_are_iso_8601_in_utc_to_the_second(time, shown):
             "waiting  Garage (cl9/x): expired on 28 Nov 2026; the customer must connect WhatsApp again",
         ),
         (CORRECTED, "skipped  14: clock_corrected: the token is good until 2027-01-30"),
-        (DUE, "due      Florist (15): it ends soon"),
+        (DUE, "due      Florist (15): it expires soon"),
     ],
 )
 def test_an_outcome_is_one_line(outcome, line):
@@ -177,7 +177,7 @@ def test_a_failure_that_people_know_of_is_said_to_be_known():
 # fmt: off
 ROWS = [
     (DUE,
-     "Florist (15)                        2026-12-10  9 days              it ends soon"),
+     "Florist (15)                        2026-12-10  9 days              it expires soon"),
     (UNKNOWN,
      "Butcher (16)                        -           unknown             its expiry is not known yet"),
     (Failed(id=17, name="Kiosk", expires_at=SOON, reason=Reason.UNDECRYPTABLE, detail="no key fits"),
@@ -200,7 +200,7 @@ def test_a_dry_run_shows_a_row_for_each_channel(outcome, row):
 def test_the_rows_stand_under_their_heads():
     row = table_row(DUE, NOW)
     heads = ("CHANNEL", "EXPIRES", "DAYS LEFT", "WHY DUE")
-    cells = ("Florist (15)", "2026-12-10", "9 days", "it ends soon")
+    cells = ("Florist (15)", "2026-12-10", "9 days", "it expires soon")
     assert [TABLE_HEAD.index(head) for head in heads] == [row.index(cell) for cell in cells]
 
 

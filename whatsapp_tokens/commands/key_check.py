@@ -15,7 +15,7 @@ from whatsapp_tokens.database.database import Database
 MOST_NAMED: Final = 3  # channels whose token cannot be decrypted
 
 
-def look_at_keys(database: Database, keys: KeyRing) -> Finding:
+def check_keys(database: Database, keys: KeyRing) -> Finding:
     """Try the keys on every stored token.
 
     Those of inactive channels count, too: such a channel may be active again after its key has gone.

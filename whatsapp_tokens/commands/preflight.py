@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from meta_client import MetaClient
 from notify import Target
-from whatsapp_tokens.commands.key_check import look_at_keys
+from whatsapp_tokens.commands.key_check import check_keys
 from whatsapp_tokens.commands.no_channels import why_no_channels
 from whatsapp_tokens.commands.result import Finding, Level
 from whatsapp_tokens.commands.wiring import explained
@@ -80,7 +80,7 @@ def _look_at_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterat
             if next(database.queries.candidates(), None) is None:
                 yield why_no_channels(database, settings.table.type)
             clocks.database = database.queries.now() - clocks.read()
-            yield look_at_keys(database, settings.keys)
+            yield check_keys(database, settings.keys)
     except DatabaseError as error:
         yield Finding("database", Level.PROBLEM, explained(error))
 

@@ -76,23 +76,23 @@ class Store:
         if refusal := self._create(change) if slot.is_new else self._overwrite(change, verdict):
             detail = facts(refusal, "nothing was stored")
             return failed(channel, Reason.WRITE_FAILED, detail, channel.expires_at)
-        return renewed(channel, change.expires_at, by_hand=True)
+        return renewed(channel, change.expires_at, set_by_hand=True)
 
     def _worth_it(
         self, verdict: StillValid | NeverExpires, channel: Channel
     ) -> StillValid | NeverExpires | Unusable:
         """Return the verdict; refuse a token that expires soon while the row holds one that lives longer."""
-        end = verdict.expires_at if isinstance(verdict, StillValid) else None
+        expires_at = verdict.expires_at if isinstance(verdict, StillValid) else None
         known = channel.expires_at if channel.status == Status.OK and not channel.replaced else None
         soon = self.clock() + self.policy.refresh_before_expiry
-        if end is None or known is None or not end < soon <= known:
+        if expires_at is None or known is None or not expires_at < soon <= known:
             return verdict
         detail = facts(
-            f"expires: {end:%Y-%m-%d}",
+            f"expires: {expires_at:%Y-%m-%d}",
             f"the stored token expires: {known:%Y-%m-%d}",
             "--yes stores it all the same",
         )
-        return Unusable(Reason.NOT_EXTENDED, detail, end)
+        return Unusable(Reason.NOT_EXTENDED, detail, expires_at)
 
     def _format(self, channel: Channel) -> CiphertextFormat:
         """Return the format of the row itself, else the usual one of the table. Raise `WrongKeys`."""
@@ -184,15 +184,15 @@ def _style(ciphertext_format: CiphertextFormat) -> CiphertextFormat:
 def _change(
     verdict: StillValid | NeverExpires, channel: Channel, ciphertext: str, now: datetime
 ) -> PendingUpdate:
-    end = verdict.expires_at if isinstance(verdict, StillValid) else None
+    expires_at = verdict.expires_at if isinstance(verdict, StillValid) else None
     issued_at = verdict.issued_at if isinstance(verdict, StillValid) else None
-    entry = AuditEntry(Event.SET_BY_HAND, MESSAGE, None, channel.expires_at, end)
+    entry = AuditEntry(Event.SET_BY_HAND, MESSAGE, None, channel.expires_at, expires_at)
     return PendingUpdate(
         channel,
         now,
         ciphertext,
         Status.OK if isinstance(verdict, StillValid) else Status.NEVER_EXPIRES,
-        expires_at=end,
+        expires_at=expires_at,
         refreshed_at=issued_at or now,
         clear_alert=channel.alerted_at is None,
         audit=with_recovery(channel, entry),

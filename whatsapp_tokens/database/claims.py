@@ -30,7 +30,7 @@ LONGEST_LEASE: Final = timedelta(days=2)  # twice what LEASE_SECONDS may be
 
 
 class Claims:
-    """The rows that this run has claimed, each with the exact end of its lease."""
+    """The rows that this run has claimed, each with the exact time at which its lease expires."""
 
     def __init__(self, table: ChannelTable, lease: timedelta) -> None:
         self._table = table

@@ -47,11 +47,11 @@ class Pages:
         def behind(last: Any) -> sa.ColumnElement[bool]:
             if last.written is None:
                 return sa.or_(expires_at.is_not(None), id_ > last.id)
-            end: Any = sa.literal(last.written, sa.Text())
+            at_last: Any = sa.literal(last.written, sa.Text())
             if not self._table.is_sqlite:
-                end = sa.cast(end, self._table.c.token_expires_at.type)
+                at_last = sa.cast(at_last, self._table.c.token_expires_at.type)
             # The first condition says nothing new, but lets an index begin there.
-            return sa.and_(expires_at >= end, sa.or_(expires_at > end, id_ > last.id))
+            return sa.and_(expires_at >= at_last, sa.or_(expires_at > at_last, id_ > last.id))
 
         return self._pages(query, behind)
 
@@ -60,6 +60,6 @@ class Pages:
         page = self._table.fetch(query.limit(PAGE_SIZE))
         while True:
             yield from page
-            if len(page) < PAGE_SIZE:  # one more selection at the whole table would find nothing
+            if len(page) < PAGE_SIZE:  # one more query of the whole table would find nothing
                 return
             page = self._table.fetch(query.where(behind(page[-1])).limit(PAGE_SIZE))

@@ -57,7 +57,7 @@ class Conditions:
             (self._is_replaced(), DueReason.REPLACED),
             (sa.and_(expires_at.is_(None), sa.not_(never_expires)), DueReason.UNKNOWN_EXPIRY),
             (expires_at <= selection.now, DueReason.EXPIRED),
-            (expires_at < selection.expires_before, DueReason.ENDS_SOON),
+            (expires_at < selection.expires_before, DueReason.EXPIRES_SOON),
             (comparable(c.last_token_refresh_at) < selection.refreshed_before, DueReason.OLD),
             (sa.and_(c.token_status == Status.WARNING, failed_before), DueReason.FAILED_BEFORE),
             else_=sa.null(),

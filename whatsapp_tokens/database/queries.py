@@ -278,13 +278,13 @@ class Queries:
 
         def count(connection: sa.Connection, _: int) -> ChannelTotals:
             found = connection.execute(states.where(self._where.candidate())).all()
-            ends = connection.execute(days.where(self._where.candidate())).all()
+            expiries = connection.execute(days.where(self._where.candidate())).all()
             dead = {State.WAITING, State.DOWN}
-            known = [end for name, _, end in found if end is not None and name not in dead]
+            known = [first for name, _, first in found if first is not None and name not in dead]
             return ChannelTotals(
                 states={State(name): count for name, count, _ in found},
                 soonest=min(known, default=None),
-                ends={date.fromisoformat(text): count for text, count in ends},
+                expiries={date.fromisoformat(text): count for text, count in expiries},
             )
 
         return self._table.run(count)

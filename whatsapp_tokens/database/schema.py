@@ -129,7 +129,7 @@ def _type(dialect: sa.Dialect, column: sa.Column[Any], found: Any) -> Any:
         is_text = isinstance(found, sa.String) and not isinstance(found, sa.Enum)
         if not is_text and (dialect.name != "sqlite" or isinstance(found, sa.LargeBinary)):
             raise _unfit(column, found, "text")
-    # SQLite columns hold anything whatever their type says, so nothing there is converted by it.
+    # SQLite columns hold anything also if their type says otherwise, so nothing there is converted by it.
     return column.type if dialect.name == "sqlite" else found
 
 

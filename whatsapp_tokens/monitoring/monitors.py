@@ -56,40 +56,40 @@ class Monitors:
             with _logged("HEALTHCHECK_URL"):
                 self._heartbeat.start()
 
-    def end(self, ending: RunResult, source: Source | None) -> None:
+    def end(self, result: RunResult, source: Source | None) -> None:
         """Report how the run ended, or why it could not begin. The heartbeat comes last: then all is done."""
         if self._metrics_file:
             with _logged("METRICS_FILE"):
-                self._write_metrics(self._metrics_file, ending, source)
+                self._write_metrics(self._metrics_file, result, source)
         if is_github(self._environment):
             with _logged("GITHUB_ACTIONS"):
-                _print(map(annotate, notes(ending)))
+                _print(map(annotate, notes(result)))
         if path := self._environment.get("GITHUB_STEP_SUMMARY"):
             with _logged("GITHUB_STEP_SUMMARY"):
-                append_summary(Path(path), markdown(ending))
+                append_summary(Path(path), markdown(result))
         if self._heartbeat:
             with _logged("HEALTHCHECK_URL"):
-                lines = summary(ending.tally, ending.failures, ending.stopped, ending.finished_at)
-                self._heartbeat.end(ending.code, "\n".join((*lines, *shortfalls(ending))))
+                lines = summary(result.tally, result.failures, result.stopped, result.finished_at)
+                self._heartbeat.end(result.code, "\n".join((*lines, *shortfalls(result))))
 
-    def _write_metrics(self, path: Path, ending: RunResult, source: Source | None) -> None:
+    def _write_metrics(self, path: Path, result: RunResult, source: Source | None) -> None:
         from whatsapp_tokens.monitoring.prometheus import Figures, write  # noqa: PLC0415 - runs without METRICS_FILE start faster
 
         figures = Figures(
-            started_at=ending.started_at,
-            finished_at=ending.finished_at,
-            succeeded=ending.code == 0,
-            outcomes=outcomes(ending.tally),
-            totals=self._look(ending, source),
+            started_at=result.started_at,
+            finished_at=result.finished_at,
+            succeeded=result.code == 0,
+            outcomes=outcomes(result.tally),
+            totals=self._totals(result, source),
         )
         write(path, figures)
 
-    def _look(self, ending: RunResult, source: Source | None) -> ChannelTotals | None:
+    def _totals(self, result: RunResult, source: Source | None) -> ChannelTotals | None:
         """Return the totals after the run, or None where the database cannot be asked."""
-        if source is None or (ending.stopped and ending.stopped.reason == AbortReason.DATABASE_LOST):
+        if source is None or (result.stopped and result.stopped.reason == AbortReason.DATABASE_LOST):
             return None
         try:
-            return source.totals(ending.finished_at, ending.finished_at + self._window)
+            return source.totals(result.finished_at, result.finished_at + self._window)
         except DatabaseError as error:
             logger.error("the channels could not be counted for METRICS_FILE: %s", error)  # noqa: TRY400 - a traceback adds nothing
             return None

@@ -18,52 +18,52 @@ from whatsapp_tokens.results import Failed, Reason, RunResult
 MAX_TABLE_BYTES: Final = 500_000  # half of what a step may write: other programs write to its summary, too
 
 
-def markdown(ending: RunResult) -> str:
+def markdown(result: RunResult) -> str:
     """Return the page: how the run ended, the counts, why it stopped, the failed channels and what to do."""
-    numbers = counts(ending.tally)
+    numbers = counts(result.tally)
     lines = [
-        f"## WhatsApp tokens: {_headline(ending)}",
+        f"## WhatsApp tokens: {_headline(result)}",
         "",
         f"| {' | '.join(numbers)} |",
         f"|{'--:|' * len(numbers)}",
         f"| {' | '.join(map(str, numbers.values()))} |",
         "",
     ]
-    if ending.is_dry:
-        lines += [preview_summary(ending.tally), ""]
-    if stopped := ending.stopped:
+    if result.is_dry:
+        lines += [preview_summary(result.tally), ""]
+    if stopped := result.stopped:
         lines += [
             f"**Stopped: {escape(stopped.reason)}**: {escape(stopped.detail)}  ",
             f"To do: {escape(ENGLISH.advice(stopped.reason))}.",
             "",
         ]
-    if ending.undelivered:
+    if result.undelivered:
         lines += ["**An alert could not be delivered**: see the log.", ""]
-    lines += [f"**A report could not be written**: {escape(problem)}  " for problem in ending.unwritten]
-    lines += [""] if ending.unwritten else []
-    if ending.failures:
-        lines += ["| failed | cause | expires | to do |", "|---|---|---|---|", *_rows(ending), ""]
+    lines += [f"**A report could not be written**: {escape(problem)}  " for problem in result.unwritten]
+    lines += [""] if result.unwritten else []
+    if result.failures:
+        lines += ["| failed | cause | expires | to do |", "|---|---|---|---|", *_rows(result), ""]
     return "\n".join(lines) + "\n"
 
 
-def notes(ending: RunResult) -> list[Annotation]:
+def notes(result: RunResult) -> list[Annotation]:
     """Return what GitHub shows at the top of the run, the most important first, within its limit.
 
     Failures that people know of are in the page only.
     """
-    news = [failure for failure in ending.failures if failure.is_news]
-    found = [*_of_the_run(ending), *(_of_a_channel(one, ending.finished_at) for one in news)]
-    unnamed = ending.tally.news - len(news)
+    news = [failure for failure in result.failures if failure.is_news]
+    found = [*_of_the_run(result), *(_of_a_channel(one, result.finished_at) for one in news)]
+    unnamed = result.tally.news - len(news)
     if len(found) + bool(unnamed) <= MAX_ANNOTATIONS:
         return found + ([_more(unnamed)] if unnamed else [])
     shown = found[: MAX_ANNOTATIONS - 1]
     return [*shown, _more(len(found) - len(shown) + unnamed)]
 
 
-def shortfalls(ending: RunResult) -> list[str]:
+def shortfalls(result: RunResult) -> list[str]:
     """Return what went wrong besides the work, a line each: it may be the only reason for exit code 1."""
-    lines = ["an alert could not be delivered: see the log"] if ending.undelivered else []
-    return [f"Problem: {line}" for line in (*lines, *ending.unwritten)]
+    lines = ["an alert could not be delivered: see the log"] if result.undelivered else []
+    return [f"Problem: {line}" for line in (*lines, *result.unwritten)]
 
 
 def escape(text: str) -> str:
@@ -74,28 +74,28 @@ def escape(text: str) -> str:
     return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", redact(one_line(text)))
 
 
-def _headline(ending: RunResult) -> str:
-    if ending.stopped:
-        return "stopped early" if ending.stopped.reason != "configuration" else "the configuration is wrong"
-    if ending.tally.news:
-        return f"{ending.tally.failed} failed"
-    if ending.undelivered:
+def _headline(result: RunResult) -> str:
+    if result.stopped:
+        return "stopped early" if result.stopped.reason != "configuration" else "the configuration is wrong"
+    if result.tally.news:
+        return f"{result.tally.failed} failed"
+    if result.undelivered:
         return "an alert could not be delivered"
-    if ending.unwritten:
+    if result.unwritten:
         return "a report could not be written"
-    quiet = "nothing new failed" if ending.tally.known else "nothing failed"
-    return "a dry run" if ending.is_dry else "interrupted" if ending.code else quiet
+    quiet = "nothing new failed" if result.tally.known else "nothing failed"
+    return "a dry run" if result.is_dry else "interrupted" if result.code else quiet
 
 
-def _rows(ending: RunResult) -> Iterator[str]:
+def _rows(result: RunResult) -> Iterator[str]:
     """Yield a row for each failed channel that fits, and how many are left out."""
     size = shown = 0
-    for failure in ending.failures:
+    for failure in result.failures:
         cells = (
             escape(label(failure)),
             f"{escape(failure.reason)}: {escape(failure.detail)}{'' if failure.is_news else ' (known)'}",
-            escape(ENGLISH.outlook(failure.reason, failure.expires_at, ending.finished_at)),
-            escape(ENGLISH.advice(failure.reason, failure.expires_at, ending.finished_at)),
+            escape(ENGLISH.outlook(failure.reason, failure.expires_at, result.finished_at)),
+            escape(ENGLISH.advice(failure.reason, failure.expires_at, result.finished_at)),
         )
         row = f"| {' | '.join(cells)} |"
         size += len(row.encode(errors="replace"))
@@ -103,19 +103,19 @@ def _rows(ending: RunResult) -> Iterator[str]:
             break
         shown += 1
         yield row
-    if more := ending.tally.failed - shown:
+    if more := result.tally.failed - shown:
         yield f"| … and {more} more | | | |"
 
 
-def _of_the_run(ending: RunResult) -> Iterator[Annotation]:
-    if stopped := ending.stopped:
+def _of_the_run(result: RunResult) -> Iterator[Annotation]:
+    if stopped := result.stopped:
         text = f"{stopped.reason}: {stopped.detail}\nTo do: {ENGLISH.advice(stopped.reason)}"
-        yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(ending)}", text)
-    if ending.undelivered:
+        yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(result)}", text)
+    if result.undelivered:
         yield Annotation(Level.ERROR, "An alert could not be delivered", "The next run sends it again.")
-    if ending.unwritten:
-        yield Annotation(Level.ERROR, "A report could not be written", "\n".join(ending.unwritten))
-    if waiting := ending.tally.waiting:
+    if result.unwritten:
+        yield Annotation(Level.ERROR, "A report could not be written", "\n".join(result.unwritten))
+    if waiting := result.tally.waiting:
         title = f"{waiting} WhatsApp {'line waits' if waiting == 1 else 'lines wait'} for a reconnect"
         yield Annotation(Level.WARNING, title, f"To do: {ENGLISH.advice(Reason.RECONNECT_REQUIRED)}")
 

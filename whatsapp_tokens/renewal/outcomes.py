@@ -10,9 +10,9 @@ from whatsapp_tokens.database.writes import LOCKED
 from whatsapp_tokens.results import Failed, Reason, Renewed, Skipped
 
 
-def renewed(channel: Channel, expires_at: datetime | None, *, by_hand: bool = False) -> Renewed:
+def renewed(channel: Channel, expires_at: datetime | None, *, set_by_hand: bool = False) -> Renewed:
     """Return the outcome of a channel that holds a new token."""
-    return Renewed(**about(channel, expires_at), recovered=has_recovered(channel), by_hand=by_hand)
+    return Renewed(**about(channel, expires_at), recovered=has_recovered(channel), set_by_hand=set_by_hand)
 
 
 def failed(

@@ -69,7 +69,7 @@ class Run:
         self._callbacks = callbacks
         self.tally = open_run(self._database, self._keys, scope, callbacks)
         self._renewer.note_time_at_database(self._database.queries.now())
-        # Where nothing is due, another look at a large table would take as long as counting did.
+        # Where nothing is due, another query of a large table would take as long as counting did.
         due = scope if self.tally.due else replace(scope, limit=0)
         self._claimer = Claimer(self._database, due, self._report, self._stop)
         self._pool = TokenPool(self._renewer.renew, self._conclude, scope.workers)
@@ -171,10 +171,10 @@ class Run:
         In hand is one channel for each worker and up to as many that wait; more are claimed when half of
         these are gone, so that no worker is idle meanwhile.
         """
-        room = 2 * self._scope.workers - self._pool.in_hand
-        if room < (self._scope.workers + 1) // 2:
+        free = 2 * self._scope.workers - self._pool.in_hand
+        if free < (self._scope.workers + 1) // 2:
             return
-        self._admit(self._claimer.claim(room, is_last=self._pool.is_idle))
+        self._admit(self._claimer.claim(free, is_last=self._pool.is_idle))
 
     def _admit(self, channels: Iterable[Channel]) -> None:
         """Decrypt the tokens of claimed channels, and give them to the workers."""
@@ -280,7 +280,7 @@ class Run:
     def _report(self, outcome: Outcome) -> None:
         is_untold = not self._scope.alerts or outcome.id in self._scope.reminders
         if isinstance(outcome, Failed) and is_untold:
-            outcome = replace(outcome, is_news=True)  # whatever the row says
+            outcome = replace(outcome, is_news=True)  # also if the row says otherwise
         self._reached += 1
         self.tally.add(outcome)
         self._callbacks.outcome(outcome)

@@ -2,7 +2,7 @@
 
 English is the source of every text (the gettext message ids). Each other language is one file,
 `locale/<language>/LC_MESSAGES/messages.po`, compiled in memory when it is first needed. The command and its
-logs speak English, so a run that alerts nobody and writes no page does not import Babel.
+logs speak English, so a run that sends no alert and writes no page does not import Babel.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def document(view: View, lines: Iterable[Line]) -> Iterator[str]:
         "attention": totals.attention,
         "states": {state: totals.states.get(state, 0) for state in State},
         "soonest_expiry": timestamp(totals.soonest),
-        "ends": [{"date": day.isoformat(), "count": count} for day, count in sorted(totals.ends.items())],
+        "ends": [{"date": day.isoformat(), "count": count} for day, count in sorted(totals.expiries.items())],
     }
     yield json.dumps(head, ensure_ascii=False)[:-1] + ', "lines": ['
     shown = Counted(lines, totals)

@@ -143,7 +143,7 @@ def headline(view: View) -> Headline:
 def timeline(view: View) -> list[Bar]:
     """Return how many tokens expire on each of the next days."""
     days = [view.now.date() + timedelta(days=count) for count in range(HORIZON_DAYS)]
-    counts = [view.totals.ends.get(day, 0) for day in days]
+    counts = [view.totals.expiries.get(day, 0) for day in days]
     most = max(LEAST_SCALE, *counts)
     near = (view.now + view.window).date()
     bars = []

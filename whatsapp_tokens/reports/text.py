@@ -31,7 +31,7 @@ def outcome_line(outcome: Outcome, now: datetime) -> str:
     match outcome:
         case Renewed():
             expiry = ENGLISH.expiry(outcome.expires_at, now) if outcome.expires_at else "never expires now"
-            return f"{'stored ' if outcome.by_hand else 'renewed'}  {name}: {expiry}"
+            return f"{'stored ' if outcome.set_by_hand else 'renewed'}  {name}: {expiry}"
         case Failed():
             known = "" if outcome.is_news else " (known)"
             return f"failed   {name}: {outcome.reason}: {outcome.detail}{known}"
