@@ -12,7 +12,7 @@ from notify import Card, Message
 from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.reports.alert_message import Situation, Style, compose
 from whatsapp_tokens.reports.labels import label
-from whatsapp_tokens.reports.language import ENGLISH
+from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.results import (
     Aborted,
     AbortReason,
@@ -90,7 +90,10 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
                 (
                     "The stored token cannot be decrypted: no key opens it",
                     "Expires on 30 Jan 2027 (60 days)",
-                    "To do: add its key to TOKEN_ENCRYPTION_KEY, or have the customer connect WhatsApp again",
+                    (
+                        "To do: add its key to TOKEN_ENCRYPTION_KEY; if the stored value is no token, store one"
+                        " (--set-token)"
+                    ),
                 ),
                 "https://app.example/channels/cl%209/reconnect?c=cl%209",
             ),
@@ -133,8 +136,8 @@ def test_an_alert_says_all_of_it_in_spanish_too():
                     "El token guardado no se puede descifrar: no key opens it",
                     "Caduca el 30 ene 2027 (60 días)",
                     (
-                        "Qué hacer: añada su clave a TOKEN_ENCRYPTION_KEY, o pida al cliente que vuelva"
-                        " a conectar WhatsApp"
+                        "Qué hacer: añada su clave a TOKEN_ENCRYPTION_KEY; si el valor guardado no es un"
+                        " token, guarde uno (--set-token)"
                     ),
                 ),
                 "https://app.example/channels/cl%209/reconnect?c=cl%209",
@@ -145,6 +148,46 @@ def test_an_alert_says_all_of_it_in_spanish_too():
         " · 1 dic 2026, 08:00 UTC",
         and_more="… y {} más: la página de estado (--report) las muestra todas",
         link_label="Página de estado",
+    )
+
+
+def test_an_alert_says_all_of_it_in_portuguese_too():
+    told = situation(*busy().attention[::2], recovered=(well(),), tally=busy().tally)
+    said = message(told, Language("pt"), URL)
+    assert said == Message(
+        title="2 linhas de WhatsApp precisam de atenção: 1 parou de funcionar",
+        summary="1 linha parou de funcionar: a Meta não aceita mais o token dela. A renovação de 1 linha "
+        "falhou: quando o token expirar, o WhatsApp desse cliente deixará de funcionar. "
+        "Voltaram a funcionar: Garage (7).",
+        cards=(
+            Card(
+                "Bakery North (1)",
+                (
+                    "A Meta não aceita mais o token: the session was invalidated",
+                    "Parou de funcionar",
+                    "O que fazer: o cliente precisa conectar o WhatsApp de novo",
+                ),
+                "https://app.example/channels/1/reconnect?c=1",
+                "Reconectar",
+            ),
+            Card(
+                "Corner Shop (cl 9)",
+                (
+                    "O token armazenado não pode ser descriptografado: no key opens it",
+                    "Expira em 30 jan. 2027 (60 dias)",
+                    (
+                        "O que fazer: adicione a chave dele a TOKEN_ENCRYPTION_KEY; se o valor armazenado não"
+                        " for um token, armazene um (--set-token)"
+                    ),
+                ),
+                "https://app.example/channels/cl%209/reconnect?c=cl%209",
+                "Reconectar",
+            ),
+        ),
+        footer="renovadas: 17 · com falha: 2 · aguardando reconexão: 4 · pendentes: 1"
+        " · 1 dez. 2026, 08:00 UTC",
+        and_more="… e mais {}: a página de status (--report) mostra todas",
+        link_label="Página de status",
     )
 
 

@@ -57,7 +57,7 @@ def test_how_long_a_token_lives_is_counted_in_whole_days(expires_at, english, sp
 
 
 def test_a_reason_that_is_not_known_is_its_own_cause():
-    assert (SPANISH.cause("strange_one"), SPANISH.advice("strange_one")) == ("strange_one", "mire el detalle")
+    assert (SPANISH.cause("strange_one"), SPANISH.advice("strange_one")) == ("strange_one", "vea el detalle")
 
 
 @pytest.mark.parametrize("reason", ["unavailable", "unexpected_answer", "not_extended"])

@@ -428,10 +428,11 @@ def test_a_configuration_error_leaves_the_old_page(fleet, tmp_path):
     assert (fleet.run("--report", str(path)).code, path.read_text()) == (2, "old")
 
 
-def test_the_page_speaks_the_language_of_the_alerts(fleet, tmp_path):
-    fleet.env["ALERT_LANGUAGE"] = "es"
+@pytest.mark.parametrize(("code", "title"), [("es", "Líneas de WhatsApp"), ("pt", "Linhas de WhatsApp")])
+def test_the_page_speaks_the_language_of_the_alerts(fleet, tmp_path, code, title):
+    fleet.env["ALERT_LANGUAGE"] = code
     fleet.run("--report", str(tmp_path / "a.html"))
-    assert "Líneas de WhatsApp" in (tmp_path / "a.html").read_text()
+    assert title in (tmp_path / "a.html").read_text()
 
 
 def test_a_folder_that_is_not_there_is_an_error_after_the_work_is_done(world, tmp_path):

@@ -36,7 +36,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.MISSING_PERMISSION: N_("the customer must connect WhatsApp again and grant every permission"),
     Reason.NOT_EXTENDED: N_("the customer must connect WhatsApp again before it expires"),
     Reason.UNDECRYPTABLE: N_(
-        "add its key to TOKEN_ENCRYPTION_KEY, or have the customer connect WhatsApp again"
+        "add its key to TOKEN_ENCRYPTION_KEY; if the stored value is no token, store one (--set-token)"
     ),
     Reason.UNAVAILABLE: N_("nothing yet: the next run tries again"),
     Reason.UNEXPECTED_ANSWER: N_("look at the detail; the next run tries again"),
