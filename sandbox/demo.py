@@ -122,12 +122,12 @@ def _play(demo: Demo) -> None:
     print()
     _show(before)
 
-    _say("What would a run do? (1: one due token cannot be decrypted)")
+    _say("What would a run do? (exit code 1: one due token cannot be decrypted)")
     demo.run("--dry-run", expected=1)
     _expect(meta.count() == 0, "the dry run called Meta")
     _expect(demo.rows() == before, "the dry run changed the database")
 
-    _say("The run (1: some channels failed)")
+    _say("The run (exit code 1: some channels failed)")
     demo.run(expected=1)
     first = list(meta.exchanges)
     after = demo.rows()

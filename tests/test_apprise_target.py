@@ -268,7 +268,7 @@ def test_a_mail_to_several_is_not_sent_again_to_those_who_got_it(mail):
     )
 
 
-# Trouble
+# Failures
 
 
 def test_an_outage_is_waited_out(hook):

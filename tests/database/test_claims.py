@@ -153,7 +153,7 @@ def test_nothing_is_held_elsewhere_if_nothing_is_asked(database):
 def test_runs_that_claim_at_the_same_time_get_every_channel_once(rows, database_url, monkeypatch):
     monkeypatch.undo()  # each may have to wait for the others
     ids = [rows.insert(**WELL | EXPIRES_SOON) for _ in range(60)]
-    start, claimed, troubles = threading.Barrier(4), [[] for _ in range(4)], []
+    start, claimed, errors = threading.Barrier(4), [[] for _ in range(4)], []
 
     def run(mine, order):
         try:
@@ -162,7 +162,7 @@ def test_runs_that_claim_at_the_same_time_get_every_channel_once(rows, database_
                 for first in range(0, len(order), 7):
                     mine.extend(ids_of(database.claims.claim(select(), order[first : first + 7])))
         except BaseException as error:  # noqa: BLE001 - a thread cannot tell anyone else
-            troubles.append(error)
+            errors.append(error)
 
     orders = [ids, ids[::-1], ids[30:] + ids[:30], ids[::2] + ids[1::2]]
     threads = [threading.Thread(target=run, args=each) for each in zip(claimed, orders, strict=True)]
@@ -170,7 +170,7 @@ def test_runs_that_claim_at_the_same_time_get_every_channel_once(rows, database_
         thread.start()
     for thread in threads:
         thread.join()
-    assert (troubles, sorted(chain.from_iterable(claimed))) == ([], ids)
+    assert (errors, sorted(chain.from_iterable(claimed))) == ([], ids)
 
 
 def test_extending_prolongs_what_is_ours_and_takes_nothing_back(rows, overtaken, due_ids):

@@ -1,4 +1,4 @@
-"""Reaching a database: what people paste as its URL, and what every kind of trouble with it is called."""
+"""Reaching a database: what people paste as its URL, and what every kind of error is called."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def mail(world):
         yield server
 
 
-def in_trouble(world, name="Bakery North", **columns):
+def line_to_tell_of(world, name="Bakery North", **columns):
     """A line of which nobody was told, and about which nobody will be asked: only the alert decides."""
     columns = {
         "token_status": "warning",
@@ -66,7 +66,7 @@ def clean(result):
 
 
 def test_every_target_is_told_once_and_the_next_run_is_silent(world, slack, mail):
-    channel = in_trouble(world)
+    channel = line_to_tell_of(world)
     assert [world.run().code for _ in range(2)] == [0, 0]
     (payload,), ((receivers, message),) = slack.received, mail.mails
     assert payload["text"] == message["Subject"] == "1 WhatsApp line needs attention"
@@ -76,7 +76,7 @@ def test_every_target_is_told_once_and_the_next_run_is_silent(world, slack, mail
 
 def test_people_are_told_in_their_language_and_the_log_stays_in_ours(world, slack, mail):
     world.env |= {"ALERT_LANGUAGE": "es", "RECONNECT_URL": "https://app.example/{channel_id}"}
-    channel = in_trouble(world)
+    channel = line_to_tell_of(world)
     slack.script = [Reply(410, "channel_is_archived")]
     result = world.run()
     ((_, message),) = mail.mails
@@ -105,7 +105,7 @@ def test_people_are_told_in_their_language_and_the_log_stays_in_ours(world, slac
     ids=lambda refusal: f"{refusal.status}-{refusal.body}",
 )
 def test_what_slack_does_not_take_is_an_error_in_its_own_word_and_is_told_again(world, slack, refusal):
-    channel = in_trouble(world)
+    channel = line_to_tell_of(world)
     slack.script = [refusal]
     result = world.run()
     said = f"Slack refused the alert: {refusal.body or 'no explanation'} (HTTP {refusal.status})"
@@ -116,14 +116,14 @@ def test_what_slack_does_not_take_is_an_error_in_its_own_word_and_is_told_again(
 
 
 def test_slack_is_waited_for_as_long_as_it_asks(world, slack):
-    in_trouble(world)
+    line_to_tell_of(world)
     slack.script = [Reply(429, "rate_limited", {"Retry-After": "0"}), Reply(429, "", {"Retry-After": "0"})]
     assert (world.run().code, len(slack.received)) == (0, 1)
 
 
 @pytest.mark.parametrize("is_slack_down", [True, False])
 def test_with_one_target_down_the_other_is_told_and_the_run_says_so_once(world, slack, mail, is_slack_down):
-    channel = in_trouble(world)
+    channel = line_to_tell_of(world)
     if is_slack_down:
         slack.script = [Reply(403, "action_prohibited")]
     else:
@@ -137,7 +137,7 @@ def test_with_one_target_down_the_other_is_told_and_the_run_says_so_once(world, 
 
 
 def test_with_every_target_down_nothing_is_marked_as_told(world, slack):
-    channel = in_trouble(world)
+    channel = line_to_tell_of(world)
     slack.script = [Reply(404, "no_service")]
     world.env["NOTIFY_URLS"] = f"{down()} {down()}"
     result = world.run()
@@ -160,7 +160,7 @@ def test_a_recovery_that_was_not_delivered_is_told_by_the_next_run(world, slack)
 
 
 def test_mail_alone_is_enough(world, mail):
-    channel = in_trouble(world)
+    channel = line_to_tell_of(world)
     assert (world.run().code, len(mail.mails)) == (0, 1)
     assert told_at(world, channel) is not None
 
@@ -179,13 +179,13 @@ def test_a_run_that_stops_and_one_that_cannot_begin_alert_each_time(world, slack
 
 
 def test_a_dry_run_sends_no_alert(world, slack, mail):
-    in_trouble(world)
+    line_to_tell_of(world)
     world.run("--dry-run")
     assert (slack.paths, mail.mails) == ([], [])
 
 
 def test_targets_may_stand_in_a_file(world, mail, tmp_path):
-    in_trouble(world)
+    line_to_tell_of(world)
     path = tmp_path / "targets"
     path.write_text(world.env.pop("NOTIFY_URLS") + "\n")
     world.env["NOTIFY_URLS_FILE"] = str(path)
@@ -206,8 +206,8 @@ HOSTILE = [
 def test_lines_of_any_name_are_told_of(world, slack, mail):
     world.env["RECONNECT_URL"] = "https://app.example/a?x='\"<>&id={channel_id}#ñ"
     for name, _ in HOSTILE:
-        in_trouble(world, name)
-    in_trouble(world, None)
+        line_to_tell_of(world, name)
+    line_to_tell_of(world, None)
     assert world.run().code == 0
     _, *cards = texts(slack.received[0])
     titles = [card.splitlines()[0] for card in cards]
@@ -226,7 +226,7 @@ def names(payload):
 
 def test_of_a_long_list_every_channel_is_named_in_as_many_messages_as_that_takes(world, slack, mail):
     for number in range(357):
-        in_trouble(world, f"Line {number}")
+        line_to_tell_of(world, f"Line {number}")
     assert world.run().code == 0
     title, count = "357 WhatsApp lines need attention", len(slack.received)
     assert [payload["text"] for payload in slack.received] == [
@@ -242,7 +242,7 @@ def test_of_a_long_list_every_channel_is_named_in_as_many_messages_as_that_takes
 def test_beyond_five_hundred_the_rest_is_counted_and_it_is_said_where_to_look(world, slack):
     world.env["STATUS_PAGE_URL"] = "https://status.example/w.html"
     for number in range(520):
-        in_trouble(world, f"Line {number}")
+        line_to_tell_of(world, f"Line {number}")
     assert world.run().code == 0
     last = slack.received[-1]
     assert texts(last)[-2:] == [
@@ -255,7 +255,7 @@ def test_beyond_five_hundred_the_rest_is_counted_and_it_is_said_where_to_look(wo
 
 def test_channels_of_a_message_that_slack_refused_are_named_by_the_next_run(world, slack):
     for number in range(357):
-        in_trouble(world, f"Line {number}")
+        line_to_tell_of(world, f"Line {number}")
     slack.script = [Reply(200, "ok"), Reply(404, "no_service")]
     assert world.run().code == 1
     told = world.rows.scalar('SELECT count(*) FROM "Channel" WHERE token_alerted_at IS NOT NULL')

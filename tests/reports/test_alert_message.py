@@ -91,8 +91,8 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
                     "The stored token cannot be decrypted: no key opens it",
                     "Expires on 30 Jan 2027 (60 days)",
                     (
-                        "To do: add its key to TOKEN_ENCRYPTION_KEY; if the stored value is no token, store one"
-                        " (--set-token)"
+                        "To do: add its key to TOKEN_ENCRYPTION_KEY; if the stored value is no token, store"
+                        " one (--set-token)"
                     ),
                 ),
                 "https://app.example/channels/cl%209/reconnect?c=cl%209",

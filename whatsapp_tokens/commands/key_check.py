@@ -26,7 +26,7 @@ def check_keys(database: Database, keys: KeyRing) -> Finding:
         tokens = _count(active.unreadable, "stored token")
         text = f"TOKEN_ENCRYPTION_KEY opens none of {tokens}: give the application's key ({active.named[0]})"
         return Finding("keys", Level.PROBLEM, text)
-    text = _key_use(active.by_key, inactive.by_key, len(keys))
+    text = _key_use(active, inactive, len(keys))
     if inactive.unreadable:
         text += f"; {inactive.unreadable} of inactive channels cannot be opened: {inactive.examples}"
     if active.unreadable:
@@ -63,18 +63,19 @@ class _Tried:
         return "; ".join([*self.named, *([f"and {more} more"] if more else [])])
 
 
-def _key_use(active: Counter[int], inactive: Counter[int], keys: int) -> str:
+def _key_use(active: _Tried, inactive: _Tried, keys: int) -> str:
     """Return how many tokens each key decrypts, and which keys of the ring are no longer needed."""
-    if not (active or inactive):
+    if not (active.by_key or inactive.by_key):
         return f"{_count(keys, 'key')}; there is no stored token to try them on"
-    uses = [f"{_count(active.total(), 'stored token')}: {active[0]} open with the first key"]
-    uses += [f"{active[key]} still need key {key + 1}" for key in range(1, keys) if active[key]]
+    used, also = active.by_key, inactive.by_key
+    uses = [f"{_count(used.total() + active.unreadable, 'stored token')}: {used[0]} open with the first key"]
+    uses += [f"{used[key]} still need key {key + 1}" for key in range(1, keys) if used[key]]
     uses += [
-        f"{inactive[key]} of inactive channels need key {key + 1} (no run renews them)"
+        f"{also[key]} of inactive channels need key {key + 1} (no run renews them)"
         for key in range(1, keys)
-        if inactive[key]
+        if also[key]
     ]
-    uses += [f"key {key + 1} opens none" for key in range(1, keys) if not (active[key] or inactive[key])]
+    uses += [f"key {key + 1} opens none" for key in range(1, keys) if not (used[key] or also[key])]
     return ", ".join(uses)
 
 
