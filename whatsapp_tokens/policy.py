@@ -12,8 +12,6 @@ from whatsapp_tokens.results import ChannelId, Reason
 
 # A channel that people know about comes up again when this much of its time is left.
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
-
-
 # And one that is down and has no known expiry, so long after it went down.
 REMINDERS: Final = tuple(timedelta(days=days) for days in (7, 30))
 

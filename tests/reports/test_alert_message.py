@@ -10,7 +10,7 @@ from test_text import CLEAN, HOSTILE, LATER, NOW, PAST, RENEWED, SOON, SPANISH
 from models import Channel
 from notify import Card, Message
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.reports.alert_message import Situation, Style, compose
+from whatsapp_tokens.reports.alert_message import Ended, Situation, Style, compose
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.results import (
@@ -40,7 +40,7 @@ def well(id_=7, name="Garage"):
 
 
 def situation(*attention, recovered=(), stopped=None, tally=None, unwritten=()):
-    return Situation(attention, recovered, stopped, tally or Tally(), NOW, First(list(unwritten)))
+    return Situation(attention, recovered, Ended(tally or Tally(), stopped, First(list(unwritten))), NOW)
 
 
 def message(of, language=ENGLISH, url=None):
@@ -114,7 +114,9 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
 
 
 def test_an_alert_says_all_of_it_in_spanish_too():
-    said = message(situation(*busy().attention[::2], recovered=(well(),), tally=busy().tally), SPANISH, URL)
+    said = message(
+        situation(*busy().attention[::2], recovered=(well(),), tally=busy().ended.tally), SPANISH, URL
+    )
     assert said == Message(
         title="2 líneas de WhatsApp necesitan atención: 1 ha dejado de funcionar",
         summary="1 línea ha dejado de funcionar: Meta ya no acepta su token. Falló la renovación de 1 línea: "
@@ -436,7 +438,7 @@ def test_what_a_run_itself_tells_is_kept_up_to_five_hundred_and_then_counted():
     refused = First()
     for _ in range(650):
         refused.add(REFUSED)
-    said = message(replace(situation(channel()), unwritten=refused))
+    said = message(replace(situation(channel()), ended=Ended(Tally(), unwritten=refused)))
     assert (len(refused.kept), len(refused)) == (500, 650)
     assert (said.title, len(said.cards), len(said.lines), said.more) == (
         "651 WhatsApp lines need attention",

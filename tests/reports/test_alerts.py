@@ -20,8 +20,8 @@ from whatsapp_tokens.database.url import parse_url
 from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.policy import is_news
 from whatsapp_tokens.reports import alerts
-from whatsapp_tokens.reports.alert_message import Style
-from whatsapp_tokens.reports.alerts import Ended, forget_recoveries, send_alerts
+from whatsapp_tokens.reports.alert_message import Ended, Style
+from whatsapp_tokens.reports.alerts import forget_recoveries, send_alerts
 from whatsapp_tokens.results import Aborted, Failed, First, Reason, Tally
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)

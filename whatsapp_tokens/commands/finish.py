@@ -12,8 +12,8 @@ from whatsapp_tokens.commands.result import CommandResult, Finding, Level
 from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.commands.wiring import Invocation, open_targets_of
 from whatsapp_tokens.monitoring.step_summary import shortfalls
-from whatsapp_tokens.reports.alert_message import Style
-from whatsapp_tokens.reports.alerts import Ended, forget_recoveries, send_alerts
+from whatsapp_tokens.reports.alert_message import Ended, Style
+from whatsapp_tokens.reports.alerts import forget_recoveries, send_alerts
 from whatsapp_tokens.reports.json_document import counts, timestamp
 from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports

@@ -22,7 +22,7 @@ from whatsapp_tokens.facts import facts
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import origin, why_unreachable
 from whatsapp_tokens.meta.errors import AppRejected, MetaError
-from whatsapp_tokens.renewal.clock_check import are_apart
+from whatsapp_tokens.renewal.clock_check import are_apart, as_text
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Sleep, Stop
 
@@ -57,7 +57,7 @@ class _Clocks:
         ours = self.read()
         known = {"the database server": self.database, "Meta": self.meta}
         times = {name: ours + ahead for name, ahead in known.items() if ahead is not None}
-        shown = [f"{name} {_shown(time)}" for name, time in {"this machine": ours, **times}.items()]
+        shown = [f"{name} {as_text(time)}" for name, time in {"this machine": ours, **times}.items()]
         wrong = [name for name, time in times.items() if are_apart(ours, time)]
         if not wrong:
             return Finding("clocks", Level.OK, ", ".join(shown))
@@ -120,7 +120,3 @@ def _look_at_alerts(settings: Settings, targets: Sequence[Target]) -> Iterator[F
             yield Finding("alerts", Level.PROBLEM, text)
         else:
             yield Finding("alerts", Level.OK, f"Slack can be reached: {address}")
-
-
-def _shown(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

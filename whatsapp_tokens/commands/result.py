@@ -41,8 +41,8 @@ class CommandResult:
 
     `settings` and `database` are None if they could not be read or opened, `tally` is None if no channel was
     looked at. `failures` are the first ones; `unwritten` are those that the table cannot tell of. `overdue`
-    counts channels that expire within 7 days and that the application kept locked. `alerts`:
-    people are alerted. `monitors`, which only runs have, have heard of the start.
+    counts channels that expire within 7 days and that the application kept locked. `alerts`: people are
+    alerted. `monitors`, which only runs have, have heard of the start.
     """
 
     aborted: Aborted | None = None

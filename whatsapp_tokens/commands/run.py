@@ -14,7 +14,6 @@ from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.selection import scope_of, warn_of_missing
 from whatsapp_tokens.commands.wiring import (
     Invocation,
-    NotPossible,
     interruptible,
     misconfigured,
     open_renewer,
@@ -24,7 +23,7 @@ from whatsapp_tokens.commands.wiring import (
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
 from whatsapp_tokens.renewal.run import Run
-from whatsapp_tokens.renewal.start import RunCallbacks
+from whatsapp_tokens.renewal.start import CannotRun, RunCallbacks
 from whatsapp_tokens.results import Aborted, Tally
 from whatsapp_tokens.settings import Settings
 
@@ -70,7 +69,7 @@ def _renew(invocation: Invocation, settings: Settings, database: Database, recor
 def _confirm(question: str, invocation: Invocation) -> None:
     """Ask the person at the terminal, and raise unless the answer is yes. No answer is a no."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise NotPossible(f"{question}; add --yes if that is meant")
+        raise CannotRun(f"{question}; add --yes if that is meant")
     try:
         with interruptible(invocation):
             meant = click.confirm(f"{question}. Go on?", err=True)

@@ -13,7 +13,6 @@ from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.token_store import Slot, Store
 from whatsapp_tokens.commands.wiring import (
     Invocation,
-    NotPossible,
     interruptible,
     open_renewer,
     policy_of,
@@ -22,6 +21,7 @@ from whatsapp_tokens.commands.wiring import (
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.meta.errors import AppRejected, RateLimited
 from whatsapp_tokens.redaction import Secret
+from whatsapp_tokens.renewal.start import CannotRun
 from whatsapp_tokens.results import Aborted, AbortReason, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.token_text import why_no_token
@@ -68,37 +68,37 @@ def _set_token(
 
 
 def read_token() -> Secret:
-    """Read the token from stdin, or from a prompt that does not show it. Raise `NotPossible`."""
+    """Read the token from stdin, or from a prompt that does not show it. Raise `CannotRun`."""
     if sys.stdin is None:
-        raise NotPossible("there is no stdin to read the token from")
+        raise CannotRun("there is no stdin to read the token from")
     if sys.stdin.isatty():
         try:
             text = getpass.getpass("Token (it is not shown): ")
         except EOFError:  # ^D
-            raise NotPossible("nothing was entered") from None
+            raise CannotRun("nothing was entered") from None
     else:
         text = sys.stdin.buffer.read(LONGEST_TOKEN + 1).decode(errors="replace")
     token = Secret(text.strip())
     if not token:
-        raise NotPossible("no token came in; pipe it in, or run this on a terminal and paste it")
+        raise CannotRun("no token came in; pipe it in, or run this on a terminal and paste it")
     if len(text) > LONGEST_TOKEN:
-        raise NotPossible("what came in is no token: it has more than 16384 characters")
+        raise CannotRun("what came in is no token: it has more than 16384 characters")
     if why := why_no_token(token.reveal()):
-        raise NotPossible(f"what came in is no token: {why}")
+        raise CannotRun(f"what came in is no token: {why}")
     return token
 
 
 def find_slot(database: Database, id_: str, name: str | None) -> Slot:
-    """Return the channel with the id that a user wrote, or the one to create. Raise `NotPossible`."""
+    """Return the channel with the id that a user wrote, or the one to create. Raise `CannotRun`."""
     found = database.queries.find_id(id_)
     if found is None:
         if name is None:
-            raise NotPossible(f"there is no channel with the id {id_}; to create it, add --name NAME")
+            raise CannotRun(f"there is no channel with the id {id_}; to create it, add --name NAME")
         new = database.queries.new_id(id_)
         if new is None:
-            raise NotPossible(f"the ids of this table are whole numbers, and {id_} is none")
+            raise CannotRun(f"the ids of this table are whole numbers, and {id_} is none")
         return Slot(Channel(new, name, ""), is_new=True)
     channel = database.queries.get(found)
     if channel is None:
-        raise NotPossible(f"the row with the id {id_} is no WhatsApp channel (see CHANNEL_TYPE)")
+        raise CannotRun(f"the row with the id {id_} is no WhatsApp channel (see CHANNEL_TYPE)")
     return Slot(channel, is_new=False)

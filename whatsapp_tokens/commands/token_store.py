@@ -16,7 +16,6 @@ from typing import Final
 from crypto import EncryptionFailed, KeyRing, Undecryptable
 from models import AuditEntry, Channel, Event, PendingUpdate, Status
 from whatsapp_tokens.ciphertext_formats import FERNET, CiphertextFormat, JsonObject
-from whatsapp_tokens.commands.wiring import NotPossible
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
 from whatsapp_tokens.database.writes import WriteResult
@@ -26,7 +25,7 @@ from whatsapp_tokens.redaction import Secret
 from whatsapp_tokens.renewal.decision import NeverExpires, StillValid, Unusable
 from whatsapp_tokens.renewal.outcomes import failed, renewed
 from whatsapp_tokens.renewal.renewer import Renewer
-from whatsapp_tokens.renewal.start import WrongKeys
+from whatsapp_tokens.renewal.start import CannotRun, WrongKeys
 from whatsapp_tokens.renewal.updates import with_recovery
 from whatsapp_tokens.results import ChannelId, Failed, Reason, Renewed
 
@@ -58,7 +57,7 @@ class Store:
     def store(self, slot: Slot, token: Secret) -> Renewed | Failed:
         """Check a token with Meta and store it. A refused token is a `Failed`, and nothing has changed.
 
-        Raise `NotPossible`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted` or a `DatabaseError`.
+        Raise `CannotRun`, `WrongKeys`, `AppRejected`, `RateLimited`, `Interrupted` or a `DatabaseError`.
         """
         channel = slot.channel
         ciphertext_format = self._format(channel)
@@ -104,7 +103,7 @@ class Store:
         return usual_format(self.database, self.keys, channel.id)
 
     def _create(self, change: PendingUpdate) -> str | None:
-        """Insert the row. Return why it failed, or None. Raise `NotPossible` if the database refuses it."""
+        """Insert the row. Return why it failed, or None. Raise `CannotRun` if the database refuses it."""
         until = monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -114,7 +113,7 @@ class Store:
                     return "the table stays locked by another transaction"
             except StatementRefused as error:
                 instead = "create it in the application, then set its token"
-                raise NotPossible(f"the channel cannot be created: {error}; {instead}") from None
+                raise CannotRun(f"the channel cannot be created: {error}; {instead}") from None
             else:
                 return None
 
@@ -159,9 +158,8 @@ def usual_format(database: Database, keys: KeyRing, own: ChannelId) -> Ciphertex
             try:
                 ciphertext_format = keys.format_of(channel.ciphertext)
             except Undecryptable as error:
-                failures += (
-                    [error] if channel.id != own and look_up != database.queries.of_other_types else []
-                )
+                if channel.id != own and look_up != database.queries.of_other_types:
+                    failures.append(error)
             else:
                 found[_style(ciphertext_format)] += 1
                 examples.setdefault(_style(ciphertext_format), ciphertext_format)
@@ -174,11 +172,9 @@ def usual_format(database: Database, keys: KeyRing, own: ChannelId) -> Ciphertex
 
 def _style(ciphertext_format: CiphertextFormat) -> CiphertextFormat:
     """Return a format without what differs from row to row: further members of a JSON object."""
-    return (
-        replace(ciphertext_format, template="")
-        if isinstance(ciphertext_format, JsonObject)
-        else ciphertext_format
-    )
+    if isinstance(ciphertext_format, JsonObject):
+        return replace(ciphertext_format, template="")
+    return ciphertext_format
 
 
 def _change(

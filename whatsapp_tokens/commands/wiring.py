@@ -34,10 +34,6 @@ logger = logging.getLogger(__name__)
 settings_logger = logging.getLogger("whatsapp_tokens.settings")  # also with --quiet
 
 
-class NotPossible(Exception):
-    """What was asked for cannot be done. One line: why, and what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """What every command is given. What it opens is closed with `resources`, after `finish`.
@@ -65,7 +61,7 @@ def aborted_by(error: Exception) -> Aborted | None:
             return misconfigured(*error.problems)
         case DatabaseError():
             return misconfigured(explained(error))
-        case CannotRun() | NotPossible() | LocalFault():
+        case CannotRun() | LocalFault():
             return misconfigured(str(error))
         case _:
             log_unexpected(error)
@@ -99,9 +95,9 @@ def open_database(invocation: Invocation, settings: Settings) -> Database:
 
 
 def require_permissions(database: Database) -> None:
-    """Raise `NotPossible` if our role may not do what a run needs: what cannot be stored is not fetched."""
+    """Raise `CannotRun` if our role may not do what a run needs: what cannot be stored is not fetched."""
     if missing := database.queries.missing_permissions():
-        raise NotPossible(f"the database role may not {'; nor '.join(missing)}; grant it")
+        raise CannotRun(f"the database role may not {'; nor '.join(missing)}; grant it")
 
 
 def open_renewer(invocation: Invocation, settings: Settings, policy: Policy) -> Renewer:

@@ -255,19 +255,15 @@ def _recovery(change: PendingUpdate, now_there: Channel) -> list[AuditEntry]:
 
 def _lost_column(kept: Channel, change: PendingUpdate, error: str | None) -> str | None:
     """Return our name of a column that does not hold what was written, or None."""
-    texts = {
-        "wa_token_encrypted": (kept.ciphertext, change.ciphertext),
-        "token_status": (kept.status, change.status),
-        "token_error": (kept.error, error),
-        "token_fingerprint": (kept.fingerprint, fingerprint(change.ciphertext)),
+    is_kept = {
+        "wa_token_encrypted": kept.ciphertext == change.ciphertext,
+        "token_status": kept.status == change.status,
+        "token_error": kept.error == error,
+        "token_fingerprint": kept.fingerprint == fingerprint(change.ciphertext),
+        "token_expires_at": _is_same_time(kept.expires_at, change.expires_at),
+        "last_token_refresh_at": _is_same_time(kept.refreshed_at, change.refreshed_at),
     }
-    times = {
-        "token_expires_at": (kept.expires_at, change.expires_at),
-        "last_token_refresh_at": (kept.refreshed_at, change.refreshed_at),
-    }
-    lost = [name for name, (found, written) in texts.items() if found != written]
-    lost += [name for name, (found, written) in times.items() if not _is_same_time(found, written)]
-    return next(iter(lost), None)
+    return next((name for name, is_there in is_kept.items() if not is_there), None)
 
 
 def _is_same_time(one: datetime | None, other: datetime | None) -> bool:

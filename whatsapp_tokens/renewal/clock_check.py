@@ -20,23 +20,25 @@ def are_apart(one: datetime, other: datetime) -> bool:
     return abs(one - other) > MOST_APART
 
 
-def compare_with_meta(ours: datetime, at_meta: datetime) -> None:
-    """Raise `WrongClock` if this machine's time is not Meta's."""
-    if are_apart(ours, at_meta):
-        raise WrongClock(_detail(ours, fact("time at Meta", f"{at_meta:%Y-%m-%dT%H:%M:%SZ}")))
-
-
-def compare_with_database(ours: datetime, at_database: datetime) -> None:
-    """Raise `WrongClock` if this machine's time is not the database server's."""
-    if are_apart(ours, at_database):
-        theirs = fact("time at the database server", f"{at_database:%Y-%m-%dT%H:%M:%SZ}")
-        raise WrongClock(_detail(ours, theirs))
-
-
-def _detail(ours: datetime, theirs: str) -> str:
-    return facts(
-        fact("the clock of this machine is wrong"),
-        fact("time on this machine", f"{ours:%Y-%m-%dT%H:%M:%SZ}"),
-        theirs,
-        fact("nothing was changed"),
+def require_right_clock(ours: datetime, at_meta: datetime | None, at_database: datetime) -> None:
+    """Raise `WrongClock` if our time is not Meta's or, where Meta does not say it, the database server's."""
+    if not are_apart(ours, at_meta or at_database):
+        return
+    theirs = (
+        fact("time at Meta", as_text(at_meta))
+        if at_meta
+        else fact("time at the database server", as_text(at_database))
     )
+    raise WrongClock(
+        facts(
+            fact("the clock of this machine is wrong"),
+            fact("time on this machine", as_text(ours)),
+            theirs,
+            fact("nothing was changed"),
+        )
+    )
+
+
+def as_text(time: datetime) -> str:
+    """Return a time in ISO 8601, to the second; aware UTC comes in."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

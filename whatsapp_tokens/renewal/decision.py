@@ -87,9 +87,7 @@ def issued(inspection: Inspection, lifetime: timedelta) -> datetime | None:
 
 def missing_scopes(inspection: Inspection, policy: Policy) -> str:
     """Return the detail that names the missing permissions, or "". Where Meta lists none, none is missing."""
-    if inspection.scopes is None or not (missing := policy.required_scopes - inspection.scopes):
-        return ""
-    return fact("missing permission", ", ".join(sorted(missing)))
+    return "" if inspection.scopes is None else _missing(policy.required_scopes - inspection.scopes)
 
 
 def lacks(inspection: Inspection, now: datetime, policy: Policy) -> str:
@@ -186,8 +184,11 @@ def _lost_scopes(old: Inspection, new: Inspection, policy: Policy) -> str:
 
     An exchange takes no rights away, and Meta's lists change, so this never keeps a new token out.
     """
-    lost = policy.required_scopes & (old.scopes or frozenset()) - (new.scopes or frozenset())
-    return fact("missing permission", ", ".join(sorted(lost))) if lost else ""
+    return _missing(policy.required_scopes & (old.scopes or frozenset()) - (new.scopes or frozenset()))
+
+
+def _missing(scopes: frozenset[str]) -> str:
+    return fact("missing permission", ", ".join(sorted(scopes))) if scopes else ""
 
 
 def _is_long(old: Inspection, now: datetime, policy: Policy) -> bool:

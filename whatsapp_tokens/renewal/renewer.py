@@ -20,7 +20,7 @@ from whatsapp_tokens.meta.errors import (
 )
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.redaction import Secret
-from whatsapp_tokens.renewal.clock_check import compare_with_database, compare_with_meta
+from whatsapp_tokens.renewal.clock_check import require_right_clock
 from whatsapp_tokens.renewal.decision import (
     NeverExpires,
     Proof,
@@ -93,11 +93,8 @@ class Renewer:
 
     def check_clock(self) -> None:
         """Raise `WrongClock` if this machine's clock is not Meta's, or else the database server's."""
-        now, at_meta = self._clock(), self._meta.time_at_meta()
-        if at_meta is not None:
-            compare_with_meta(now, at_meta)
-        else:
-            compare_with_database(now, now - self.ahead_of_database)
+        now = self._clock()
+        require_right_clock(now, self._meta.time_at_meta(), now - self.ahead_of_database)
 
     def examine(self, token: Secret) -> StillValid | NeverExpires | Unusable:
         """Return what Meta says of a token that is to be stored as it stands.

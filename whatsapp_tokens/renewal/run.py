@@ -24,7 +24,7 @@ from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
 from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
-from whatsapp_tokens.renewal.clock_check import MOST_APART, WrongClock
+from whatsapp_tokens.renewal.clock_check import MOST_APART, WrongClock, as_text
 from whatsapp_tokens.renewal.controls import pick_controls
 from whatsapp_tokens.renewal.decision import Suspect, Unusable, Verdict
 from whatsapp_tokens.renewal.outcomes import failed, left_locked, skipped
@@ -225,9 +225,7 @@ class Run:
         self._renewer.check_clock()
         if abs(self._renewer.ahead_of_database) > MOST_APART:
             at_database = self._clock() - self._renewer.ahead_of_database
-            logger.warning(
-                "the clock of the database server is wrong: it says %s", f"{at_database:%Y-%m-%dT%H:%M:%SZ}"
-            )
+            logger.warning("the clock of the database server is wrong: it says %s", as_text(at_database))
         self._clock_is_right = True
         return True
 

@@ -17,7 +17,7 @@ OTHERS_TRIED: Final = 1000
 
 
 class CannotRun(Exception):
-    """A run cannot begin as things are configured. One line: what is wrong and what to do."""
+    """What was asked for cannot be done as things are. One line: why, and what to do."""
 
 
 class WrongKeys(CannotRun):

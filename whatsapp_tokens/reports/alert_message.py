@@ -32,28 +32,34 @@ class Style:
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """What an alert is composed from: channels that newly need attention, recoveries, the run's end.
+class Ended:
+    """How a run ended, as far as it matters for an alert."""
 
-    `unwritten` are the channels whose row the database refused: of these the table cannot tell.
-    """
+    tally: Tally
+    stopped: Aborted | None = None
+    unwritten: First[Failed] = field(default_factory=First)  # the table cannot tell of these
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What an alert is composed from: channels that newly need attention, recoveries, the run's end."""
 
     attention: Sequence[Channel]
     recovered: Sequence[Channel]
-    stopped: Aborted | None
-    tally: Tally
+    ended: Ended
     now: datetime
-    unwritten: First[Failed] = field(default_factory=First)
 
     @property
     def needing(self) -> int:
         """How many channels a person must do something about."""
-        return len(self.attention) + len(self.unwritten)
+        return len(self.attention) + len(self.ended.unwritten)
 
     @property
     def down(self) -> int:
         """How many of them have stopped working."""
-        expired = sum(bool(one.expires_at and one.expires_at <= self.now) for one in self.unwritten.kept)
+        expired = sum(
+            bool(one.expires_at and one.expires_at <= self.now) for one in self.ended.unwritten.kept
+        )
         return expired + sum(is_down(one, self.now) for one in self.attention)
 
     @property
@@ -82,7 +88,7 @@ def compose(situation: Situation, style: Style) -> Alert:
     writer = _Writer(situation, style)
     attention = sorted(situation.attention, key=lambda one: _urgency(one, situation.now))
     failed: list[Channel | Failed] = [*attention[:MOST_NAMED]]
-    failed += situation.unwritten.kept[: MOST_NAMED - len(failed)]
+    failed += situation.ended.unwritten.kept[: MOST_NAMED - len(failed)]
     cards = [writer.card(one) for one in failed[:CARDS_SHOWN]]
     lines = [writer.line(one) for one in failed[CARDS_SHOWN:]]
     count = _fitting([label(one) for one in situation.recovered])
@@ -132,8 +138,8 @@ class _Writer:
         """Return the most important thing, with its true total."""
         _ = self.language.gettext
         situation = self.situation
-        if situation.stopped:
-            could_not_run = situation.stopped.reason == AbortReason.CONFIGURATION
+        if situation.ended.stopped:
+            could_not_run = situation.ended.stopped.reason == AbortReason.CONFIGURATION
             return (
                 _("WhatsApp token renewal could not run")
                 if could_not_run
@@ -166,7 +172,7 @@ class _Writer:
         _ = self.language.gettext
         situation = self.situation
         sentences = []
-        if stopped := situation.stopped:
+        if stopped := situation.ended.stopped:
             why = f"{capital(self.language.cause(stopped.reason))} ({stopped.reason})"
             sentences += [f"{self._with_detail(why, stopped.detail)}. {self._to_do(stopped.reason)}."]
             sentences += [f"{self._needing()}."] if situation.needing else []
@@ -207,7 +213,7 @@ class _Writer:
 
     def footer(self) -> str:
         """Return the counts of the run, and when it was."""
-        tally = self.situation.tally
+        tally = self.situation.ended.tally
         counts = self.language.gettext(
             "{renewed} renewed · {failed} failed · {waiting} waiting for a reconnect · {left} left"
         )

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -20,21 +19,11 @@ from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.policy import STEPS, is_news, is_well_again
-from whatsapp_tokens.reports.alert_message import Alert, Situation, Style, compose
-from whatsapp_tokens.results import Aborted, Failed, First, Tally
+from whatsapp_tokens.reports.alert_message import Alert, Ended, Situation, Style, compose
 
 MOST_AT_ONCE: Final = 10_000  # the next run tells of the rest; SQLite takes no more than 32766 in a list
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended, as far as it matters for an alert."""
-
-    tally: Tally
-    stopped: Aborted | None = None
-    unwritten: First[Failed] = field(default_factory=First)  # of these the table cannot tell
 
 
 def send_alerts(
@@ -56,7 +45,7 @@ def send_alerts(
         return []
     recovered = [one for one in news if is_well_again(one)]
     attention = [one for one in news if not is_well_again(one)]
-    situation = Situation(attention, recovered, ended.stopped, ended.tally, now, ended.unwritten)
+    situation = Situation(attention, recovered, ended, now)
     return _send(database, targets, compose(situation, style), now)
 
 
