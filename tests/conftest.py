@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,10 +50,15 @@ settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
-    """Keep temporary files in memory if there is room: each test may need a database of 300 files."""
+    """Keep temporary files in memory if there is room (each test may need a database of 300 files)."""
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 1024**3:
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None  # it is looked up again
+    # A shell starts what it puts in the background with these ignored, and a program that inherits that
+    # is not stopped by them.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
