@@ -1,8 +1,9 @@
-# make demo   see it work, against a simulated Meta and a throwaway SQLite file
-# make test   run every test, on SQLite and on a real PostgreSQL that pip brings
-# make lint   ruff and mypy --strict
-# make messages   bring the texts for translators in locale/ up to date with the source
-# make bench  measure it, on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
+# make demo      see it work, against a simulated Meta and a throwaway SQLite file
+# make test      run every test, on SQLite and on a real PostgreSQL that pip brings
+# make lint      ruff, mypy --strict, the directions of imports, the GitHub workflow
+# make format    let ruff fix what it can
+# make messages  bring the catalogues in locale/ up to date with the source
+# make bench     measure it on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
 
 PYTHON ?= python3
 BIN := .venv/bin

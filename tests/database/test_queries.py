@@ -194,7 +194,7 @@ def test_a_look_may_be_at_some_ids_only(rows, database):
     )
 
 
-def test_a_look_at_no_ids_sees_nothing(rows, database):
+def test_a_selection_of_no_ids_is_empty(rows, database):
     rows.insert(**WELL | EXPIRES_SOON)
     due = list(database.queries.due(select(ids=())))
     assert (due, database.queries.count(select(ids=()))) == ([], Counts(0, 0, 0))

@@ -38,10 +38,10 @@ def preflight(
     """Look at everything that a run needs. Raise `Interrupted` once `stop` is set."""
     clocks = _Clocks(clock)
     yield Finding("settings", Level.OK, "all required settings are there")
-    yield from _look_at_database(settings, stop, clocks)
-    yield _look_at_meta(settings, stop.sleep, clocks)
+    yield from _check_database(settings, stop, clocks)
+    yield _check_meta(settings, stop.sleep, clocks)
     yield clocks.finding()
-    yield from _look_at_alerts(settings, targets)
+    yield from _check_alerts(settings, targets)
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class _Clocks:
         return Finding("clocks", Level.WARNING, f"set the clock of the database server: {', '.join(shown)}")
 
 
-def _look_at_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterator[Finding]:
+def _check_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterator[Finding]:
     """Look at the table with its columns, at what our role may do there, and try the keys on the tokens."""
     try:
         opened = Database(settings.database, settings.table, lease=settings.lease, stop=stop)
@@ -85,7 +85,7 @@ def _look_at_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterat
         yield Finding("database", Level.PROBLEM, explained(error))
 
 
-def _look_at_meta(settings: Settings, sleep: Sleep, clocks: _Clocks) -> Finding:
+def _check_meta(settings: Settings, sleep: Sleep, clocks: _Clocks) -> Finding:
     """Check our app's id and secret with a question about the app itself. A limit is not waited for."""
     address = settings.meta.url
     try:
@@ -106,7 +106,7 @@ def _look_at_meta(settings: Settings, sleep: Sleep, clocks: _Clocks) -> Finding:
     return Finding("meta", Level.OK, f"{address} accepts the app {settings.meta.app_id}")
 
 
-def _look_at_alerts(settings: Settings, targets: Sequence[Target]) -> Iterator[Finding]:
+def _check_alerts(settings: Settings, targets: Sequence[Target]) -> Iterator[Finding]:
     """Look who is told, and whether Slack can be reached. Nothing is sent there, nor to the others."""
     if not targets:
         text = "no one is told when a channel fails: set SLACK_WEBHOOK_URL or NOTIFY_URLS"
