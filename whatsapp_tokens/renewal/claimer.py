@@ -1,6 +1,6 @@
 """Which channels come next: due ids in the order of urgency, claimed a few at a time.
 
-Rows that another transaction has locked are passed over and tried once more at the end. Rows that the
+Rows that another transaction has locked are deferred, and tried once more at the end. Rows that the
 database refuses to claim are kept for the caller to report.
 """
 
@@ -47,7 +47,7 @@ class Claimer:
         self._report = report
         self._stop = stop
         self._ids = islice(self._due_ids(), scope.limit)
-        self._passed_over: list[ChannelId] = []  # due and free, but locked when they were to be claimed
+        self._deferred: list[ChannelId] = []  # due and free, but locked when they were to be claimed
         self._is_exhausted = False
         self.recent: deque[ChannelId] = deque(maxlen=RECENT)  # met last, claimed or not
         self.seen: set[ChannelId] = set()  # dealt with, but met once more further on in the order
@@ -61,12 +61,12 @@ class Claimer:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing left to claim."""
-        return self._is_exhausted and not self._passed_over
+        return self._is_exhausted and not self._deferred
 
     def claim(self, count: int, *, is_last: bool) -> list[Channel]:
         """Claim up to `count` of the next due channels.
 
-        `is_last`: no other channel is in hand, so what was passed over can be tried again.
+        `is_last`: no other channel is in flight, so what was deferred can be tried again.
         """
         if self._table_is_locked and not is_last:
             return []
@@ -74,10 +74,10 @@ class Claimer:
         self.recent += ids
         self._is_exhausted = self._is_exhausted or not ids
         if self._is_exhausted and is_last:
-            return self._claim_passed_over(count)
+            return self._claim_deferred(count)
         claimed, refused = self._take(ids)
         if absent := set(ids) - {channel.id for channel in claimed} - refused:
-            self._passed_over += self._explain_absent(absent)
+            self._deferred += self._explain_absent(absent)
         return claimed
 
     def claim_also(self, ids: Collection[ChannelId]) -> list[Channel]:
@@ -132,12 +132,12 @@ class Claimer:
         self.no_longer_due += len(others) - len(free)
         return free
 
-    def _claim_passed_over(self, count: int) -> list[Channel]:
-        """Claim what was passed over before: the transaction that had locked it may have ended.
+    def _claim_deferred(self, count: int) -> list[Channel]:
+        """Claim what was deferred: the transaction that had locked it may have ended.
 
         What cannot be claimed even now is locked by the application, or left as it is by the database.
         """
-        ids, self._passed_over = self._passed_over[:count], self._passed_over[count:]
+        ids, self._deferred = self._deferred[:count], self._deferred[count:]
         claimed, refused = self._take(ids)
         rest = set(ids) - {channel.id for channel in claimed} - refused
         stuck = self._database.claims.still_due(self._selection, rest) if rest else []
