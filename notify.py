@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries, retry_after
+from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries, refusal, retry_after
 from whatsapp_tokens.http_session import NoAnswer, post
 from whatsapp_tokens.redaction import Secret, quote_foreign, redact, truncate
 from whatsapp_tokens.signals import Sleep
@@ -161,13 +161,9 @@ class Slack:
             raise DeliveryError(f"Slack did not answer ({answer.why})", permanent=answer.is_local)
         said = quote_foreign(answer.body.decode(errors="replace"))
         if answer.status != 200 or said != "ok":
-            raise DeliveryError(
-                f"Slack refused the alert: {said or 'no explanation'} (HTTP {answer.status})",
-                permanent=answer.status != 429 and answer.status < 500,
-                retry_after=retry_after(
-                    answer.headers.get("Retry-After", ""), answer.headers.get("Date", "")
-                ),
-            )
+            said = f"Slack refused the alert: {said or 'no explanation'} (HTTP {answer.status})"
+            wait = retry_after(answer.headers.get("Retry-After", ""), answer.headers.get("Date", ""))
+            raise refusal(said, answer.status, retry_after=wait)
 
 
 def blocks(message: Message) -> list[dict[str, Any]]:

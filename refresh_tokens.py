@@ -66,10 +66,7 @@ logger = logging.getLogger("refresh_tokens")
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log every step, and tracebacks of unexpected errors.")
 @click.option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    help="Print only news, why a run stopped, and warnings about settings.",
+    "-q", "--quiet", is_flag=True, help="Print only news, why a run stopped, and warnings about settings."
 )
 @click.option(
     "--log-format",

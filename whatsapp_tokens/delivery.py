@@ -26,6 +26,11 @@ class DeliveryError(Exception):
         self.retry_after = retry_after
 
 
+def refusal(message: str, status: int, *, retry_after: float | None = None) -> DeliveryError:
+    """Return the error of an answer with this HTTP status: of these only 429 and 5xx may pass."""
+    return DeliveryError(message, permanent=status != 429 and status < 500, retry_after=retry_after)
+
+
 def deliver_with_retries(deliver: Callable[[], None], sleep: Sleep) -> None:
     """Call `deliver`, and again after a `DeliveryError` that is not permanent.
 

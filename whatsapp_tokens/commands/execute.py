@@ -10,6 +10,7 @@ from whatsapp_tokens.commands.check import check
 from whatsapp_tokens.commands.dry_run import dry_run
 from whatsapp_tokens.commands.finish import finish, guarded
 from whatsapp_tokens.commands.options import Options
+from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.run import run
 from whatsapp_tokens.commands.set_token import set_token
 from whatsapp_tokens.commands.wiring import Invocation
@@ -26,15 +27,14 @@ def execute(options: Options, version: str, clock: Callable[[], datetime]) -> in
         )
         resources.callback(console.close)
         invocation = Invocation(options, clock, started_at, stop, signalled, console, resources)
-        command = (
-            check
-            if options.check
-            else set_token
-            if options.set_token
-            else dry_run
-            if options.dry_run
-            else run
-        )
-        code = finish(invocation, command(invocation), version)
+        code = finish(invocation, _command(options)(invocation), version)
         guarded(resources.close, None)
     return code
+
+
+def _command(options: Options) -> Callable[[Invocation], CommandResult]:
+    if options.check:
+        return check
+    if options.set_token:
+        return set_token
+    return dry_run if options.dry_run else run

@@ -21,6 +21,7 @@ from models import Channel, Status, as_channel, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
+from whatsapp_tokens.database.predicates import never_null
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.results import ChannelId
 
@@ -185,8 +186,7 @@ class Claims:
     def _is_fresh(self) -> sa.ColumnElement[bool]:
         """Whether a row's lease has just begun, however many digits of a second its column can hold."""
         lease = self._table.c.token_lease_until
-        begun = comparable(lease) > self._where.clock(lease, self._duration - timedelta(seconds=1))
-        return sa.func.coalesce(begun, sa.false(), type_=sa.Boolean())
+        return never_null(comparable(lease) > self._where.clock(lease, self._duration - timedelta(seconds=1)))
 
     def _unlocked(self, *which: sa.ColumnElement[bool], patient: bool = False) -> sa.Select[Any]:
         """Lock rows that no other session has locked, and select their ids; the others are not waited for."""

@@ -13,13 +13,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from whatsapp_tokens.database.deadlines import Expired
-from whatsapp_tokens.database.errors import (
-    BadUrl,
-    DatabaseError,
-    DatabaseLost,
-    LockTimeout,
-    StatementRefused,
-)
+from whatsapp_tokens.database.errors import BadUrl, DatabaseError, DatabaseLost, LockTimeout, StatementRefused
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.redaction import one_line, redact
 

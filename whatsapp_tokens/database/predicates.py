@@ -72,7 +72,7 @@ class Conditions:
         if selection.everything:
             return sa.false()
         c = self._table.c
-        return _never_null(
+        return never_null(
             sa.and_(
                 c.token_status == Status.WARNING,
                 self._failed_by(Reason.RECONNECT_REQUIRED),
@@ -103,18 +103,21 @@ class Conditions:
         """Whether Meta said of the stored token that it no longer accepts it."""
         is_warning = self._table.c.token_status == Status.WARNING
         has_failed = self._failed_by(Reason.RECONNECT_REQUIRED)
-        return _never_null(sa.and_(is_warning, has_failed, sa.not_(self._is_replaced())))
+        return never_null(sa.and_(is_warning, has_failed, sa.not_(self._is_replaced())))
+
+    def in_warning(self) -> sa.ColumnElement[bool]:
+        """Whether a channel failed when it was last looked at; never null."""
+        return never_null(self._table.c.token_status == Status.WARNING)
 
     def known_to_fail(self) -> sa.ColumnElement[bool]:
         """Whether people were told that the channel failed; not of a token stored since."""
         c = self._table.c
-        was_told = _never_null(sa.and_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None)))
+        was_told = never_null(sa.and_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None)))
         return sa.and_(was_told, sa.not_(self._is_replaced()))
 
     def needs_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
         """Whether a candidate needs attention by its status or by the clock."""
-        is_warning = sa.func.coalesce(self._table.c.token_status, "") == Status.WARNING
-        return sa.or_(is_warning, self.state(selection) == State.ENDED)
+        return sa.or_(self.in_warning(), self.state(selection) == State.ENDED)
 
     def holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
         """Whether a row still holds the ciphertext that was read; null is read as an empty text."""
@@ -164,7 +167,7 @@ class Conditions:
 
     def _is_replaced(self) -> sa.ColumnElement[bool]:
         """Whether the application has stored another token since state and times were written."""
-        return _never_null(self._table.c.token_fingerprint != self._md5())
+        return never_null(self._table.c.token_fingerprint != self._md5())
 
     def _failed_by(self, reason: str) -> sa.ColumnElement[bool]:
         error = self._table.c.token_error
@@ -178,5 +181,6 @@ class Conditions:
         )
 
 
-def _never_null(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def never_null(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition that is false where the given one is null."""
     return sa.func.coalesce(condition, sa.false(), type_=sa.Boolean())

@@ -112,10 +112,9 @@ class Queries:
 
     def least_urgent(self, selection: Selection, limit: int) -> list[Channel]:
         """Return up to `limit` due channels of the whole table that no run holds, those in `warning` last."""
-        is_warning = sa.func.coalesce(self._table.c.token_status == Status.WARNING, sa.false())
         expires_at = comparable(self._table.c.token_expires_at)
         query = self._table.select(self._where.candidate(), self._where.due(selection), self._where.free())
-        order = (is_warning, expires_at.desc().nulls_last(), self._table.c.id.desc())
+        order = (self._where.in_warning(), expires_at.desc().nulls_last(), self._table.c.id.desc())
         return self._table.channels(query.order_by(*order).limit(limit))
 
     # Channels in the order of urgency
@@ -194,7 +193,7 @@ class Queries:
         """
         c = self._table.c
         expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
-        is_warning = sa.func.coalesce(c.token_status == Status.WARNING, sa.false())
+        is_warning = self._where.in_warning()
         return self._pages.by_urgency(
             self._where.candidate(),
             sa.or_(

@@ -127,7 +127,7 @@ class Rule:
     error: type[MetaError]
     meaning: str = ""
     endpoint: Endpoint | None = None
-    codes: frozenset[int] | None = None
+    codes: tuple[int, ...] = ()
     subcode: int | None = None
     status: range | None = None
     text: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ class Rule:
         message = answer.message.casefold()
         return (
             (self.endpoint is None or self.endpoint == endpoint)
-            and (self.codes is None or answer.code in self.codes)
+            and (not self.codes or answer.code in self.codes)
             and (self.subcode is None or answer.subcode == self.subcode)
             and (self.status is None or answer.status in self.status)
             and (not self.text or any(text in message for text in self.text))
@@ -154,19 +154,15 @@ class Rule:
         )
 
 
-def _codes(*codes: int) -> frozenset[int]:
-    return frozenset(codes)
-
-
 # The first match wins; an answer without a match is an UnexpectedAnswer. The code alone misleads (1 is "wrong
 # app secret" and "try again", 190 is "dead token" and "wrong app id"), so the order matters: limits, Meta's
 # own failures, foreign tokens, our app, then this customer.
 RULES: Final[tuple[Rule, ...]] = (
     # Limits, of one user, page or business, and of the whole app.
     # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
-    Rule(Throttled, codes=_codes(9, 17, 32, *range(80000, 80015), 131048, 131056, 133016)),
-    Rule(RateLimited, codes=_codes(4, 341, 613, 130429)),
-    Rule(RateLimited, codes=_codes(368), text=("too fast",)),
+    Rule(Throttled, codes=(9, 17, 32, *range(80000, 80015), 131048, 131056, 133016)),
+    Rule(RateLimited, codes=(4, 341, 613, 130429)),
+    Rule(RateLimited, codes=(368,), text=("too fast",)),
     Rule(RateLimited, status=range(429, 430)),
     # Meta's own failures. `is_transient: true` outranks any text; `false` proves nothing.
     Rule(Unavailable, transient=True),
@@ -203,17 +199,17 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(AppRejected, "the app token is refused", text=("must provide an app access token",)),
     Rule(AppRejected, "META_GRAPH_URL is wrong", text=("must use https",)),
     Rule(AppRejected, "this server's IP is not allowed", text=("this ip can't make requests",)),
-    Rule(AppRejected, "this server's IP is not allowed", codes=_codes(5)),
-    Rule(AppRejected, "META_GRAPH_VERSION is not accepted", codes=_codes(12, 2635)),
-    Rule(AppRejected, "the app lacks a capability", codes=_codes(3)),
-    Rule(AppRejected, "Meta refuses the app's credentials or call", codes=_codes(101, 104, 191, 2500)),
+    Rule(AppRejected, "this server's IP is not allowed", codes=(5,)),
+    Rule(AppRejected, "META_GRAPH_VERSION is not accepted", codes=(12, 2635)),
+    Rule(AppRejected, "the app lacks a capability", codes=(3,)),
+    Rule(AppRejected, "Meta refuses the app's credentials or call", codes=(101, 104, 191, 2500)),
     # Codes that pass without a change.
-    Rule(Unavailable, codes=_codes(2, 131000, 131016, 131057)),
-    Rule(Unavailable, codes=_codes(1), text=("unknown error", "reduce the amount of data"), explained=False),
+    Rule(Unavailable, codes=(2, 131000, 131016, 131057)),
+    Rule(Unavailable, codes=(1,), text=("unknown error", "reduce the amount of data"), explained=False),
     # debug_token answers 200 about a token; its errors are about the caller.
     Rule(AppRejected, "Meta refuses our inspection call", endpoint="debug_token", shaped=True),
     # This customer must connect again.
-    Rule(UnexpectedAnswer, codes=_codes(190), contradictory=True),
+    Rule(UnexpectedAnswer, codes=(190,), contradictory=True),
     Rule(ReconnectRequired, "the customer removed the app", subcode=458),
     Rule(ReconnectRequired, "Facebook asks the customer to log in and confirm", subcode=459),
     Rule(ReconnectRequired, "the customer's password was changed", subcode=460),
@@ -229,13 +225,13 @@ RULES: Final[tuple[Rule, ...]] = (
         "Meta cannot read the token",
         text=("malformed access token", "cannot parse access token", "token could not be decrypted"),
     ),
-    Rule(ReconnectRequired, "the token is no longer valid", codes=_codes(190, 102, 450, 452)),
-    Rule(ReconnectRequired, "a permission was withdrawn", codes=_codes(10, 25, *range(200, 300), 131005)),
-    Rule(ReconnectRequired, "Meta has locked the account", codes=_codes(131031, 368)),
+    Rule(ReconnectRequired, "the token is no longer valid", codes=(190, 102, 450, 452)),
+    Rule(ReconnectRequired, "a permission was withdrawn", codes=(10, 25, *range(200, 300), 131005)),
+    Rule(ReconnectRequired, "Meta has locked the account", codes=(131031, 368)),
     Rule(
         ReconnectRequired,
         "the customer removed the app",
-        codes=_codes(0),
+        codes=(0,),
         text=("unable to authenticate the app user",),
     ),
     Rule(

@@ -11,7 +11,7 @@ import logging
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries
+from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries, refusal
 from whatsapp_tokens.http_session import NoAnswer, post
 from whatsapp_tokens.redaction import Secret, redact
 from whatsapp_tokens.signals import Sleep
@@ -52,7 +52,7 @@ def _post(url: Secret, body: bytes) -> None:
     if isinstance(answer, NoAnswer):
         raise DeliveryError(answer.why, permanent=answer.is_local)
     if not 200 <= answer.status < 300:
-        raise DeliveryError(f"HTTP {answer.status}", permanent=answer.status != 429 and answer.status < 500)
+        raise refusal(f"HTTP {answer.status}", answer.status)
 
 
 def ping_url(url: str, what: str) -> str:

@@ -36,11 +36,7 @@ class Claimer:
     """Claims the due channels of a selection. What it cannot claim is reported, or kept in `unwritable`."""
 
     def __init__(
-        self,
-        database: Database,
-        scope: Scope,
-        report: Callable[[Outcome], None],
-        stop: Stop,
+        self, database: Database, scope: Scope, report: Callable[[Outcome], None], stop: Stop
     ) -> None:
         self._database = database
         self._selection = scope.selection

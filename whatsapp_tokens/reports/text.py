@@ -9,16 +9,7 @@ from typing import Final, assert_never
 from whatsapp_tokens.redaction import redact, truncate
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH
-from whatsapp_tokens.results import (
-    Aborted,
-    Due,
-    Failed,
-    Outcome,
-    Reason,
-    Renewed,
-    Skipped,
-    Tally,
-)
+from whatsapp_tokens.results import Aborted, Due, Failed, Outcome, Reason, Renewed, Skipped, Tally
 
 SHOWN_IN_SUMMARY: Final = 100
 NAME_WIDTH: Final = 34
