@@ -18,7 +18,7 @@ from whatsapp_tokens.redaction import SHORTEST_SEARCHED, Secret
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-SHORTEST_PART: Final = 8  # characters; a shorter part of an address is no credential by its looks
+SHORTEST_PART: Final = 8  # characters; a shorter part of an address does not look like a credential
 LONGEST_WORD: Final = 20
 _WORD: Final = re.compile(r"[A-Za-z][a-z]*|[A-Z]+|([A-Z][a-z]{2,})+")
 _NAMES: Final = re.compile(r"(?i)pass|secret|token|key|auth|sig|sid")  # of parameters that hold credentials

@@ -32,15 +32,15 @@ class Stop:
         self.signal: int | None = None  # the last one that made the request
 
     def set(self) -> None:
-        """Ask for the end."""
+        """Ask the run to stop."""
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Return whether the end was asked for."""
+        """Return whether the run was asked to stop."""
         return self._is_set
 
     def wait(self, seconds: float) -> bool:
-        """Wait, but not longer than until the end is asked for. Return whether it was."""
+        """Wait, at most until the run is asked to stop. Return whether it was."""
         until = monotonic() + seconds
         while not self._is_set and (left := until - monotonic()) > 0:
             sleep(min(left, WAKE_SECONDS))

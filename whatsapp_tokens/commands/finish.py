@@ -1,4 +1,4 @@
-"""How every command ends: people are alerted, reports written, the end printed, and monitors told."""
+"""How every command ends: send alerts, write reports, print the summary, tell the monitors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
-    """Tell everyone who is to know how the command ended, and return the exit code.
+    """Send alerts, write reports, print the summary, tell the monitors; return the exit code.
 
     A step that fails is logged, and keeps no other from happening.
     """

@@ -1,4 +1,4 @@
-"""Commands that work on channels: what they report is shown as it comes, and recorded for the end."""
+"""Commands that work on channels: outcomes are shown as they come, and recorded for `finish`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOON: Final = timedelta(days=7)
 
 
 class Record:
-    """What a command has reported so far. It shows each outcome, and keeps what the end needs."""
+    """What a command has reported so far. It shows each outcome, and keeps what `finish` needs."""
 
     def __init__(self, console: Console, now: datetime) -> None:
         self._console = console

@@ -133,7 +133,7 @@ class Writer:
             if self._has_landed(row, change):
                 return WriteResult.WRITTEN, ""
             if row.channel.ciphertext == change.channel.ciphertext:
-                # There is no new token to save, so the run that holds the claim knows better.
+                # There is no new token to save, so the result of the run that holds the claim counts.
                 return WriteResult.TAKEN, fact("the claim ran out, and another run has taken it over")
             if lease_end := self._give_back(change.channel.id):
                 connection.execute(self._table.update(lease_end).where(self._table.c.id == change.channel.id))
