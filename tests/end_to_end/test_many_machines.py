@@ -50,7 +50,7 @@ def exchanged_twice(world):
 
 
 def ends_well(world, ids):
-    """Whether each row holds a token that lives for long, says so, and is claimed by nobody."""
+    """Whether each row holds a token that lives for long, says so, and is claimed by no run."""
     for id_ in ids:
         row = world.rows.get(id_)
         assert world.meta.alive(world.stored(id_))
@@ -114,6 +114,23 @@ def test_clocks_that_are_a_minute_apart_do_not_matter(crowd):
     ]
     assert (ends(processes), exchanged_twice(crowd), len(crowd.meta.exchanges)) == ([0, 0], [], 30)
     assert ends_well(crowd, ids)
+
+
+def test_no_transaction_is_open_while_meta_is_called(crowd):
+    id_ = crowd.channel()
+    idle = (
+        "SELECT count(*) > 0 AND count(xact_start) = 0 FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'whatsapp-token-refresh'"
+    )
+    calls = []
+
+    def wait_until_idle(seen):
+        poll(lambda: crowd.rows.scalar(idle))
+        calls.append(seen.endpoint)
+
+    crowd.meta.on_request = wait_until_idle
+    assert crowd.json().told(id_) == ("renewed", None)
+    assert calls == ["debug_token", "exchange", "debug_token"]
 
 
 def test_a_late_finisher_does_not_overwrite_what_another_run_stored(crowd):
