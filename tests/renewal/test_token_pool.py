@@ -55,13 +55,13 @@ def at_work():
     made.pool.close()
 
 
-def test_channels_that_share_a_token_are_in_hand_like_others(at_work):
+def test_channels_that_share_a_token_are_in_flight_like_others(at_work):
     counts = []
     for id_ in range(4):
         at_work.add("shared", id_)
-        counts.append(at_work.pool.in_hand)
+        counts.append(at_work.pool.in_flight)
     assert counts == [1, 2, 3, 4]
-    assert (at_work.collect_all(), at_work.renewed, at_work.pool.in_hand) == ([0, 1, 2, 3], ["shared"], 0)
+    assert (at_work.collect_all(), at_work.renewed, at_work.pool.in_flight) == ([0, 1, 2, 3], ["shared"], 0)
 
 
 def test_a_token_that_was_renewed_is_remembered_for_channels_that_come_later(at_work):
@@ -71,10 +71,10 @@ def test_a_token_that_was_renewed_is_remembered_for_channels_that_come_later(at_
     assert (first, at_work.collect_all(), at_work.renewed) == ([1], [2], ["shared"])
 
 
-def test_channels_of_an_interrupted_token_have_no_result_and_are_no_longer_in_hand(at_work):
+def test_channels_of_an_interrupted_token_have_no_result_and_are_no_longer_in_flight(at_work):
     at_work.add("stopped", 1)
     at_work.add("stopped", 2)
-    assert (at_work.collect_all(), at_work.pool.in_hand) == ([], 0)
+    assert (at_work.collect_all(), at_work.pool.in_flight) == ([], 0)
 
 
 def test_what_is_parked_is_renewed_once_it_may_go_on(at_work):

@@ -98,8 +98,8 @@ class CircuitBreaker:
         elif is_last and not self._answers:
             questions.append(Question(Suspect.APP, is_for_app=True))
         if not self.meta_is_well:
-            odd = [reason for reason in self._newly() if self._is_odd(reason, is_last=is_last)]
-            questions += [Question(Suspect.META, reason) for reason in odd]
+            reasons = [one for one in self._newly() if self._may_be_metas(one, is_last=is_last)]
+            questions += [Question(Suspect.META, reason) for reason in reasons]
         return next((one for one in questions if (one.suspect, one.reason) not in self._asked), None)
 
     def answer(self, question: Question, verdicts: Sequence[Verdict]) -> list[ChannelResult]:
@@ -196,14 +196,14 @@ class CircuitBreaker:
                 found.setdefault(_reason(result), []).append(result)
         return found
 
-    def _is_odd(self, reason: Reason, *, is_last: bool) -> bool:
+    def _may_be_metas(self, reason: Reason, *, is_last: bool) -> bool:
         """Return whether the failures for one reason are such that Meta itself may be at fault."""
         suspects = [_suspect(result) for result in self._newly()[reason]]
-        is_everyone = is_last and 1 < len(suspects) == self._channels
+        is_fleet_wide = is_last and 1 < len(suspects) == self._channels
         return (
             len(suspects) >= ENOUGH
             or Suspect.UNREADABLE in suspects
-            or (is_everyone and set(suspects) != {Suspect.TOKEN})
+            or (is_fleet_wide and set(suspects) != {Suspect.TOKEN})
         )
 
     def _abort_systemic(self, reason: Reason, detail: str) -> None:

@@ -168,10 +168,10 @@ class Run:
     def _refill(self) -> None:
         """Claim more channels before the workers run out of them.
 
-        In hand is one channel for each worker and up to as many that wait; more are claimed when half of
+        In flight is one channel for each worker and up to as many that wait; more are claimed when half of
         these are gone, so that no worker is idle meanwhile.
         """
-        free = 2 * self._scope.workers - self._pool.in_hand
+        free = 2 * self._scope.workers - self._pool.in_flight
         if free < (self._scope.workers + 1) // 2:
             return
         self._admit(self._claimer.claim(free, is_last=self._pool.is_idle))

@@ -62,7 +62,7 @@ class TokenPool:
         self._sharing_token: dict[Secret, list[ClaimedChannel]] = {}  # with a token that is being renewed
         self._renewed: OrderedDict[Secret, NewToken] = OrderedDict()
         self._parked: list[Job] = []
-        self.in_hand = 0  # channels that were added and whose result was not collected yet
+        self.in_flight = 0  # channels that were added and whose result was not collected yet
 
     @property
     def is_idle(self) -> bool:
@@ -71,7 +71,7 @@ class TokenPool:
 
     def add(self, token: Secret, claimed: ClaimedChannel) -> None:
         """Give a channel to a worker, or let it share what is found out about the same token."""
-        self.in_hand += 1
+        self.in_flight += 1
         if token in self._sharing_token:
             self._sharing_token[token].append(claimed)
         elif token in self._renewed:
@@ -95,7 +95,7 @@ class TokenPool:
         """
         results: list[ChannelResult] = []
         for done in self._collect(BATCH):
-            self.in_hand -= len(done.job.claimed)
+            self.in_flight -= len(done.job.claimed)
             if done.job.token is not None and not done.job.is_shared:
                 self._share(done.job.token, done.verdict)
             results += done.results
@@ -124,7 +124,7 @@ class TokenPool:
         """Pass a verdict on to the channels that share the token. Interrupted, they stay claimed."""
         sharing = tuple(self._sharing_token.pop(token))
         if verdict is None:
-            self.in_hand -= len(sharing)
+            self.in_flight -= len(sharing)
             return
         if isinstance(verdict, NewToken):
             self._renewed[token] = verdict
