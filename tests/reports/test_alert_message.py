@@ -154,7 +154,7 @@ def test_an_alert_says_all_of_it_in_spanish_too():
 
 
 def test_an_alert_says_all_of_it_in_portuguese_too():
-    told = situation(*busy().attention[::2], recovered=(well(),), tally=busy().tally)
+    told = situation(*busy().attention[::2], recovered=(well(),), tally=busy().ended.tally)
     said = message(told, Language("pt"), URL)
     assert said == Message(
         title="2 linhas de WhatsApp precisam de atenção: 1 parou de funcionar",
