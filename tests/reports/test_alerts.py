@@ -557,9 +557,11 @@ class Slow(Recorder):
 
     def __init__(self):
         super().__init__()
+        self.is_delivering = threading.Event()
         self.go_on = threading.Event()
 
     def deliver(self, message):
+        self.is_delivering.set()
         assert self.go_on.wait(30)
         super().deliver(message)
 
@@ -569,11 +571,12 @@ def test_claims_are_extended_while_a_target_is_slow_so_one_run_alone_tells(inser
     slow, other = Slow(), Recorder()
     first = threading.Thread(
         target=send_alerts,
-        args=(open_database(lease=timedelta(seconds=1)), [slow], NOTHING, NOW, Style()),
+        args=(open_database(lease=timedelta(seconds=2)), [slow], NOTHING, NOW, Style()),
     )
     first.start()
+    assert slow.is_delivering.wait(30)  # else the other might be the first to claim
     try:
-        until = monotonic() + 2.5
+        until = monotonic() + 5
         while monotonic() < until:
             send_alerts(open_database(), [other], NOTHING, NOW, Style())
             sleep(0.1)
