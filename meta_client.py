@@ -9,6 +9,7 @@ URL holds the secrets.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -227,16 +228,18 @@ class MetaClient:
                 self._date = self._date or (moment, monotonic())
 
     def _watch_version(self, served: str | None) -> None:
-        """Warn once if a newer version answers: Meta does so silently when the configured one has ended."""
+        """Warn once if another version answers: a newer one does so where the configured one has ended."""
         if not served or served == self._config.version:
             return
         with self._lock:
             first, self._version_warned = not self._version_warned, True
         if first:
+            is_older = _numbers(served) < _numbers(self._config.version)
             logger.warning(
-                "Meta answers with %s, but META_GRAPH_VERSION is %s: that version has ended, set a newer one",
+                "Meta answers with %s, but META_GRAPH_VERSION is %s: that version %s",
                 quote_foreign(served, 20),
                 self._config.version,
+                "is not out yet, set an older one" if is_older else "has ended, set a newer one",
             )
 
 
@@ -249,3 +252,9 @@ def _read_body(response: requests.Response) -> bytes:
         if len(body) > MAX_ANSWER_BYTES:
             raise UnexpectedAnswer(fact("an answer of more than 1 MiB"))
     return body
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    """Return the numbers of a version such as v26.0; of anything else, numbers higher than any."""
+    found = re.fullmatch(r"v(\d{1,4})\.(\d{1,4})", version)
+    return (int(found[1]), int(found[2])) if found else (10_000, 0)

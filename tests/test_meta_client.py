@@ -869,6 +869,13 @@ def test_a_version_that_has_ended_is_warned_of_once(meta, connect, caplog):
     ]
 
 
+def test_a_version_that_is_not_out_yet_is_not_said_to_have_ended(meta, connect, caplog):
+    meta.served_version = "v9.0"
+    expected = "META_GRAPH_VERSION is v26.0: that version is not out yet, set an older one"
+    connect(meta.url).inspect(Secret(meta.issue()))
+    assert warnings_of(caplog) == [f"Meta answers with v9.0, but {expected}"]
+
+
 def test_an_error_can_bring_the_version_too(meta, connect, caplog):
     meta.served_version = "v27.0"
     with pytest.raises(ReconnectRequired):
