@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from world import days, unix
@@ -82,11 +83,23 @@ def test_a_meta_that_reads_no_token_is_systemic_if_a_control_fails_alike(world, 
 def test_tokens_that_meta_cannot_read_are_asked_about_again_where_no_control_can_tell(world):
     channels = [world.channel(token_expires_at=None) for _ in range(4)]
     world.meta.script(None, MALFORMED, endpoint="debug_token", forever=True)
+    world.meta.latency = 0.5  # all are begun before the first answer comes: then there is no control
     wrong = world.json()
     assert {result[0] for result in map(wrong.told, channels)} == {"failed"}
     assert {row[2] for row in states(world, channels)} == {None}  # no end is invented
     world.meta.script(None, endpoint="debug_token")
     assert world.json().counts == {"candidates": 4, "due": 4, "renewed": 4}
+
+
+def test_a_claimed_channel_that_was_not_begun_is_a_control_where_there_is_no_other(world):
+    channels = [world.channel(token_expires_at=None, token_status=None) for _ in range(4)]
+    before = states(world, channels)
+    world.meta.script(None, MALFORMED, endpoint="debug_token", forever=True)
+    # Two workers: after the first answer, which comes at once, nothing new is begun.
+    world.meta.on_request = lambda seen: time.sleep(0.3 if len(world.meta.requests) > 1 else 0)
+    wrong = world.json("--workers", "2")
+    assert (stopped(wrong), states(world, channels)) == ((3, "systemic"), before)
+    assert wrong.counts == {"candidates": 4, "due": 4, "left": 4}
 
 
 def test_a_token_that_meta_cannot_read_is_its_channels_own_if_a_control_is_good(world):

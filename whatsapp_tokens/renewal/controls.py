@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -28,11 +28,16 @@ class Control:
 
 
 def pick_controls(
-    database: Database, keys: KeyRing, selection: Selection, asked: Collection[ChannelId]
+    database: Database,
+    keys: KeyRing,
+    selection: Selection,
+    asked: Collection[ChannelId],
+    parked: Iterable[Control],
 ) -> Iterator[Control]:
     """Yield up to three controls: healthy channels that are not due, the most recently renewed first.
 
-    Where there are none, the least urgent due ones, but for those that were `asked` about already.
+    Where there are none, the least urgent due ones, but for those that were `asked` about already; and then
+    those that this run has claimed and not begun, `parked`.
     """
     found = database.queries.healthy(selection, LOOKED_AT)
     healthy = _decrypted([row for row in found if not row.replaced], keys, is_due=False)
@@ -40,7 +45,7 @@ def pick_controls(
     if first is not None:
         return islice(chain((first,), healthy), MOST_CONTROLS)
     due = [row for row in database.queries.least_urgent(selection, LOOKED_AT) if row.id not in asked]
-    return islice(_decrypted(due, keys, is_due=True), MOST_CONTROLS)
+    return islice(chain(_decrypted(due, keys, is_due=True), parked), MOST_CONTROLS)
 
 
 def _decrypted(channels: Collection[Channel], keys: KeyRing, *, is_due: bool) -> Iterator[Control]:

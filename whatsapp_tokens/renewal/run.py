@@ -25,7 +25,7 @@ from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
 from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
 from whatsapp_tokens.renewal.clock_check import MOST_APART, WrongClock, as_text
-from whatsapp_tokens.renewal.controls import pick_controls
+from whatsapp_tokens.renewal.controls import Control, pick_controls
 from whatsapp_tokens.renewal.decision import Suspect, Unusable, Verdict
 from whatsapp_tokens.renewal.outcomes import failed, left_locked, skipped
 from whatsapp_tokens.renewal.renewer import Renewer
@@ -135,7 +135,8 @@ class Run:
         """Ask Meta about one control after the other, until it calls one good. Return the verdicts."""
         verdicts: list[Verdict] = []
         asked = self._claimer.recent
-        for control in pick_controls(self._database, self._keys, self._scope.selection, asked):
+        parked = [Control(channel, token, is_due=True) for channel, token in self._pool.parked]
+        for control in pick_controls(self._database, self._keys, self._scope.selection, asked, parked):
             verdict = self._ask(partial(self._renewer.ask, control.token))
             if verdict is None:
                 return verdicts

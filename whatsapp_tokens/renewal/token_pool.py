@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from models import Channel
 from whatsapp_tokens.facts import fact
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.redaction import Secret
@@ -68,6 +69,15 @@ class TokenPool:
     def is_idle(self) -> bool:
         """Whether no worker is busy."""
         return self._workers.is_idle
+
+    @property
+    def parked(self) -> list[tuple[Channel, Secret]]:
+        """What no worker has begun, the least urgent first: a channel of each token, and the token."""
+        return [
+            (job.claimed[0].channel, job.token)
+            for job in reversed(self._parked)
+            if job.token is not None and not job.is_shared
+        ]
 
     def add(self, token: Secret, claimed: ClaimedChannel) -> None:
         """Give a channel to a worker, or let it share what is found out about the same token."""
