@@ -30,7 +30,7 @@ PASSWORD = "s3cr3t-of-mine"
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 1)
     monkeypatch.setattr(module, "BUSY_SECONDS", 0)
 
 

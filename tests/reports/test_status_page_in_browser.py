@@ -188,7 +188,7 @@ def test_the_filter_shows_one_state_and_says_how_many(show, language, scheme):
     counts = {
         "en": "2 of 9 lines shown",
         "es": "2 de 9 líneas a la vista",
-        "pt": "2 de 9 linhas mostradas",
+        "pt": "2 de 9 linhas exibidas",
     }
     assert (len(shown), said, len(both), len(every)) == (2, counts[language], 1, 9)
 
