@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -235,6 +236,23 @@ def overtaken(rows, open_database, due_ids):
     slow.claims.claim(select(), due_ids)
     quick.claims.claim(select(), due_ids[:1])
     return slow, quick
+
+
+@pytest.fixture
+def worker_threads(monkeypatch) -> list[int]:
+    """How many worker threads the machine lets start, in a list of one that the test may set."""
+    left = [1000]
+    start = threading.Thread.start
+
+    def start_if_there_is_room(thread: threading.Thread) -> None:
+        if thread.name.startswith("worker-"):
+            if not left[0]:
+                raise RuntimeError("can't start new thread")
+            left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    return left
 
 
 @pytest.fixture

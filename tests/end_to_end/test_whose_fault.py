@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
@@ -357,18 +356,9 @@ def test_a_dead_token_of_unknown_expiry_is_asked_about_at_every_run(world):
     ("threads", "code", "said"),
     [(0, 3, "this machine does not let us start a thread: can't start new thread"), (2, 0, "working with 2")],
 )
-def test_a_machine_with_few_threads_to_give_is_said_once(world, monkeypatch, threads, code, said):
+def test_a_machine_with_few_threads_to_give_is_said_once(world, worker_threads, threads, code, said):
     channels = [world.channel() for _ in range(9)]
-    start, left = threading.Thread.start, [threads]
-
-    def start_if_there_is_room(thread):
-        if thread.name.startswith("worker-"):
-            if not left[0]:
-                raise RuntimeError("can't start new thread")
-            left[0] -= 1
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    worker_threads[0] = threads
     result = world.json()
     counts = {"renewed": 9} if threads else {"left": 9}
     assert (result.code, result.counts) == (code, {"candidates": 9, "due": 9} | counts)

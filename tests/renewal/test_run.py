@@ -378,20 +378,11 @@ def test_a_crash_ends_every_wait_of_the_workers(fleet, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
-def test_a_machine_with_few_threads_to_give_loses_no_channel_and_no_count(fleet, monkeypatch, threads):
+def test_a_machine_with_few_threads_to_give_loses_no_channel_and_no_count(fleet, worker_threads, threads):
     """Fewer do the work; without any, the claims are given back."""
     for number in range(12):
         fleet.channel(f"t{number:02}")
-    start, left = threading.Thread.start, [threads]
-
-    def start_if_there_is_room(thread):
-        if thread.name.startswith("worker-"):
-            if not left[0]:
-                raise RuntimeError("can't start new thread")
-            left[0] -= 1
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    worker_threads[0] = threads
     stopped = fleet.run(workers=8)
     tally = fleet.started.tally
     leases = {fleet.rows.get(id_)["token_lease_until"] for id_ in range(1, 13)}

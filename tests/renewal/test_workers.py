@@ -23,23 +23,6 @@ def make():
         one.close()
 
 
-@pytest.fixture
-def threads(monkeypatch):
-    """Lets so many threads start, in a list of one."""
-    left = [1000]
-    start = threading.Thread.start
-
-    def start_if_there_is_room(self):
-        if self.name.startswith("worker-"):
-            if not left[0]:
-                raise RuntimeError("can't start new thread")
-            left[0] -= 1
-        start(self)
-
-    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
-    return left
-
-
 def collect_all(workers):
     done = []
     while not workers.is_idle:
@@ -70,8 +53,10 @@ def test_what_no_thread_has_begun_can_be_taken_back(make):
     assert (taken, collect_all(workers)) == ([2, 3, 4], [0, 1])
 
 
-def test_a_machine_with_few_threads_to_give_is_said_so_once_and_they_do_all_the_work(make, threads, caplog):
-    threads[0] = 2
+def test_a_machine_with_few_threads_to_give_is_said_so_once_and_they_do_all_the_work(
+    make, worker_threads, caplog
+):
+    worker_threads[0] = 2
     workers = make(lambda job: job, 8)
     for job in range(20):
         workers.submit(job)
@@ -81,8 +66,8 @@ def test_a_machine_with_few_threads_to_give_is_said_so_once_and_they_do_all_the_
     ]
 
 
-def test_a_machine_without_any_thread_to_give_is_an_error(make, threads):
-    threads[0] = 0
+def test_a_machine_without_any_thread_to_give_is_an_error(make, worker_threads):
+    worker_threads[0] = 0
     workers = make(lambda job: job, 8)
     with pytest.raises(NoThreads, match="can't start new thread"):
         workers.submit(1)
