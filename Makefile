@@ -1,14 +1,21 @@
-# make demo      see it work, against a simulated Meta and a throwaway SQLite file
-# make test      run every test, on SQLite and on a real PostgreSQL that pip brings
-# make lint      ruff, mypy --strict, the directions of imports, the GitHub workflow
-# make format    let ruff fix what it can
-# make messages  bring the catalogues in locale/ up to date with the source
-# make bench     measure it on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
+# make install       put what the program needs into .venv
+# make demo          see it work, against a simulated Meta and a throwaway SQLite file
+# make test          run every test, on SQLite and on a real PostgreSQL that pip brings
+# make lint          ruff, mypy --strict, the directions of imports, the GitHub workflow
+# make format        let ruff fix what it can
+# make messages      bring the catalogues in locale/ up to date with the source
+# make requirements  pin and hash what pyproject.toml asks for; make upgrade also takes the newest versions
+# make audit         ask PyPI whether a pinned version has a known vulnerability
+# make bench         measure it on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: demo test lint format messages bench clean
+.PHONY: install demo test lint format messages requirements upgrade audit bench clean
+
+install: .venv/runtime
+	@echo 'Installed into .venv. Next: cp .env.example .env && chmod 600 .env, or see it first: make demo'
 
 demo: .venv/runtime
 	$(BIN)/python -m sandbox demo
@@ -35,6 +42,22 @@ messages: .venv/development
 		--ignore-obsolete --width 110 --ignore-pot-creation-date
 	rm locale/messages.pot
 
+# For every platform and every Python from 3.11 on; all files agree with requirements.txt.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--custom-compile-command 'make requirements'
+
+requirements: .venv/development
+	$(COMPILE) --group runtime --output-file requirements.txt
+	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group benchmarks --constraint requirements.txt --output-file benchmarks/requirements.txt
+
+upgrade: COMPILE += --upgrade
+upgrade: requirements
+
+audit: .venv/development
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt \
+		--requirement requirements-dev.txt --requirement benchmarks/requirements.txt
+
 bench: .venv/development benchmarks/.venv/installed
 	$(BIN)/python -m benchmarks --date "$$(date +%F)"
 
@@ -43,17 +66,18 @@ clean:
 
 # A virtual environment that was broken off half-way has no stamp, and is made again.
 .venv/runtime: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"$(PYTHON) is too old: Python 3.11 or newer is needed, for example: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python $(PIP_INSTALL) $<
 	@touch $@
 
 .venv/development: requirements-dev.txt .venv/runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python $(PIP_INSTALL) $<
 	@touch $@
 
 # What the program is compared with never comes near what it needs itself.
 benchmarks/.venv/installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv benchmarks/.venv
-	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	benchmarks/.venv/bin/python $(PIP_INSTALL) $<
 	@touch $@
