@@ -20,6 +20,8 @@ from typing import Any, Final
 from cryptography.fernet import Fernet
 from sqlalchemy import NullPool, create_engine, text
 
+from crypto import KeyRing
+from sandbox.destination import Destination
 from sandbox.graph import GraphServer
 from sandbox.seed import Condition, Seeded, seed
 
@@ -117,7 +119,7 @@ def _play(demo: Demo) -> None:
     meta = demo.meta
     _say("A database with a channel in every condition")
     _run(["-m", "alembic", "upgrade", "head"], {"DATABASE_URL": demo.database_url}, expected=0)
-    channels = seed(demo.database_url, meta, demo.key, datetime.now(UTC))
+    channels = seed(Destination.of(demo.database_url), meta, KeyRing.parse(demo.key.hex()), datetime.now(UTC))
     before = demo.rows()
     print()
     _show(before)

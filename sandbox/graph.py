@@ -143,6 +143,10 @@ class GraphServer:
         """Return the state of a token. A change of it counts from the next call on."""
         return self._registry.tokens[token]
 
+    def now(self) -> float:
+        """Return Meta's time, in unix seconds."""
+        return self._registry.now()
+
     def alive(self, token: str) -> bool:
         """Return whether Meta calls the token valid now."""
         with self._lock:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum, auto
 from typing import Any, Final
 
-from cryptography.fernet import Fernet
-from sqlalchemy import Connection, NullPool, column, create_engine, insert, make_url, table
-
+from crypto import KeyRing
+from sandbox.destination import Destination, Target
 from sandbox.graph import SCOPES, GraphServer
+from whatsapp_tokens.redaction import Secret
 
 
 class Condition(StrEnum):
@@ -42,7 +41,7 @@ class Condition(StrEnum):
 class Seeded:
     """A channel that was inserted; `token` is empty if it has none."""
 
-    id: int
+    id: Any
     name: str
     condition: Condition
     token: str
@@ -102,26 +101,24 @@ PLANS: Final = (
 )
 
 
-def seed(database_url: str, meta: GraphServer, key: bytes, now: datetime) -> list[Seeded]:
-    """Fill the migrated database at that URL, and register the tokens with the simulated Meta.
+def seed(into: Destination, meta: GraphServer, keys: KeyRing, now: datetime) -> list[Seeded]:
+    """Fill a migrated table, and register the tokens with the simulated Meta. All rows, or none.
 
-    `key` is the program's key of 32 bytes; `now` is aware, and the time of `meta`.
+    `now` is aware, and the time of `meta`. Raise `NotSeeded` if the table cannot be filled.
     """
-    own, foreign = (Fernet(base64.urlsafe_b64encode(raw)) for raw in (key, os.urandom(32)))
+    foreign = KeyRing.parse(os.urandom(32).hex())
     issued: dict[Condition, str] = {}
     seeded = []
-    with create_engine(_with_driver(database_url), poolclass=NullPool).begin() as connection:
-        if connection.dialect.name != "sqlite":
-            # Columns without a zone hold UTC, and PostgreSQL converts to the zone of the session.
-            connection.exec_driver_sql("SET TIME ZONE 'UTC'")
+    with into.open() as target:
         for plan in PLANS:
             # Only the condition with the shared token occurs twice.
             token = issued.get(plan.condition) or _issue(plan, meta, now)
             issued[plan.condition] = token
-            fernet = foreign if plan.condition is Condition.UNDECRYPTABLE else own
-            ciphertext = fernet.encrypt(token.encode()).decode() if token else None
-            identity = _insert(connection, plan, ciphertext, now)
-            seeded.append(Seeded(identity, plan.name, plan.condition, token))
+            ring = foreign if plan.condition is Condition.UNDECRYPTABLE else keys
+            ciphertext = ring.encrypt(Secret(token)) if token else None
+            identity = _insert(target, plan, ciphertext, now)
+            if identity is not None:
+                seeded.append(Seeded(identity, plan.name, plan.condition, token))
     return seeded
 
 
@@ -137,33 +134,27 @@ def _issue(plan: _Plan, meta: GraphServer, now: datetime) -> str:
     return meta.issue(**(fields | plan.meta))
 
 
-def _insert(connection: Connection, plan: _Plan, ciphertext: str | None, now: datetime) -> int:
-    """Insert the row of the plan and return its id."""
+def _insert(target: Target, plan: _Plan, ciphertext: str | None, now: datetime) -> Any | None:
+    """Insert the row of the plan and return its id, or None if the table has no other type of channel."""
     known = plan.row_left is not None
     left = None if plan.row_left is None else timedelta(days=plan.row_left)
     expiry = None if left is None else now.replace(microsecond=0) + left
-    # People were told of a channel that waits on the day when its token expired.
-    alerted = expiry if plan.status == "warning" else None
     values = {
         "name": plan.name,
-        "type": "email" if plan.condition is Condition.OTHER_TYPE else "whatsapp",
+        "type": target.whatsapp,
         "wa_token_encrypted": ciphertext,
-        "token_expires_at": _stamp(connection, expiry),
-        "last_token_refresh_at": _stamp(connection, now - timedelta(days=plan.age) if known else None),
+        "token_expires_at": expiry,
+        "last_token_refresh_at": now - timedelta(days=plan.age) if known else None,
         "token_status": plan.status if known else None,
         "token_error": plan.error,
         "token_fingerprint": _fingerprint(ciphertext) if ciphertext and known else None,
-        "token_alerted_at": _stamp(connection, alerted),
+        # People were told of a channel that waits on the day when its token expired.
+        "token_alerted_at": expiry if plan.status == "warning" else None,
     }
-    channel = table("Channel", column("id"), *(column(name) for name in values))
-    return int(connection.execute(insert(channel).values(values).returning(channel.c.id)).scalar_one())
-
-
-def _stamp(connection: Connection, moment: datetime | None) -> datetime | str | None:
-    """Return a time as the database takes it: text for SQLite, an aware value for PostgreSQL."""
-    if moment is None or connection.dialect.name != "sqlite":
-        return moment
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    if plan.condition is not Condition.OTHER_TYPE:
+        return target.insert(values, now)
+    another = target.another_type()
+    return another and target.insert_if_allowed(values | {"type": another}, now)
 
 
 def _fingerprint(ciphertext: str) -> str:
@@ -172,11 +163,3 @@ def _fingerprint(ciphertext: str) -> str:
 
 def _days_from(now: datetime, days: int) -> int:
     return int((now + timedelta(days=days)).timestamp())
-
-
-def _with_driver(database_url: str) -> str:
-    """Name the driver in the URL: SQLAlchemy takes another one for `postgresql://`, and refuses `postgres://`."""
-    url = make_url(database_url)
-    if url.drivername in ("postgres", "postgresql"):
-        url = url.set(drivername="postgresql+psycopg2")
-    return url.render_as_string(hide_password=False)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import signal
+import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,6 +17,8 @@ import requests
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import NullPool, create_engine, text
 
+from crypto import KeyRing
+from sandbox.destination import Destination
 from sandbox.graph import (
     APP_ID,
     APP_SECRET,
@@ -696,21 +695,15 @@ def test_a_malformed_request_prints_nothing_on_the_terminal(meta, capfd):
 
 # The seeded database
 
-COLUMNS = """
-    id INTEGER PRIMARY KEY, name TEXT, type TEXT NOT NULL, wa_token_encrypted TEXT,
-    token_expires_at DATETIME, last_token_refresh_at DATETIME, token_status TEXT, token_error TEXT,
-    token_fingerprint TEXT, token_alerted_at DATETIME, token_lease_until DATETIME
-"""
 KEY = bytes(range(32))
+RING = KeyRing.parse(KEY.hex())
 TODAY = datetime.fromtimestamp(NOW, UTC)
 
 
 @pytest.fixture
-def database_url(tmp_path):
-    url = f"sqlite:///{tmp_path / 'channels.db'}"
-    with create_engine(url, poolclass=NullPool).begin() as connection:
-        connection.execute(text(f'CREATE TABLE "Channel" ({COLUMNS})'))
-    return url
+def database_url(sqlite_template, tmp_path):
+    path = shutil.copy(sqlite_template, tmp_path / "channels.db")
+    return f"sqlite:///{path}"
 
 
 def rows_of(url):
@@ -720,7 +713,7 @@ def rows_of(url):
 
 @pytest.fixture
 def seeded(meta, database_url):
-    return seed(database_url, meta, KEY, TODAY)
+    return seed(Destination.of(database_url), meta, RING, TODAY)
 
 
 @pytest.fixture
@@ -815,7 +808,7 @@ def test_row_and_meta_believe_what_the_condition_says(rows, meta, condition, row
 def test_dates_are_in_utc_in_every_zone_of_now(meta, database_url):
     from datetime import timezone
 
-    channels = seed(database_url, meta, KEY, TODAY.astimezone(timezone(timedelta(hours=9))))
+    channels = seed(Destination.of(database_url), meta, RING, TODAY.astimezone(timezone(timedelta(hours=9))))
     young = next(channel for channel in channels if channel.condition is Condition.YOUNG)
     expected = (TODAY + timedelta(days=50)).strftime("%Y-%m-%d %H:%M:%S.%f")
     assert rows_of(database_url)[young.id]["token_expires_at"] == expected
@@ -824,54 +817,3 @@ def test_dates_are_in_utc_in_every_zone_of_now(meta, database_url):
 def test_no_candidates_are_those_of_another_type_or_without_a_token(rows):
     other, empty = rows[Condition.OTHER_TYPE][1], rows[Condition.NO_TOKEN][1]
     assert (other["type"], empty["type"], empty["wa_token_encrypted"]) == ("email", "whatsapp", None)
-
-
-# By hand
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_serve_prints_settings_that_lead_to_it_and_seeds_a_database(database_url, stop):
-    with subprocess.Popen(
-        [sys.executable, "-m", "sandbox", "serve", "--seed", database_url],
-        cwd=ROOT,
-        env=os.environ | {"TOKEN_ENCRYPTION_KEY": KEY.hex()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            printed = [process.stdout.readline().strip() for _ in range(5)]
-            settings = dict(line.removeprefix("export ").split("=", 1) for line in printed)
-            answer = requests.get(
-                settings["META_GRAPH_URL"] + "/v26.0/debug_token",
-                params={"input_token": opened(rows_of(database_url)[1]["wa_token_encrypted"])},
-                headers={"Authorization": f"Bearer {settings['META_APP_ID']}|{settings['META_APP_SECRET']}"},
-                timeout=60,
-            )
-            process.send_signal(stop)
-            _, said = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert (
-        answer.json()["data"]["is_valid"],
-        settings["TOKEN_ENCRYPTION_KEY"],
-        process.returncode,
-        said,
-    ) == (
-        True,
-        KEY.hex(),
-        0,
-        "18 channels seeded.\n1 inspections, 0 exchanges.\n",
-    )
-
-
-def test_serve_refuses_a_key_that_is_none():
-    process = subprocess.run(
-        [sys.executable, "-m", "sandbox", "serve"],
-        cwd=ROOT,
-        env=os.environ | {"TOKEN_ENCRYPTION_KEY": "abc"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (process.returncode, "must be 64 hex digits" in process.stderr) == (2, True)
