@@ -315,7 +315,7 @@ def test_a_real_run_ends_with_its_outcomes_in_groups(world):
     world.channel(world.token(expires_at=0), name="Gym South")
     result = world.run("--workers", "1")
     assert re.search(r"^renewed  Bakery North \(1\): expires on .+ \(\d+ days\)$", result.out, re.MULTILINE)
-    assert re.search(r"^failed   Clinic East \(2\): reconnect_required: ", result.out, re.MULTILINE)
+    assert re.search(r"^failed   Clinic East \(2\): reconnect_required, ", result.out, re.MULTILINE)
     assert result.out.split("\n\n")[1].splitlines()[:2] == ["Renewed: 1", "Failed:  1"]
     assert "    → the customer must connect WhatsApp again" in result.out
     assert "Skipped: 1 (1 never_expires)" in result.out
@@ -338,7 +338,7 @@ def test_quiet_says_why_a_run_stopped_and_nothing_of_how_it_went(world):
     result = world.run("--quiet")
     assert (result.code, result.out) == (3, "")
     (line,) = result.err.splitlines()
-    assert "stopped early: app_rejected: " in line
+    assert "stopped early: app_rejected, " in line
 
 
 def test_quiet_warns_of_settings_all_the_same(world):

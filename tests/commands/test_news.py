@@ -46,7 +46,7 @@ def test_what_is_known_is_still_retried_listed_and_counted(world, slack):
     calls = world.meta.count()
     result = world.run()
     assert (result.code, world.meta.count() > calls) == (0, True)
-    assert f"failed   Bakery North ({channel}): reconnect_required: " in result.out
+    assert f"failed   Bakery North ({channel}): reconnect_required, " in result.out
     assert "Failed:  1" in result.out
 
 

@@ -299,7 +299,7 @@ def test_a_failure_is_news_once_and_then_known(world, slack):
     ]
     assert (second.counts["known"], len(slack.received)) == (1, 1)
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
-    assert "failed   Garage (1): reconnect_required: " in (shown := world.run().out)
+    assert "failed   Garage (1): reconnect_required, " in (shown := world.run().out)
     assert ("(known)\n" in shown, "Failed:  1 (1 known)" in shown) == (True, True)
 
 

@@ -102,7 +102,7 @@ def test_a_failed_channel_is_in_the_ping(world, pinged):
 def test_a_configuration_error_pings_as_soon_as_the_settings_can_be_read(world, pinged, tmp_path):
     world.env["DATABASE_URL"] = f"sqlite:///{tmp_path / 'nowhere.sqlite3'}"
     assert (world.run().code, paths(pinged)) == (2, ["/start", "/2"])
-    assert "Stopped: configuration: " in pinged.pings[-1].body
+    assert "Stopped: configuration, " in pinged.pings[-1].body
 
 
 def test_wrong_keys_ping_too(world, pinged):
@@ -120,7 +120,7 @@ def test_a_stopped_run_pings_why(world, pinged):
     world.channel()
     refuse_all(world)
     assert (world.run().code, paths(pinged)) == (3, ["/start", "/3"])
-    assert "Stopped: rate_limited: " in pinged.pings[-1].body
+    assert "Stopped: rate_limited, " in pinged.pings[-1].body
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -315,10 +315,10 @@ def test_a_step_has_annotations_and_a_summary(world, step):
     result = world.run()
     (note,) = commands(result.err)
     assert (result.code, commands(result.out)) == (1, [])
-    assert note.startswith("::error title=Bakery%3A North (1)::reconnect_required: ")
+    assert note.startswith("::error title=Bakery%3A North (1)::reconnect_required, ")
     assert "%0ATo do: the customer must connect WhatsApp again" in note
     assert step.read_text().startswith("## WhatsApp tokens: 1 failed\n")
-    assert r"| Bakery\: North \(1\) | reconnect\_required: " in step.read_text()
+    assert r"| Bakery\: North \(1\) | reconnect\_required\, " in step.read_text()
 
 
 def test_in_a_step_the_json_document_stays_alone_on_stdout(world, step):
@@ -351,7 +351,7 @@ def test_settings_that_cannot_be_read_are_an_annotation(world, step):
         2,
         [
             (
-                "::error title=WhatsApp tokens%3A the configuration is wrong::configuration: WORKERS: "
+                "::error title=WhatsApp tokens%3A the configuration is wrong::configuration, WORKERS: "
                 "it must be a whole number from 1 to 256%0ATo do: correct the configuration and run again"
             )
         ],

@@ -49,7 +49,7 @@ def test_failed_channels_are_a_table_with_cause_end_and_advice():
             "| failed | cause | expires | to do |",
             "|---|---|---|---|",
             (
-                r"| Bakery North \(12\) | reconnect\_required: the password was changed "
+                r"| Bakery North \(12\) | reconnect\_required\, the password was changed "
                 r"| stopped working | the customer must connect WhatsApp again |"
             ),
             "",
@@ -65,8 +65,8 @@ def test_a_stopped_run_says_why_and_what_to_do():
     page = markdown(ending(code=3, stopped=Aborted("rate_limited", "Meta said *wait*")))
     assert page.startswith("## WhatsApp tokens: stopped early\n")
     assert (
-        "**Stopped: rate\\_limited**: Meta said \\*wait\\*  \n"
-        "To do: nothing\\: the next run does the rest\\; if this happens again\\, run at another hour.\n"
+        "**Stopped: rate\\_limited**, Meta said \\*wait\\*  \n"
+        "To do: nothing\\; the next run does the rest\\; if this happens again\\, run at another hour.\n"
     ) in page
 
 
@@ -91,7 +91,7 @@ def test_a_known_failure_is_in_the_page_but_no_annotation_and_no_headline():
     of = ending(known)
     of.tally.known = 1
     page = markdown(of).splitlines()
-    assert (page[0], "reconnect\\_required: the password was changed (known) |" in page[8], notes(of)) == (
+    assert (page[0], "reconnect\\_required\\, the password was changed (known) |" in page[8], notes(of)) == (
         "## WhatsApp tokens: nothing new failed",
         True,
         [],
@@ -194,12 +194,12 @@ def test_each_failed_channel_is_an_error_or_a_warning_if_it_may_pass():
         Annotation(
             Level.ERROR,
             "Bakery North (12)",
-            "reconnect_required: the password was changed\nTo do: the customer must connect WhatsApp again",
+            "reconnect_required, the password was changed\nTo do: the customer must connect WhatsApp again",
         ),
         Annotation(
             Level.WARNING,
             "Gym (13)",
-            "unavailable: HTTP 503\nTo do: nothing yet: the next run tries again",
+            "unavailable, HTTP 503\nTo do: nothing yet; the next run tries again",
         ),
     ]
 

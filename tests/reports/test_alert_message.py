@@ -100,7 +100,7 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
             Card(
                 "Kiosk (cl 8)",
                 (
-                    "The token lacks a permission, or its data access expires soon: missing permission: x",
+                    "The token lacks a permission, or its data access expires soon: missing permission (x)",
                     "Expires on 30 Jan 2027 (60 days)",
                     "To do: the customer must connect WhatsApp again and grant every permission",
                 ),
@@ -262,7 +262,7 @@ def test_our_own_details_are_in_the_language_of_the_alert():
     )
     said = message(situation(revoked, stopped=stopped), SPANISH)
     assert said.cards[0].lines[0] == (
-        "Meta ya no acepta el token: el token fue revocado; error de Graph: 190/466; Meta dijo: “no”"
+        "Meta ya no acepta el token: el token fue revocado; error de Graph 190/466; Meta dijo “no”"
     )
     assert "ninguna tuvo éxito (systemic): el cliente cerró la sesión; 10. Qué hacer" in said.summary
 
@@ -474,7 +474,7 @@ def test_a_row_that_could_not_be_written_is_no_matter_for_the_customer():
         (
             "unexpected_answer: two\nlines: and \x1b[31ma colon",
             (
-                "Meta gave an answer that this program does not know: two lines: and [31ma colon",
+                "Meta gave an answer that this program does not know: two lines (and [31ma colon)",
                 "Its expiry is not known",
                 "To do: look at the detail; the next run tries again",
             ),

@@ -36,8 +36,8 @@ DUE = Due(id=5, name="Centre", expires_at=NOW + timedelta(days=9, hours=1), why=
 
 LINES = {
     "renewed": "renewed  North (1): expires on 30 Jan 2027 (60 days)",
-    "failed": "failed   South (2): unavailable: a timeout",
-    "skipped": "skipped  East (3): replaced_meanwhile: another token was stored",
+    "failed": "failed   South (2): unavailable, a timeout",
+    "skipped": "skipped  East (3): replaced_meanwhile, another token was stored",
     "waiting": "waiting  West (4): expired on 1 Dec 2026; the customer must connect WhatsApp again",
 }
 HEAD = {"version": "1.0", "exit_code": 0, "stopped": None, "counts": {"due": 1}}
@@ -84,8 +84,11 @@ def test_a_dry_run_shows_a_table_with_one_head(opened, capsys):
     show(opened(dry_run=True), DUE, WAITING)
     assert capsys.readouterr().out.splitlines() == [
         TABLE_HEAD,
-        "Centre (5)                          2026-12-10  9 days              it expires soon",
-        "West (4)                            2026-12-01  expired today       not due: waiting_for_reconnect",
+        "Centre (5)                          10 Dec 2026  9 days               it expires soon",
+        (
+            "West (4)                            1 Dec 2026   expired today        "
+            "not due: waiting_for_reconnect"
+        ),
     ]
 
 
@@ -102,7 +105,7 @@ def test_a_quiet_dry_run_shows_failures_only(opened, capsys):
     show(opened(dry_run=True, quiet=True), DUE, FAILED)
     assert capsys.readouterr().out.splitlines() == [
         TABLE_HEAD,
-        "South (2)                           2027-01-30  60 days             FAILED unavailable: a timeout",
+        "South (2)                           30 Jan 2027  60 days              FAILED unavailable, a timeout",
     ]
 
 
@@ -237,8 +240,8 @@ def test_no_line_holds_a_secret(opened, capsys, secret):
     show(console, *LEAKS)
     console.line(f"Stopped: {VALUE}")
     assert capsys.readouterr().out.splitlines() == [
-        "failed   Shop *** (1): unavailable: no answer to ***.",
-        "skipped  *** (2): replaced_meanwhile: *** it was",
+        "failed   Shop *** (1): unavailable, no answer to ***.",
+        "skipped  *** (2): replaced_meanwhile, *** it was",
         "renewed  *** and *** (3): never expires now",
         "Stopped: ***",
     ]
@@ -247,7 +250,7 @@ def test_no_line_holds_a_secret(opened, capsys, secret):
 def test_no_row_of_a_dry_run_holds_a_secret(opened, capsys, secret):
     show(opened(dry_run=True), LEAKS[0])
     assert capsys.readouterr().out.splitlines()[1:] == [
-        f"{'Shop *** (1)':<34}  {'-':<10}  {'unknown':<18}  FAILED unavailable: no answer to ***."
+        f"{'Shop *** (1)':<34}  {'-':<11}  {'unknown':<19}  FAILED unavailable, no answer to ***."
     ]
 
 

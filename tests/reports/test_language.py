@@ -97,28 +97,50 @@ def test_where_there_is_no_advice_the_detail_must_do():
     assert ENGLISH.advice("something new") == "look at the detail"
 
 
-@pytest.mark.parametrize(
-    ("detail", "spanish"),
-    [
-        (
-            "the customer's password was changed; Graph error: 190/460; Meta said: “It; has expired (#1)”",
-            "se cambió la contraseña del cliente; error de Graph: 190/460; Meta dijo: “It; has expired (#1)”",
-        ),
-        ("the token has expired", "el token ha caducado"),
-        ("x: the token has expired", "x: the token has expired"),
-        (
-            "the token was revoked; Meta said: “a long sente…",  # cut in `token_error`
-            "el token fue revocado; Meta dijo: “a long sente…",
-        ),
-        (
-            "Meta said: “it is so; the token has expired; no”; the token was revoked",
-            "Meta dijo: “it is so; the token has expired; no”; el token fue revocado",
-        ),
-        ("the token was revoked; ", "el token fue revocado; "),
-    ],
-)
-def test_the_phrases_of_a_detail_are_translated_and_its_values_stay(detail, spanish):
-    assert (SPANISH.detail(detail), ENGLISH.detail(detail)) == (spanish, detail)
+DETAILS = [
+    (
+        "the customer's password was changed; Graph error: 190/460; Meta said: “It; has: expired (#1)”",
+        "the customer's password was changed; Graph error 190/460; Meta said “It; has: expired (#1)”",
+        "se cambió la contraseña del cliente; error de Graph 190/460; Meta dijo “It; has: expired (#1)”",
+    ),
+    ("the token has expired", "the token has expired", "el token ha caducado"),
+    ("x: the token has expired", "x (the token has expired)", "x (the token has expired)"),
+    (
+        "the token was revoked; Meta said: “a long sente…",  # cut in `token_error`
+        "the token was revoked; Meta said “a long sente…",
+        "el token fue revocado; Meta dijo “a long sente…",
+    ),
+    (
+        "Meta said: “it is so; the token has expired; no”; the token was revoked",
+        "Meta said “it is so; the token has expired; no”; the token was revoked",
+        "Meta dijo “it is so; the token has expired; no”; el token fue revocado",
+    ),
+    ("the token was revoked; ", "the token was revoked; ", "el token fue revocado; "),
+    (
+        "data access expires: 2026-12-05",
+        "data access expires on 5 Dec 2026",
+        "su acceso a datos caduca el 5 dic 2026",
+    ),
+    (
+        "time at Meta: 2026-12-05T07:08:09Z",
+        "time at Meta (5 Dec 2026, 07:08 UTC)",
+        "hora en Meta (5 dic 2026, 07:08 UTC)",
+    ),
+    ("expires: 2026-13-05", "expires (2026-13-05)", "caduca (2026-13-05)"),
+    ("Meta said: “on 2026-12-05”", "Meta said “on 2026-12-05”", "Meta dijo “on 2026-12-05”"),
+    (
+        "no answer from Meta: ReadTimeout",
+        "no answer from Meta (ReadTimeout)",
+        "sin respuesta de Meta (ReadTimeout)",
+    ),
+    ("internal error: f(x)", "internal error: f(x)", "error interno: f(x)"),
+    ("WORKERS: a number", "WORKERS: a number", "WORKERS: a number"),
+]
+
+
+@pytest.mark.parametrize(("detail", "english", "spanish"), DETAILS)
+def test_a_detail_has_translated_phrases_days_as_everywhere_and_no_colon_of_ours(detail, english, spanish):
+    assert (ENGLISH.detail(detail), SPANISH.detail(detail)) == (english, spanish)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_our_own_details_are_in_the_language_of_the_page_and_no_one_is_told_to_w
     late = Channel(3, "Late", "x", NOW, None, "warning", error, state=State.WARNING)
     (line,) = read(SPANISH, [late])["lines"]
     assert (line["detail"], line["advice"][:42]) == (
-        "sin respuesta de Meta: ReadTimeout",
+        "sin respuesta de Meta (ReadTimeout)",
         "El cliente debe volver a conectar WhatsApp",
     )
 

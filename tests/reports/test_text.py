@@ -61,7 +61,7 @@ CORRECTED = Skipped(
     name="14",
     expires_at=LATER,
     reason=Reason.CLOCK_CORRECTED,
-    detail="the token is good until 2027-01-30",
+    detail="the token is valid; expires: 2027-01-30",
 )
 DUE = Due(id=15, name="Florist", expires_at=SOON, expires_at_before=SOON, why=DueReason.EXPIRES_SOON)
 UNKNOWN = Due(id=16, name="Butcher", why=DueReason.UNKNOWN_EXPIRY)
@@ -156,12 +156,12 @@ def test_times_are_iso_8601_in_utc_to_the_second(time, shown):
     [
         (RENEWED, "renewed  Bakery North (12): expires on 30 Jan 2027 (60 days)"),
         (ENDLESS, "renewed  Bakery North (12): never expires now"),
-        (FAILED, "failed   Corner Shop (13): reconnect_required: the session was invalidated"),
+        (FAILED, "failed   Corner Shop (13): reconnect_required, the session was invalidated"),
         (
             WAITING,
             "waiting  Garage (cl9/x): expired on 28 Nov 2026; the customer must connect WhatsApp again",
         ),
-        (CORRECTED, "skipped  14: clock_corrected: the token is good until 2027-01-30"),
+        (CORRECTED, "skipped  14: clock_corrected, the token is valid; expires on 30 Jan 2027"),
         (DUE, "due      Florist (15): it expires soon"),
     ],
 )
@@ -171,23 +171,24 @@ def test_an_outcome_is_one_line(outcome, line):
 
 def test_a_failure_that_people_know_of_is_said_to_be_known():
     line = outcome_line(replace(FAILED, is_news=False), NOW)
-    assert line == "failed   Corner Shop (13): reconnect_required: the session was invalidated (known)"
+    assert line == "failed   Corner Shop (13): reconnect_required, the session was invalidated (known)"
 
 
 # fmt: off
 ROWS = [
     (DUE,
-     "Florist (15)                        2026-12-10  9 days              it expires soon"),
+     "Florist (15)                        10 Dec 2026  9 days               it expires soon"),
     (UNKNOWN,
-     "Butcher (16)                        -           unknown             its expiry is not known yet"),
+     "Butcher (16)                        -            unknown              its expiry is not known yet"),
     (Failed(id=17, name="Kiosk", expires_at=SOON, reason=Reason.UNDECRYPTABLE, detail="no key fits"),
-     "Kiosk (17)                          2026-12-10  9 days              FAILED undecryptable: no key fits"),
+     ("Kiosk (17)                          10 Dec 2026  9 days               "
+     "FAILED undecryptable, no key fits")),
     (WAITING,
-     "Garage (cl9/x)                      2026-11-28  expired 3 days ago  not due: waiting_for_reconnect"),
+     "Garage (cl9/x)                      28 Nov 2026  expired 3 days ago   not due: waiting_for_reconnect"),
     (RENEWED,
-     "Bakery North (12)                   2027-01-30  60 days             renewed"),
+     "Bakery North (12)                   30 Jan 2027  60 days              renewed"),
     (Due(id=18, name="A name that is longer than the column", expires_at=FIRST, why=DueReason.EXPIRED),
-     "A name that is longer than the co…  0001-01-01  expired 739950 days ago  it has expired"),
+     "A name that is longer than the co…  1 Jan 1      expired 739950 days ago  it has expired"),
 ]
 # fmt: on
 
@@ -200,7 +201,7 @@ def test_a_dry_run_shows_a_row_for_each_channel(outcome, row):
 def test_the_rows_stand_under_their_heads():
     row = table_row(DUE, NOW)
     heads = ("CHANNEL", "EXPIRES", "DAYS LEFT", "WHY DUE")
-    cells = ("Florist (15)", "2026-12-10", "9 days", "it expires soon")
+    cells = ("Florist (15)", "10 Dec 2026", "9 days", "it expires soon")
     assert [TABLE_HEAD.index(head) for head in heads] == [row.index(cell) for cell in cells]
 
 
@@ -258,16 +259,16 @@ def test_the_summary_of_a_bad_night():
     assert summary(tally, failures, Aborted(AbortReason.RATE_LIMITED, "too many calls"), NOW) == [
         "Renewed: 3",
         "Failed:  2",
-        "  Corner Shop (13): reconnect_required, stopped working: expired on 28 Nov 2026",
+        "  Corner Shop (13): reconnect_required, stopped working on 28 Nov 2026",
         "    → the customer must connect WhatsApp again",
         "  14: unavailable, its expiry is not known",
-        "    → nothing yet: the next run tries again",
+        "    → nothing yet; the next run tries again",
         "Skipped: 3 (1 clock_corrected, 2 replaced_meanwhile)",
         "Waiting: 4 (the customer must connect WhatsApp again)",
         "Left:    12 (due, and not reached by this run)",
         "20 due of 900 channels with a token",
-        "Stopped: rate_limited: too many calls",
-        "    → nothing: the next run does the rest; if this happens again, run at another hour",
+        "Stopped: rate_limited, too many calls",
+        "    → nothing; the next run does the rest; if this happens again, run at another hour",
     ]
 
 

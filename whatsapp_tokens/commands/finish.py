@@ -18,7 +18,7 @@ from whatsapp_tokens.reports.json_document import counts, timestamp
 from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports
 from whatsapp_tokens.reports.status_lines import View
-from whatsapp_tokens.reports.text import preview_summary, summary
+from whatsapp_tokens.reports.text import preview_summary, reason_and_detail, summary
 from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Interrupted
@@ -78,7 +78,7 @@ def _log_stop(invocation: Invocation, result: CommandResult) -> None:
     is_summed_up = result.is_run and not (invocation.options.as_json or invocation.options.quiet)
     if aborted and aborted.reason not in LOGGED_AT_ONCE and not is_summed_up:
         advice = ENGLISH.advice(aborted.reason)
-        logger.error("stopped early: %s: %s; %s", aborted.reason, aborted.detail, advice)
+        logger.error("stopped early: %s; %s", reason_and_detail(aborted), advice)
 
 
 def _exit_code(invocation: Invocation, result: CommandResult, *, is_short: bool) -> int:

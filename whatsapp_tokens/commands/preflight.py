@@ -22,7 +22,8 @@ from whatsapp_tokens.facts import facts
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.http_session import origin, why_unreachable
 from whatsapp_tokens.meta.errors import AppRejected, MetaError
-from whatsapp_tokens.renewal.clock_check import are_apart, as_text
+from whatsapp_tokens.renewal.clock_check import are_apart
+from whatsapp_tokens.reports.language import ENGLISH
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Sleep, Stop
 
@@ -57,7 +58,7 @@ class _Clocks:
         ours = self.read()
         known = {"the database server": self.database, "Meta": self.meta}
         times = {name: ours + ahead for name, ahead in known.items() if ahead is not None}
-        shown = [f"{name} {as_text(time)}" for name, time in {"this machine": ours, **times}.items()]
+        shown = [f"{name} {ENGLISH.moment(time)}" for name, time in {"this machine": ours, **times}.items()]
         wrong = [name for name, time in times.items() if are_apart(ours, time)]
         if not wrong:
             return Finding("clocks", Level.OK, ", ".join(shown))
@@ -99,10 +100,10 @@ def _check_meta(settings: Settings, sleep: Sleep, clocks: _Clocks) -> Finding:
         return Finding("meta", Level.PROBLEM, str(fault))
     except AppRejected as error:
         to_do = "check META_APP_ID, META_APP_SECRET and the app"
-        return Finding("meta", Level.PROBLEM, facts(str(error), to_do))
+        return Finding("meta", Level.PROBLEM, facts(ENGLISH.detail(str(error)), to_do))
     except MetaError as error:
         to_do = "check the network and META_GRAPH_URL"
-        return Finding("meta", Level.PROBLEM, facts(str(error), f"asked: {address}", to_do))
+        return Finding("meta", Level.PROBLEM, facts(ENGLISH.detail(str(error)), f"asked: {address}", to_do))
     return Finding("meta", Level.OK, f"{address} accepts the app {settings.meta.app_id}")
 
 

@@ -12,7 +12,7 @@ from whatsapp_tokens.redaction import one_line, redact
 from whatsapp_tokens.reports.json_document import counts
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH
-from whatsapp_tokens.reports.text import preview_summary
+from whatsapp_tokens.reports.text import preview_summary, reason_and_detail
 from whatsapp_tokens.results import Failed, Reason, RunResult
 
 MAX_TABLE_BYTES: Final = 500_000  # half of what a step may write: other programs write to its summary, too
@@ -33,7 +33,7 @@ def markdown(result: RunResult) -> str:
         lines += [preview_summary(result.tally), ""]
     if stopped := result.stopped:
         lines += [
-            f"**Stopped: {escape(stopped.reason)}**: {escape(stopped.detail)}  ",
+            f"**Stopped: {escape(stopped.reason)}**, {escape(ENGLISH.detail(stopped.detail))}  ",
             f"To do: {escape(ENGLISH.advice(stopped.reason))}.",
             "",
         ]
@@ -93,7 +93,7 @@ def _rows(result: RunResult) -> Iterator[str]:
     for failure in result.failures:
         cells = (
             escape(label(failure)),
-            f"{escape(failure.reason)}: {escape(failure.detail)}{'' if failure.is_news else ' (known)'}",
+            f"{escape(reason_and_detail(failure))}{'' if failure.is_news else ' (known)'}",
             escape(ENGLISH.outlook(failure.reason, failure.expires_at, result.finished_at)),
             escape(ENGLISH.advice(failure.reason, failure.expires_at, result.finished_at)),
         )
@@ -109,7 +109,7 @@ def _rows(result: RunResult) -> Iterator[str]:
 
 def _of_the_run(result: RunResult) -> Iterator[Annotation]:
     if stopped := result.stopped:
-        text = f"{stopped.reason}: {stopped.detail}\nTo do: {ENGLISH.advice(stopped.reason)}"
+        text = f"{reason_and_detail(stopped)}\nTo do: {ENGLISH.advice(stopped.reason)}"
         yield Annotation(Level.ERROR, f"WhatsApp tokens: {_headline(result)}", text)
     if result.undelivered:
         yield Annotation(Level.ERROR, "An alert could not be delivered", "The next run sends it again.")
@@ -123,7 +123,7 @@ def _of_the_run(result: RunResult) -> Iterator[Annotation]:
 def _of_a_channel(failure: Failed, now: datetime) -> Annotation:
     level = Level.WARNING if failure.reason.may_pass else Level.ERROR
     to_do = ENGLISH.advice(failure.reason, failure.expires_at, now)
-    text = f"{failure.reason}: {failure.detail}\nTo do: {to_do}"
+    text = f"{reason_and_detail(failure)}\nTo do: {to_do}"
     return Annotation(level, label(failure), text)
 
 

@@ -84,7 +84,7 @@ class Run:
             if isinstance(fault, LocalFault) and not self._reached:
                 raise
             aborted = Aborted(AbortReason.INTERNAL_ERROR, str(fault))
-            logger.error("stopped early: %s: %s", aborted.reason, fault)  # noqa: TRY400 - not ours
+            logger.error("stopped early: %s, %s", aborted.reason, fault)  # noqa: TRY400 - not ours
         finally:
             if not self._pool.is_idle:  # only after an error: what is in flight can no longer be written
                 self._stop.set()

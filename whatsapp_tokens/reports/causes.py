@@ -38,14 +38,14 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.UNDECRYPTABLE: N_(
         "add its key to TOKEN_ENCRYPTION_KEY; if the stored value is no token, store one (--set-token)"
     ),
-    Reason.UNAVAILABLE: N_("nothing yet: the next run tries again"),
+    Reason.UNAVAILABLE: N_("nothing yet; the next run tries again"),
     Reason.UNEXPECTED_ANSWER: N_("look at the detail; the next run tries again"),
     Reason.WRITE_FAILED: N_("see why the database refuses the row; the old token is untouched"),
     AbortReason.APP_REJECTED: N_(
         "check META_APP_ID, META_APP_SECRET and the app's state in Meta's App Dashboard"
     ),
     AbortReason.RATE_LIMITED: N_(
-        "nothing: the next run does the rest; if this happens again, run at another hour"
+        "nothing; the next run does the rest; if this happens again, run at another hour"
     ),
     AbortReason.SYSTEMIC: N_(
         "check Meta's status page and the app's settings before you ask a customer to reconnect"

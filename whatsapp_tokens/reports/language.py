@@ -8,7 +8,7 @@ logs speak English, so a run that sends no alert and writes no page does not imp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
@@ -21,6 +21,8 @@ from whatsapp_tokens.settings import ENGLISH_CODE, catalogue_path
 
 # Facts are separated by it, but not inside what somebody else said.
 _BETWEEN_FACTS: Final = pattern("; (?![^“]*”)")
+_TIME: Final = pattern(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?")
+_NUMBERED: Final = frozenset({"Graph error", "HTTP"})  # their values follow them as a number does
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,12 @@ class Language:
         return _catalogue(self.code).ngettext(one, many, count).format(count=count)
 
     def detail(self, text: str) -> str:
-        """Translate the phrases of a detail; values, and what is not known, stay as they are."""
-        return _translated(self, text)
+        """Return a detail as people read it: phrases translated, days and times as everywhere else.
+
+        >>> ENGLISH.detail("the new token does not live longer; expires: 2026-12-05; Graph error: 190/460")
+        'the new token does not live longer; expires on 5 Dec 2026; Graph error 190/460'
+        """
+        return _as_read(self, text)
 
     def cause(self, reason: str) -> str:
         """Return what happened, as part of a sentence; the reason itself where it is not known."""
@@ -65,7 +71,7 @@ class Language:
         """Return `stopped working` where the token is rejected or expired, else when it expires."""
         _ = self.gettext
         if expires_at is not None and expires_at <= now:
-            return _("stopped working: expired on {day}").format(day=self.day(expires_at))
+            return _("stopped working on {day}").format(day=self.day(expires_at))
         return _("stopped working") if reason == Reason.RECONNECT_REQUIRED else self.expiry(expires_at, now)
 
     def time_left(self, expires_at: datetime | None, now: datetime) -> str:
@@ -126,6 +132,30 @@ def _catalogue(code: str) -> NullTranslations:
 
 
 @lru_cache(maxsize=1000)  # many lines fail alike
-def _translated(language: Language, detail: str) -> str:
-    facts = (fact.partition(": ") for fact in _BETWEEN_FACTS.split(detail))
-    return "; ".join(f"{language.gettext(phrase)}{colon}{value}" for phrase, colon, value in facts)
+def _as_read(language: Language, detail: str) -> str:
+    return "; ".join(_fact_as_read(language, fact) for fact in _BETWEEN_FACTS.split(detail))
+
+
+def _fact_as_read(language: Language, fact: str) -> str:
+    """Return one fact without a colon: a sentence that names what failed has one already."""
+    phrase, _, value = fact.partition(": ")
+    if not (phrase and value):
+        return language.gettext(fact)
+    said = language.gettext(phrase)
+    if time := _time_of(value):
+        if len(value) == len("2026-12-05"):
+            return language.gettext("{what} on {day}").format(what=said, day=language.day(time))
+        value = language.moment(time)
+    if value.startswith("“") or phrase in _NUMBERED:
+        return f"{said} {value}"
+    return f"{said}: {value}" if "(" in value or phrase.isupper() else f"{said} ({value})"
+
+
+def _time_of(value: str) -> datetime | None:
+    """Return the day or the time that a value is, as `facts` and clocks write them."""
+    if not _TIME.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -13,7 +13,7 @@ from whatsapp_tokens.results import Aborted, Due, Failed, Outcome, Reason, Renew
 
 SHOWN_IN_SUMMARY: Final = 100
 NAME_WIDTH: Final = 34
-TABLE_HEAD: Final = f"{'CHANNEL':<{NAME_WIDTH}}  {'EXPIRES':<10}  {'DAYS LEFT':<18}  WHY DUE"
+TABLE_HEAD: Final = f"{'CHANNEL':<{NAME_WIDTH}}  {'EXPIRES':<11}  {'DAYS LEFT':<19}  WHY DUE"
 
 
 def outcome_line(outcome: Outcome, now: datetime) -> str:
@@ -25,16 +25,21 @@ def outcome_line(outcome: Outcome, now: datetime) -> str:
             return f"{'stored ' if outcome.set_by_hand else 'renewed'}  {name}: {expiry}"
         case Failed():
             known = "" if outcome.is_news else " (known)"
-            return f"failed   {name}: {outcome.reason}: {outcome.detail}{known}"
+            return f"failed   {name}: {reason_and_detail(outcome)}{known}"
         case Skipped(reason=Reason.WAITING_FOR_RECONNECT):
             advice = ENGLISH.advice(Reason.RECONNECT_REQUIRED)
             return f"waiting  {name}: {ENGLISH.expiry(outcome.expires_at, now)}; {advice}"
         case Skipped():
-            return f"skipped  {name}: {outcome.reason}: {outcome.detail}"
+            return f"skipped  {name}: {reason_and_detail(outcome)}"
         case Due():
             return f"due      {name}: {outcome.why}"
         case _:
             assert_never(outcome)
+
+
+def reason_and_detail(what: Failed | Skipped | Aborted) -> str:
+    """Return the name of a reason, and its detail: `not_extended, the new token does not live longer`."""
+    return f"{what.reason}, {ENGLISH.detail(what.detail)}" if what.detail else what.reason
 
 
 def table_row(outcome: Outcome, now: datetime, *, fits: bool = True) -> str:
@@ -44,19 +49,19 @@ def table_row(outcome: Outcome, now: datetime, *, fits: bool = True) -> str:
     """
     name = redact(label(outcome))  # before it is cut: half a secret would not be recognised
     name = truncate(name, NAME_WIDTH) if fits else name
-    day = outcome.expires_at.date().isoformat() if outcome.expires_at else "-"
+    day = ENGLISH.day(outcome.expires_at) if outcome.expires_at else "-"
     match outcome:
         case Due():
             why = str(outcome.why)
         case Failed():
-            why = f"FAILED {outcome.reason}: {outcome.detail}"
+            why = f"FAILED {reason_and_detail(outcome)}"
         case Skipped():
             why = f"not due: {outcome.reason}"
         case Renewed():
             why = "renewed"
         case _:
             assert_never(outcome)
-    return f"{name:<{NAME_WIDTH}}  {day:<10}  {ENGLISH.time_left(outcome.expires_at, now):<18}  {why}"
+    return f"{name:<{NAME_WIDTH}}  {day:<11}  {ENGLISH.time_left(outcome.expires_at, now):<19}  {why}"
 
 
 def summary(tally: Tally, failures: Sequence[Failed], stopped: Aborted | None, now: datetime) -> list[str]:
@@ -80,7 +85,7 @@ def summary(tally: Tally, failures: Sequence[Failed], stopped: Aborted | None, n
         lines += [f"Left:    {tally.left} (due, and not reached by this run)"]
     lines += [_due_of(tally)]
     if stopped:
-        lines += [f"Stopped: {stopped.reason}: {stopped.detail}", f"    → {ENGLISH.advice(stopped.reason)}"]
+        lines += [f"Stopped: {reason_and_detail(stopped)}", f"    → {ENGLISH.advice(stopped.reason)}"]
     return lines
 
 
