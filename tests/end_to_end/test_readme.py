@@ -20,6 +20,8 @@ import pytest
 from documents import Document
 from world import KEY, ROOT
 
+from crypto import KeyRing
+from sandbox.destination import Destination
 from sandbox.graph import GraphServer
 from sandbox.seed import seed
 
@@ -101,7 +103,7 @@ def set_up(installation):
             file.write(f"META_GRAPH_URL={meta.url}\n")
         done = installation.run(MIGRATE)
         assert done.returncode == 0, done.stderr
-        seeded = seed(database, meta, KEY, datetime.now(UTC))
+        seeded = seed(Destination.of(database), meta, KeyRing.parse(KEY.hex()), datetime.now(UTC))
         installation.environment["TOKEN"] = meta.issue()
         yield installation, {channel.id: channel.name for channel in seeded}
 
