@@ -345,6 +345,13 @@ def test_both_ends_of_a_range_are_in_it(name, bounds):
             for name in ("DATABASE_URL", "SLACK_WEBHOOK_URL", "HEALTHCHECK_URL", "NOTIFY_URLS")
         ),
         ("STATUS_PAGE_URL", "x.example", "it must be a link that begins with https://"),
+        ("STATUS_PAGE_URL", "javascript:alert(1)", "it must be a link that begins with https://"),
+        ("STATUS_PAGE_URL", "https://@/x", "it must be a link that begins with https://"),
+        (
+            "STATUS_PAGE_URL",
+            "https://ops:pw@x.example/",
+            "it must hold no user or password: people are shown this link",
+        ),
         ("RECONNECT_URL", "x.example/{channel_id}", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "ftp://x.example/", "it must be a link that begins with https://"),
         ("RECONNECT_URL", "javascript:alert(1)", "it must be a link that begins with https://"),

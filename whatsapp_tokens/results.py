@@ -265,6 +265,7 @@ class RunResult:
     is_dry: bool = False
     undelivered: bool = False
     unwritten: tuple[str, ...] = ()
+    status_page_url: str | None = None  # where the status page is published
 
 
 @dataclass(frozen=True, slots=True)

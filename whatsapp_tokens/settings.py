@@ -203,11 +203,14 @@ def _graph_url(text: str) -> str:
 
 def _link(text: str) -> str:
     try:
-        usable = urlsplit(text).scheme in {"http", "https"} and bool(urlsplit(text).netloc)
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
     except ValueError:  # its text may repeat parts of the address
         usable = False
     if not usable or re.search(r"\s", text):
         raise ValueError("it must be a link that begins with https://")
+    if "@" in parts.netloc:
+        raise ValueError("it must hold no user or password: people are shown this link")
     return text
 
 

@@ -93,6 +93,17 @@ def test_a_good_run_pings_success_with_its_summary(world, pinged):
     )
 
 
+def test_the_published_page_is_linked_where_a_run_is_summed_up(world, pinged, step):
+    world.env["STATUS_PAGE_URL"] = "https://ops.example/wä.html"
+    result = world.run()
+    link = "https://ops.example/w%C3%A4.html"
+    assert result.out.splitlines()[-1] == f"Status page: {link}"
+    assert pinged.pings[-1].body.splitlines()[-1] == f"Status page: {link}"
+    assert f"[Status page](<{link}>)" in step.read_text()
+    assert world.run("--dry-run").out.splitlines()[-1] == f"Status page: {link}"
+    assert world.run("--quiet").out == ""
+
+
 def test_a_failed_channel_is_in_the_ping(world, pinged):
     world.channel(world.token(error=DEAD), name="Bakery North")
     assert (world.run("--quiet").code, paths(pinged)) == (1, ["/start", "/1"])

@@ -41,6 +41,17 @@ def test_a_quiet_run_is_a_line_and_its_counts():
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [
+        ("https://ops.example/wa.html", "[Status page](<https://ops.example/wa.html>)"),
+        ("https://x.example/a(b)?c=[d]&e=<f>|", "[Status page](<https://x.example/a(b)?c=[d]&e=%3Cf%3E%7C>)"),
+    ],
+)
+def test_the_published_page_is_linked(url, link):
+    assert markdown(ending(status_page_url=url)) == f"{markdown(QUIET)}{link}\n\n"
+
+
 def test_failed_channels_are_a_table_with_cause_end_and_advice():
     lines = markdown(ending(failure(), code=1)).splitlines()
     assert (lines[0], lines[6:]) == (

@@ -18,7 +18,7 @@ from whatsapp_tokens.reports.json_document import counts, timestamp
 from whatsapp_tokens.reports.language import ENGLISH, Language
 from whatsapp_tokens.reports.status_files import write_reports
 from whatsapp_tokens.reports.status_lines import View
-from whatsapp_tokens.reports.text import preview_summary, reason_and_detail, summary
+from whatsapp_tokens.reports.text import page_link, preview_summary, reason_and_detail, summary
 from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Interrupted
@@ -50,6 +50,7 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
         is_dry=options.dry_run,
         undelivered=undelivered,
         unwritten=unwritten,
+        status_page_url=result.settings.status_page_url if result.settings else None,
     )
     is_shown = guarded(lambda: _show(invocation, result, ended, version), otherwise=False)
     is_short = ended.undelivered or bool(ended.unwritten) or not is_shown
@@ -155,7 +156,8 @@ def _show(invocation: Invocation, result: CommandResult, ended: RunResult, versi
     console.document(_document(ended, version) | (_checks(result.findings) if options.check else {}))
     if result.is_run and not options.quiet:
         lines = summary(ended.tally, ended.failures, ended.stopped, ended.started_at)
-        for line in ("", *([preview_summary(ended.tally)] if options.dry_run else lines), *shortfalls(ended)):
+        lines = [preview_summary(ended.tally)] if options.dry_run else lines
+        for line in ("", *lines, *shortfalls(ended), *page_link(ended.status_page_url)):
             console.line(line)
     error = console.error
     if error is None or (error.errno == errno.EPIPE and not options.as_json):  # who reads has seen enough

@@ -19,7 +19,7 @@ from whatsapp_tokens.monitoring.github_actions import SummaryFull, annotate, app
 from whatsapp_tokens.monitoring.heartbeat import Heartbeat
 from whatsapp_tokens.monitoring.step_summary import markdown, notes, shortfalls
 from whatsapp_tokens.reports.console import is_github
-from whatsapp_tokens.reports.text import summary
+from whatsapp_tokens.reports.text import page_link, summary
 from whatsapp_tokens.results import AbortReason, ChannelTotals, Reason, RunResult, Tally
 from whatsapp_tokens.settings import Settings
 from whatsapp_tokens.signals import Sleep
@@ -70,7 +70,8 @@ class Monitors:
         if self._heartbeat:
             with _logged("HEALTHCHECK_URL"):
                 lines = summary(result.tally, result.failures, result.stopped, result.finished_at)
-                self._heartbeat.end(result.code, "\n".join((*lines, *shortfalls(result))))
+                lines += [*shortfalls(result), *page_link(result.status_page_url)]
+                self._heartbeat.end(result.code, "\n".join(lines))
 
     def _write_metrics(self, path: Path, result: RunResult, source: Source | None) -> None:
         from whatsapp_tokens.monitoring.prometheus import Figures, write  # noqa: PLC0415 - runs without METRICS_FILE start faster

@@ -10,7 +10,7 @@ from typing import Final
 from whatsapp_tokens.monitoring.github_actions import MAX_ANNOTATIONS, Annotation, Level
 from whatsapp_tokens.redaction import one_line, redact
 from whatsapp_tokens.reports.json_document import counts
-from whatsapp_tokens.reports.labels import label
+from whatsapp_tokens.reports.labels import label, safe_link
 from whatsapp_tokens.reports.language import ENGLISH
 from whatsapp_tokens.reports.text import preview_summary, reason_and_detail
 from whatsapp_tokens.results import Failed, Reason, RunResult
@@ -19,7 +19,7 @@ MAX_TABLE_BYTES: Final = 500_000  # half of what a step may write: other program
 
 
 def markdown(result: RunResult) -> str:
-    """Return the page: how the run ended, the counts, why it stopped, the failed channels and what to do."""
+    """Return the page: how the run ended, the counts, why it stopped, the failed channels, and a link."""
     numbers = counts(result.tally)
     lines = [
         f"## WhatsApp tokens: {_headline(result)}",
@@ -43,6 +43,8 @@ def markdown(result: RunResult) -> str:
     lines += [""] if result.unwritten else []
     if result.failures:
         lines += ["| failed | cause | expires | to do |", "|---|---|---|---|", *_rows(result), ""]
+    if result.status_page_url:
+        lines += [f"[Status page](<{safe_link(result.status_page_url)}>)", ""]
     return "\n".join(lines) + "\n"
 
 

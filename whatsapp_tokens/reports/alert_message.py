@@ -12,7 +12,7 @@ from models import Channel
 from notify import Card, Message
 from whatsapp_tokens.policy import is_down
 from whatsapp_tokens.redaction import one_line, redact, truncate
-from whatsapp_tokens.reports.labels import label, reconnect_link
+from whatsapp_tokens.reports.labels import label, reconnect_link, safe_link
 from whatsapp_tokens.reports.language import ENGLISH, Language, capital
 from whatsapp_tokens.results import Aborted, AbortReason, Failed, First, Reason, Tally
 
@@ -103,7 +103,7 @@ def compose(situation: Situation, style: Style) -> Alert:
             footer=writer.footer(),
             and_more=writer.and_more(),
             lines=(*lines, *map(writer.recovered_line, recovered)),
-            link=style.status_page_url,
+            link=safe_link(style.status_page_url) if style.status_page_url else None,
             link_label=style.language.gettext("Status page"),
         ),
         named=(*(one if isinstance(one, Channel) else None for one in failed), *recovered),

@@ -44,5 +44,9 @@ def _short(text: str) -> str:
 
 def reconnect_link(url: str, channel: ChannelId) -> str:
     """Return the link to reconnect a channel, in characters that every reader of links takes."""
-    link = url.replace("{channel_id}", quote(str(channel), safe="", errors="replace"))
-    return re.sub(r"""[^!-~]|["<>\\^`{|}]""", lambda odd: quote(odd.group(), errors="replace"), link)
+    return safe_link(url.replace("{channel_id}", quote(str(channel), safe="", errors="replace")))
+
+
+def safe_link(url: str) -> str:
+    """Return an address in characters that every reader of links takes."""
+    return re.sub(r"""[^!-~]|["<>\\^`{|}]""", lambda odd: quote(odd.group(), errors="replace"), url)

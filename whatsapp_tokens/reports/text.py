@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from whatsapp_tokens.redaction import redact, truncate
-from whatsapp_tokens.reports.labels import label
+from whatsapp_tokens.reports.labels import label, safe_link
 from whatsapp_tokens.reports.language import ENGLISH
 from whatsapp_tokens.results import Aborted, Due, Failed, Outcome, Reason, Renewed, Skipped, Tally
 
@@ -87,6 +87,11 @@ def summary(tally: Tally, failures: Sequence[Failed], stopped: Aborted | None, n
     if stopped:
         lines += [f"Stopped: {reason_and_detail(stopped)}", f"    → {ENGLISH.advice(stopped.reason)}"]
     return lines
+
+
+def page_link(url: str | None) -> list[str]:
+    """Return the line that says where the status page is published, if it is."""
+    return [f"Status page: {safe_link(url)}"] if url else []
 
 
 def preview_summary(tally: Tally) -> str:
