@@ -250,15 +250,15 @@ def as_channel(row: Any) -> Channel:
     due_reason, state = (getattr(row, label, None) for label in ("due_reason", "state"))
     return Channel(
         id=plain_id(id_),
-        name=_text(name) or str(id_),
+        name=as_text(name) or str(id_),
         ciphertext=_raw_text(ciphertext) or "",
         expires_at=expires_at,
         refreshed_at=refreshed_at,
-        status=_text(status),
-        error=_text(error),
-        fingerprint=_text(mark),
+        status=as_text(status),
+        error=as_text(error),
+        fingerprint=as_text(mark),
         alerted_at=alerted_at,
-        phone_number=_text(phone) or None,
+        phone_number=as_text(phone) or None,
         due_reason=due_reason and DueReason(due_reason),
         state=state and State(state),
     )
@@ -275,12 +275,12 @@ def _raw_text(value: object) -> str | None:
             return str(value)
 
 
-def _text(value: object) -> str | None:
-    """Return the same, with a replacement for bytes that are not UTF-8."""
+def as_text(value: object) -> str | None:
+    """Return the value of a text column, with a replacement for bytes that are not UTF-8."""
     text = _raw_text(value)
     return text if text is None else as_stored(text).decode(errors="replace")
 
 
 def plain_id(id_: object) -> ChannelId:
     """Return an id as the rest of the program and its output know it: a number or a text."""
-    return id_ if isinstance(id_, int) else _text(id_) or ""
+    return id_ if isinstance(id_, int) else as_text(id_) or ""

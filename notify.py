@@ -158,7 +158,7 @@ class Slack:
     def _post(self, payload: dict[str, Any]) -> None:
         answer = post(self._url, timeout=TIMEOUT_SECONDS, read_bytes=MAX_ANSWER_BYTES, json=payload)
         if isinstance(answer, NoAnswer):
-            raise DeliveryError(f"Slack did not answer ({answer.why})", permanent=answer.is_local)
+            raise DeliveryError(f"Slack did not answer ({answer.why})", is_local=answer.is_local)
         said = quote_foreign(answer.body.decode(errors="replace"))
         if answer.status != 200 or said != "ok":
             said = f"Slack refused the alert: {said or 'no explanation'} (HTTP {answer.status})"

@@ -35,6 +35,12 @@ logger = logging.getLogger("refresh_tokens")
 @click.option(
     "--check", is_flag=True, help="Check settings, database, keys, Meta and alerts; change nothing."
 )
+@click.option(
+    "--history", metavar="ID", help="Show one channel: its state, why it is due or not, its audit log."
+)
+@click.option(
+    "--test-alert", is_flag=True, help="Send a test message to every alert target and the heartbeat."
+)
 @click.option("--set-token", metavar="ID", help="Store a token from stdin or a hidden prompt.")
 @click.option("--name", metavar="NAME", help="With --set-token: create the channel if it is missing.")
 @click.option(
@@ -45,7 +51,10 @@ logger = logging.getLogger("refresh_tokens")
 )
 @click.option("--channel", multiple=True, metavar="ID", help="Only this channel. Repeatable.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N channels, the most urgent first."
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most N channels, most urgent first, or N rows of --history.",
 )
 @click.option(
     "--workers", type=int, metavar="N", help="Channels at once, 1 to 256; or set WORKERS.  [default: 16]"

@@ -18,12 +18,24 @@ LONGEST_ASKED_SECONDS: Final = 300  # in a Retry-After
 
 
 class DeliveryError(Exception):
-    """A target did not take a message. One line without the address; `permanent`: a retry would not help."""
+    """A target did not take a message. One line without the address.
 
-    def __init__(self, message: str, *, permanent: bool = False, retry_after: float | None = None) -> None:
+    `permanent`: a retry would not help. `is_local`: something on this machine is at fault, and the line names
+    it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        retry_after: float | None = None,
+        is_local: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.permanent = permanent
+        self.permanent = permanent or is_local
         self.retry_after = retry_after
+        self.is_local = is_local
 
 
 def refusal(message: str, status: int, *, retry_after: float | None = None) -> DeliveryError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final, TypeAlias
 
 from models import Channel, Status
@@ -47,6 +49,28 @@ class Policy:
             everything=self.force or self.audit,
             ids=ids,
         )
+
+
+class Renewal(StrEnum):
+    """What runs do with a row; the last three are no candidates."""
+
+    DUE = "due"
+    NOT_DUE = "not_due"
+    WAITING = "waiting"  # for its customer to reconnect: Meta is not asked about it
+    INACTIVE = "inactive"
+    ANOTHER_TYPE = "another_type"
+    TOKENLESS = "no_token"
+
+
+def next_due(channel: Channel, policy: Policy) -> datetime | None:
+    """Return when a channel that is not due becomes due by its clocks; None if it never does."""
+    times = []
+    with suppress(OverflowError):  # a row may hold infinity
+        if channel.expires_at:
+            times.append(channel.expires_at - policy.refresh_before_expiry)
+        if channel.refreshed_at:
+            times.append(channel.refreshed_at + policy.refresh_after)
+    return min(times, default=None)
 
 
 def is_rejected(channel: Channel) -> bool:

@@ -8,6 +8,7 @@ import socket
 import pytest
 from listener import Drip, Hang, Ping, listening
 
+from whatsapp_tokens.delivery import DeliveryError
 from whatsapp_tokens.monitoring import heartbeat
 from whatsapp_tokens.monitoring.heartbeat import MAX_BODY_BYTES, Heartbeat, ping_url
 from whatsapp_tokens.redaction import Secret
@@ -43,6 +44,20 @@ def test_a_run_pings_at_its_beginning_and_with_its_exit_code_at_its_end(server, 
         Ping(f"{PATH}/start", "", "text/plain; charset=utf-8"),
         Ping(f"{PATH}/0", "Renewed: 1\n… café", "text/plain; charset=utf-8"),
     ]
+
+
+def test_a_text_for_the_log_is_posted_without_secrets(server, pulse):
+    token = Secret("opaque-token-1234")
+    pulse.log("a test of opaque-token-1234")
+    assert [(ping.path, ping.body) for ping in server.pings] == [(f"{PATH}/log", "a test of ***")]
+    assert token
+
+
+def test_a_text_for_the_log_that_is_not_taken_is_an_error(server, pulse, waits):
+    server.script = [404]
+    with pytest.raises(DeliveryError, match=r"^HTTP 404$"):
+        pulse.log("a test")
+    assert (len(server.pings), waits) == (1, [])
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 130, 143])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from whatsapp_tokens.commands.preflight import bad_settings, preflight
 from whatsapp_tokens.commands.result import CommandResult, Finding, Level
@@ -21,7 +22,8 @@ def check(invocation: Invocation) -> CommandResult:
                 invocation.console.line(finding.line)
     except Exception as error:  # noqa: BLE001 - also a mistake of ours gets its exit code
         aborted = aborted_by(error)
-    return CommandResult(aborted, findings=tuple(findings))
+    checks = [asdict(one) | {"ok": one.level is not Level.PROBLEM} for one in findings]
+    return CommandResult(aborted, findings=tuple(findings), document={"checks": checks})
 
 
 def _findings(invocation: Invocation) -> Iterable[Finding]:

@@ -9,10 +9,12 @@ from datetime import datetime
 from whatsapp_tokens.commands.check import check
 from whatsapp_tokens.commands.dry_run import dry_run
 from whatsapp_tokens.commands.finish import finish, guarded
+from whatsapp_tokens.commands.history import history
 from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.commands.result import CommandResult
 from whatsapp_tokens.commands.run import run
 from whatsapp_tokens.commands.set_token import set_token
+from whatsapp_tokens.commands.trial_alert import trial_alert
 from whatsapp_tokens.commands.wiring import Invocation
 from whatsapp_tokens.reports.console import Console
 from whatsapp_tokens.signals import Stop, caught_signals
@@ -37,4 +39,8 @@ def _command(options: Options) -> Callable[[Invocation], CommandResult]:
         return check
     if options.set_token:
         return set_token
+    if options.history:
+        return history
+    if options.test_alert:
+        return trial_alert
     return dry_run if options.dry_run else run

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from whatsapp_tokens.commands.result import CommandResult, Finding, Level
+from whatsapp_tokens.commands.result import CommandResult, Level
 from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.commands.wiring import Invocation, open_targets_of
 from whatsapp_tokens.monitoring.step_summary import shortfalls
@@ -38,7 +38,9 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
     options, console = invocation.options, invocation.console
     guarded(console.end, None)
     guarded(lambda: _log_stop(invocation, result), None)
-    undelivered = result.alerts and guarded(lambda: _send_alerts(invocation, result), otherwise=True)
+    undelivered = result.undelivered
+    if result.alerts:
+        undelivered = guarded(lambda: _send_alerts(invocation, result), otherwise=True)
     unwritten = _write_reports(invocation, result, undelivered=undelivered)
     ended = RunResult(
         code=_exit_code(invocation, result, is_short=undelivered or bool(unwritten)),
@@ -153,7 +155,7 @@ def _view(invocation: Invocation, result: CommandResult, settings: Settings, *, 
 def _show(invocation: Invocation, result: CommandResult, ended: RunResult, version: str) -> bool:
     """Print the document or the summary. Return whether all output of the command has arrived."""
     options, console = invocation.options, invocation.console
-    console.document(_document(ended, version) | (_checks(result.findings) if options.check else {}))
+    console.document({**_document(ended, version), **result.document}, result.entries)
     if result.is_run and not options.quiet:
         lines = summary(ended.tally, ended.failures, ended.stopped, ended.started_at)
         lines = [preview_summary(ended.tally)] if options.dry_run else lines
@@ -167,13 +169,8 @@ def _show(invocation: Invocation, result: CommandResult, ended: RunResult, versi
     return False
 
 
-def _checks(findings: Iterable[Finding]) -> dict[str, object]:
-    """Return what a check adds to the document. `ok` is false for problems only."""
-    return {"checks": [asdict(finding) | {"ok": finding.level is not Level.PROBLEM} for finding in findings]}
-
-
 def _document(ended: RunResult, version: str) -> dict[str, object]:
-    """Return the JSON document without its channels."""
+    """Return what the JSON document of every command has, without its entries."""
     stopped = ended.stopped
     return {
         "version": version,

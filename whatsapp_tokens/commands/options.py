@@ -22,6 +22,8 @@ class Options:
     check: bool
     set_token: str | None
     name: str | None
+    history: str | None
+    test_alert: bool
     channel: tuple[str, ...]
     limit: int | None
     workers: int | None
@@ -39,17 +41,23 @@ class Options:
             "--force": self.force,
             "--audit": self.audit,
             "--channel": bool(self.channel),
-            "--limit": self.limit is not None,
+            "--limit": self.limit is not None and self.history is None,
             "--report": bool(self.report),
         }
-        alone = {"--check": self.check, "--set-token": self.set_token is not None}
+        alone = {
+            "--check": self.check,
+            "--set-token": self.set_token is not None,
+            "--history": self.history is not None,
+            "--test-alert": self.test_alert,
+        }
         modes = [name for name, given in alone.items() if given]
         if modes and (others := [*modes[1:], *(name for name, given in run.items() if given)]):
             return f"{modes[0]} stands alone: leave out {', '.join(others)}."
         if self.verbose and self.quiet:
             return "--verbose and --quiet exclude each other."
-        if self.set_token is not None and not self.set_token.strip():
-            return "--set-token needs the id of a channel."
+        for name, id_ in {"--set-token": self.set_token, "--history": self.history}.items():
+            if id_ is not None and not id_.strip():
+                return f"{name} needs the id of a channel."
         if self.name is not None and self.set_token is None:
             return "--name goes with --set-token."
         if strange := [str(path) for path in self.report if path.suffix.lower() not in REPORT_SUFFIXES]:

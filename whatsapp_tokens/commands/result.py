@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.monitoring.monitors import Monitors
@@ -42,7 +44,8 @@ class CommandResult:
     `settings` and `database` are None if they could not be read or opened, `tally` is None if no channel was
     looked at. `failures` are the first ones; `unwritten` are those that the table cannot tell of. `overdue`
     counts channels that expire within 7 days and that the application kept locked. `alerts`: people are
-    alerted. `monitors`, which only runs have, have heard of the start.
+    alerted; `undelivered`: a message has not arrived. `monitors`, which only runs have, have heard of the
+    start. `document` is what the command adds to the JSON document, whose entries stand under `entries`.
     """
 
     aborted: Aborted | None = None
@@ -56,6 +59,9 @@ class CommandResult:
     overdue: int = 0
     findings: tuple[Finding, ...] = ()
     alerts: bool = False
+    undelivered: bool = False
+    document: Mapping[str, Any] = field(default_factory=dict)
+    entries: str = "channels"
 
     @property
     def is_run(self) -> bool:

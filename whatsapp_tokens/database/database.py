@@ -1,4 +1,4 @@
-"""A database that is open: its queries, its claims and its writes.
+"""A database that is open: its queries, histories, claims and writes.
 
 Each of their methods is made of short transactions, so nothing is locked while Meta is being called, and
 PgBouncer in transaction mode works.
@@ -13,6 +13,7 @@ from models import TableMap
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.claims import Claims
 from whatsapp_tokens.database.connection import Connection
+from whatsapp_tokens.database.history import History
 from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.database.schema import reflect
 from whatsapp_tokens.database.url import DatabaseUrl
@@ -39,6 +40,7 @@ class Database:
             raise
         table = ChannelTable(self._connection, tables, mapping)
         self.queries = Queries(table)
+        self.history = History(table)
         self.claims = Claims(table, lease)
         self.writer = Writer(table, self.claims)
 

@@ -33,7 +33,7 @@ class Pages:
         """Yield channels in the order of their ids."""
         id_ = self._table.c.id
         query = self._table.select(*which).order_by(id_)
-        return map(as_channel, self._pages(query, lambda last: id_ > last.id))
+        return map(as_channel, self.rows(query, lambda last: id_ > last.id))
 
     def rows_by_urgency(self, *which: sa.ColumnElement[bool], columns: Sequence[Any] = ()) -> Iterator[Any]:
         """Yield rows of the id, `columns`, and the expiry as the database writes it.
@@ -53,9 +53,9 @@ class Pages:
             # The first condition says nothing new, but lets an index begin there.
             return sa.and_(expires_at >= at_last, sa.or_(expires_at > at_last, id_ > last.id))
 
-        return self._pages(query, behind)
+        return self.rows(query, behind)
 
-    def _pages(self, query: sa.Select[Any], behind: Callable[[Any], sa.ColumnElement[bool]]) -> Iterator[Any]:
+    def rows(self, query: sa.Select[Any], behind: Callable[[Any], sa.ColumnElement[bool]]) -> Iterator[Any]:
         """Yield all rows of an ordered query. `behind` gives the condition for those after a row."""
         page = self._table.fetch(query.limit(PAGE_SIZE))
         while True:

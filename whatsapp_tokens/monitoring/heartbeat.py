@@ -2,7 +2,8 @@
 
 `HEALTHCHECK_URL` is a check at healthchecks.io, or any server that accepts POST requests at
 `<address>/start` and `<address>/<exit code>`: https://healthchecks.io/docs/http_api/.
-A ping that is not delivered is logged as an error and does not change the run.
+A ping that is not delivered is logged as an error and does not change the run. `--test-alert` posts to
+`<address>/log`, which is shown among the events of a check and neither raises nor resets its alarm.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Pings one address. Never raises when a ping fails."""
+    """Pings one address."""
 
     def __init__(self, url: Secret, *, sleep: Sleep) -> None:
         self._url = url
@@ -37,11 +38,18 @@ class Heartbeat:
         """Say how the run ended: 0 is success, up to 255 a failure. `summary` is redacted and sent along."""
         self._ping(str(code), redact(summary))
 
-    def _ping(self, what: str, text: str) -> None:
+    def log(self, text: str) -> None:
+        """Send a text that changes nothing: the check stays as it is. Raise `DeliveryError`."""
+        self._deliver("log", redact(text))
+
+    def _deliver(self, what: str, text: str) -> None:
         url = Secret(ping_url(self._url.reveal(), what))
         body = text.encode(errors="replace")[:MAX_BODY_BYTES]
+        deliver_with_retries(lambda: _post(url, body), self._sleep)
+
+    def _ping(self, what: str, text: str) -> None:
         try:
-            deliver_with_retries(lambda: _post(url, body), self._sleep)
+            self._deliver(what, text)
         except DeliveryError as error:
             logger.error("the heartbeat /%s was not delivered (%s)", what, error)  # noqa: TRY400 - a traceback adds nothing
 
@@ -50,7 +58,7 @@ def _post(url: Secret, body: bytes) -> None:
     headers = {"Content-Type": "text/plain; charset=utf-8"}
     answer = post(url, timeout=TIMEOUT_SECONDS, read_bytes=0, data=body, headers=headers)
     if isinstance(answer, NoAnswer):
-        raise DeliveryError(answer.why, permanent=answer.is_local)
+        raise DeliveryError(answer.why, is_local=answer.is_local)
     if not 200 <= answer.status < 300:
         raise refusal(f"HTTP {answer.status}", answer.status)
 

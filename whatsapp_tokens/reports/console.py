@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, TextIO
@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO
 import click
 
 from whatsapp_tokens.redaction import redact
-from whatsapp_tokens.reports.json_document import JsonDocument
+from whatsapp_tokens.reports.json_document import JsonDocument, entry
 from whatsapp_tokens.reports.text import SHOWN_IN_SUMMARY, TABLE_HEAD, outcome_line, table_row
 from whatsapp_tokens.results import Failed, Outcome, Reason, Skipped
 
@@ -83,10 +83,7 @@ class Console:
         if isinstance(outcome, Failed) and len(self.failures) < SHOWN_IN_SUMMARY:
             self.failures.append(outcome)
         if self._document:
-            try:
-                self._document.add(outcome)
-            except OSError as error:
-                self.error = error
+            self.entry(entry(outcome))
         elif self._quiet and not (isinstance(outcome, Failed) and outcome.is_news):
             pass
         elif self._dry_run:
@@ -98,6 +95,14 @@ class Console:
             is_waiting = isinstance(outcome, Skipped) and outcome.reason is Reason.WAITING_FOR_RECONNECT
             self._above_bar(outcome_line(outcome, self._now), steps=0 if is_waiting else 1)
 
+    def entry(self, fields: Mapping[str, Any], **how: Collection[str]) -> None:
+        """Keep an entry for the document: see `JsonDocument.add`."""
+        if self._document:
+            try:
+                self._document.add(fields, **how)
+            except OSError as error:
+                self.error = error
+
     def line(self, text: str) -> None:
         """Print a line on stdout, unless a JSON document belongs there."""
         if self._document:
@@ -106,12 +111,12 @@ class Console:
         clean = harmless(redact(text)) if self._is_github else redact(text)
         self._write((click.style(clean, fg=colour) if colour else clean) + "\n")
 
-    def document(self, head: Mapping[str, Any]) -> None:
-        """Print the JSON document: `head`, and the outcomes as `channels`."""
+    def document(self, head: Mapping[str, Any], entries: str = "channels") -> None:
+        """Print the JSON document: `head`, and the entries under the name `entries`."""
         if self._document is None or self.is_broken:
             return
         try:
-            for piece in self._document.pieces(head):
+            for piece in self._document.pieces(head, entries):
                 self._write(harmless_json(piece) if self._is_github else piece)
         except OSError as error:
             self.error = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Final, assert_never
@@ -26,17 +26,16 @@ class JsonDocument:
         self._spool: IO[str] = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115 - closed in close()
         self._has_entries = False
 
-    def add(self, outcome: Outcome) -> None:
-        """Keep the entry of one outcome."""
-        fields = entry(outcome)
-        fields |= {name: _redacted(fields[name]) for name in ("id", "name", "detail")}
-        self._spool.write((", " if self._has_entries else "") + json.dumps(fields) + "\n")
+    def add(self, fields: Mapping[str, Any], foreign: Collection[str] = ("id", "name", "detail")) -> None:
+        """Keep an entry. `foreign` are the members whose texts others wrote: they are redacted."""
+        cleaned = {**fields, **{name: _redacted(fields[name]) for name in foreign}}
+        self._spool.write((", " if self._has_entries else "") + json.dumps(cleaned) + "\n")
         self._has_entries = True
 
-    def pieces(self, head: Mapping[str, Any]) -> Iterator[str]:
-        """Return the document, a piece at a time: the head, and the entries as `channels`."""
+    def pieces(self, head: Mapping[str, Any], name: str) -> Iterator[str]:
+        """Return the document, a piece at a time: the head, and the entries under `name`."""
         self._spool.seek(0)
-        yield json.dumps(_redacted(head))[:-1] + ', "channels": ['
+        yield f'{json.dumps(_redacted(head))[:-1]}, "{name}": ['
         for line in self._spool:
             yield line.rstrip("\n")
         yield "]}\n"
