@@ -108,6 +108,12 @@ def test_a_file_that_others_can_read_or_change_gets_a_warning(mode, done, env_fi
     )
 
 
+def test_a_credential_of_systemd_gets_none_although_its_access_list_shows_as_a_group(env_file, tmp_path):
+    path = env_file("X=1\n", 0o440)
+    assert read_environment({"CREDENTIALS_DIRECTORY": str(tmp_path)}, path)[1] == []
+    assert read_environment({"CREDENTIALS_DIRECTORY": str(tmp_path / "other")}, path)[1] != []
+
+
 def test_a_folder_instead_of_the_file_is_said_to_be_ignored(tmp_path):
     assert read_environment({"A": "real"}, tmp_path) == (
         {"A": "real"},

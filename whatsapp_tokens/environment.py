@@ -37,11 +37,17 @@ def read_environment(environment: Mapping[str, str], env_file: Path) -> tuple[di
         if env_file.is_dir():
             return dict(environment), [f"{env_file} is a folder and was ignored: settings belong in a file"]
         found = dotenv_values(env_file, interpolate=False, encoding="utf-8-sig")
-        warnings = _access_warnings(env_file)
+        warnings = [] if _is_credential(environment, env_file) else _access_warnings(env_file)
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings([f"{env_file}: it cannot be read ({type(error).__name__})"]) from None
     below = {name: value for name, value in found.items() if value is not None}
     return below | dict(environment), warnings
+
+
+def _is_credential(environment: Mapping[str, str], path: Path) -> bool:
+    """Return whether systemd made the file for us: an access list, not its mode, keeps others out."""
+    folder = environment.get("CREDENTIALS_DIRECTORY", "")
+    return folder != "" and Path(folder).resolve() == path.resolve().parent
 
 
 def _access_warnings(env_file: Path) -> list[str]:
