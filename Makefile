@@ -1,7 +1,7 @@
 # make install       put what the program needs into .venv
 # make demo          see it work, against a simulated Meta and a throwaway SQLite file
 # make test          run every test, on SQLite and on a real PostgreSQL that pip brings
-# make lint          ruff, mypy --strict, the directions of imports, the GitHub workflow, the files in deploy/
+# make lint          ruff, mypy --strict, the directions of imports, the GitHub workflows, the files in deploy/
 # make format        let ruff fix what it can
 # make messages      bring the catalogues in locale/ up to date with the source
 # make requirements  pin and hash what pyproject.toml asks for; make upgrade also takes the newest versions
@@ -28,7 +28,10 @@ lint: .venv/development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/refresh-tokens.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline --pedantic .github
 	$(BIN)/yamllint --strict --config-file deploy/.yamllint.yaml deploy
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml

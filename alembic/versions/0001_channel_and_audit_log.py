@@ -7,7 +7,10 @@ a table of its own, a downgrade removes nothing else, and running this twice is 
 from __future__ import annotations
 
 import hashlib
+import logging
+import sys
 
+import click
 import sqlalchemy as sa
 from alembic import context, op
 from alembic.util import CommandError
@@ -64,6 +67,8 @@ def downgrade() -> None:
         return
     rows = bind.execute(sa.select(added)).all()
     there = {table for table in {row.table_name for row in rows} if inspector.has_table(table)}
+    if AUDIT in there and ("table", AUDIT, "") in map(tuple, rows):
+        confirm_loss_of_history(bind)
     indexes = {table: {index["name"] for index in inspector.get_indexes(table)} for table in there}
     columns = {table: {column["name"] for column in inspector.get_columns(table)} for table in there}
     for _, table, name in (row for row in rows if row.kind == "index" and row.table_name in there):
@@ -77,6 +82,21 @@ def downgrade() -> None:
         if table == AUDIT or not bind.execute(sa.select(sa.literal(1)).select_from(sa.table(table))).first():
             op.drop_table(table)
     op.drop_table(ADDED)
+
+
+def confirm_loss_of_history(bind: sa.Connection) -> None:
+    """Say how many audit rows a downgrade removes; on a terminal, ask first. Raise `CommandError` on a no."""
+    count = bind.execute(sa.select(sa.func.count()).select_from(sa.table(AUDIT))).scalar_one()
+    if not count:
+        return
+    what = f"{AUDIT} and its rows, the history of every token: {count}"
+    if sys.stdin is None or not sys.stdin.isatty():  # a script has decided
+        logging.getLogger("alembic.runtime.migration").info("Dropping %s", what)
+        return
+    try:
+        click.confirm(f"This drops {what}. Go on?", err=True, abort=True)
+    except click.Abort:
+        raise CommandError("nothing was changed") from None
 
 
 def add_columns(channel: dict, inspector: sa.Inspector) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import socket
-from contextlib import closing
+import sys
+from contextlib import closing, suppress
 from urllib.parse import quote
 
 import pytest
@@ -242,6 +245,54 @@ def test_a_table_of_our_own_stays_with_its_tokens_and_their_clocks_when_going_do
     before = channels(empty_database_url)
     succeed(migrate(empty_database_url, "downgrade", "base"), migrate(empty_database_url))
     assert channels(empty_database_url) == [row | {"token_status": None} for row in before]
+
+
+AUDIT_ROW = """INSERT INTO token_audit_log (at, channel_id, event, message)
+    VALUES ('2026-11-01 00:00:00', '1', 'refreshed', 'Token refreshed automatically')"""
+
+
+def test_a_script_that_goes_down_is_told_what_is_lost(database_url):
+    run(database_url, AUDIT_ROW)
+    done = migrate(database_url, "downgrade", "base")
+    succeed(done)
+    assert "Dropping token_audit_log and its rows, the history of every token: 1\n" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["n\n", "\x03", "\x04"])
+def test_on_a_terminal_going_down_asks_first_and_changes_nothing_without_a_yes(database_url, ending):
+    run(database_url, AUDIT_ROW)
+    before = shape(database_url)
+    code, shown = answer(database_url, ending)
+    assert (code != 0, "the history of every token: 1. Go on? [y/N]" in shown) == (True, True)
+    assert (shape(database_url), "Traceback" in shown) == (before, False)
+
+
+def test_on_a_terminal_a_yes_lets_it_go_down(database_url):
+    run(database_url, AUDIT_ROW)
+    code, _ = answer(database_url, "y\n")
+    assert (code, list(shape(database_url))) == (0, ["whatsapp_token_alembic_version"])
+
+
+def test_without_any_history_nothing_is_asked_on_a_terminal(database_url):
+    code, shown = answer(database_url, "")
+    assert (code, "Go on?" in shown) == (0, False)
+
+
+def answer(url, text):
+    """Go down on a terminal and type an answer. Return the exit code and what was shown."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "downgrade", "base"]
+        os.execve(sys.executable, command, os.environ | {"DATABASE_URL": url})
+    shown = b""
+    with suppress(OSError):  # the other end is closed
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+            if text and b"Go on?" in shown:
+                os.write(terminal, text.encode())
+                text = ""
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
 
 def test_a_table_of_our_own_that_is_empty_goes_when_going_down(empty_database_url):
