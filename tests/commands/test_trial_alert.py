@@ -106,11 +106,10 @@ def test_one_that_fails_keeps_no_other_from_being_tried(world, slack, hook, chec
     result = world.json("--test-alert")
     assert (result.code, result.err, result.document["exit_code"]) == (1, "", 1)
     assert deliveries(result) == [("Slack", False), ("JSON", True), ("heartbeat", False)]
-    connect = "and whether this machine may connect there"
     assert [one["detail"] for one in result.document["deliveries"]] == [
-        f"refused the alert: no_service (HTTP 404); check SLACK_WEBHOOK_URL, {connect}",
+        "refused the alert: no_service (HTTP 404); check SLACK_WEBHOOK_URL",
         None,
-        f"HTTP 503; check HEALTHCHECK_URL, {connect}",
+        "HTTP 503; check HEALTHCHECK_URL and the network, or try again",
     ]
     assert (len(hook.received), len(check.pings)) == (1, 3)
 
@@ -137,7 +136,7 @@ def test_a_mailbox_that_is_refused(world, mail):
     result = world.run("--test-alert")
     assert (result.code, mail.mails) == (1, [])
     assert result.out.startswith("PROBLEM  E-Mail: did not take the alert: ")
-    assert result.out.endswith("; check NOTIFY_URLS, and whether this machine may connect there\n")
+    assert result.out.endswith("; check NOTIFY_URLS and the network, or try again\n")
 
 
 def test_two_of_a_kind_are_told_apart(world, hook):

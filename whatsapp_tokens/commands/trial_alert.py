@@ -97,5 +97,7 @@ def _delivery(invocation: Invocation, name: str, setting: str, deliver: Callable
     if failure is None:
         return Delivery(name, delivered=True)
     said = str(failure).removeprefix(name).lstrip(": ")
-    to_do = "" if failure.is_local else f"; check {setting}, and whether this machine may connect there"
-    return Delivery(name, delivered=False, detail=f"{said}{to_do}")
+    if failure.is_local:  # it says what to do
+        return Delivery(name, delivered=False, detail=said)
+    to_do = f"check {setting}" if failure.permanent else f"check {setting} and the network, or try again"
+    return Delivery(name, delivered=False, detail=f"{said}; {to_do}")

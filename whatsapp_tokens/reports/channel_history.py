@@ -117,19 +117,20 @@ def _status(channel: Channel) -> str:
 def audit_line(row: AuditRow) -> str:
     """Return an audit row as one line: time, event, reason, message, expiry before → after."""
     reason = f"{row.reason}, " if row.reason and row.reason != row.event else ""
-    texts = (f"{reason}{ENGLISH.detail(row.message)}", _change(row))
-    what = one_line("; ".join(filter(None, texts)))
+    said = one_line(f"{reason}{ENGLISH.detail(row.message)}")
+    what = "; ".join(filter(None, (said, _change(row, said))))
     time = ENGLISH.moment(row.at) if row.at else "unknown"
     return f"{time:<{TIME_WIDTH}}  {one_line(row.event):<{EVENT_WIDTH}}  {what}"
 
 
-def _change(row: AuditRow) -> str:
+def _change(row: AuditRow, said: str) -> str:
+    """Return the expiry before and after; nothing if neither is known, or it is the same and was `said`."""
     before, after = (
         ENGLISH.day(time) if time else "unknown" for time in (row.expires_at_before, row.expires_at_after)
     )
     if before == after:
-        return f"expires {after}" if row.expires_at_after else ""
-    return f"expires {before} → {after}"
+        return f"expiry {after}" if row.expires_at_after and after not in said else ""
+    return f"expiry {before} → {after}"
 
 
 def channel_fields(found: Findings, view: View) -> dict[str, Any]:
