@@ -70,7 +70,7 @@ bench: .venv/development benchmarks/.venv/installed
 	$(BIN)/python -m benchmarks --date "$$(date +%F)"
 
 clean:
-	rm -rf .venv benchmarks/.venv .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/.venv .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/react/node_modules examples/react/dist
 
 # A virtual environment that was broken off half-way has no stamp, and is made again.
 .venv/runtime: requirements.txt

@@ -70,6 +70,7 @@ def serving(*options, stdin="", lines=3, **settings):
             process.stdin.close()
             process.stdin = None
             sandbox.printed = "".join(process.stdout.readline() for _ in range(lines))
+            hung.cancel()
             if sandbox.printed.count("\n") < lines:
                 pytest.fail(f"it does not serve: {process.communicate(timeout=60)}")
             yield sandbox
