@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -76,8 +76,11 @@ class _Call:
 class MetaClient:
     """Inspects and exchanges tokens. Safe to share between threads."""
 
-    def __init__(self, config: MetaConfig, *, sleep: Sleep) -> None:
+    def __init__(
+        self, config: MetaConfig, *, sleep: Sleep, warn: Callable[[str], None] = logger.warning
+    ) -> None:
         self._config = config
+        self._warn = warn
         self._app_token = Secret(f"{config.app_id}|{config.app_secret.reveal()}")
         self._limiter = RateLimiter(config.rate_limit_wait, sleep)
         self._session = open_session(config.url, connections=config.connections)
@@ -235,11 +238,10 @@ class MetaClient:
             first, self._version_warned = not self._version_warned, True
         if first:
             is_older = _numbers(served) < _numbers(self._config.version)
-            logger.warning(
-                "Meta answers with %s, but META_GRAPH_VERSION is %s: that version %s",
-                quote_foreign(served, 20),
-                self._config.version,
-                "is not out yet, set an older one" if is_older else "has ended, set a newer one",
+            to_do = "is not out yet, set an older one" if is_older else "has ended, set a newer one"
+            self._warn(
+                f"Meta answers with {quote_foreign(served, 20)}, but META_GRAPH_VERSION is "
+                f"{self._config.version}: that version {to_do}"
             )
 
 

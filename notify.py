@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from whatsapp_tokens.delivery import DeliveryError, deliver_with_retries, refusal, retry_after
-from whatsapp_tokens.http_session import NoAnswer, post
+from whatsapp_tokens.http_session import NoAnswer, origin, post
 from whatsapp_tokens.redaction import Secret, quote_foreign, redact, truncate
 from whatsapp_tokens.signals import Sleep
 
@@ -80,6 +80,10 @@ class Target(Protocol):
     @property
     def capacity(self) -> int:
         """How many characters of cards and lines fit into one message."""
+
+    @property
+    def server(self) -> str | None:
+        """The server that takes its messages, as `why_unreachable` asks it. None where that is not known."""
 
     def deliver(self, message: Message) -> None:
         """Deliver, or raise `DeliveryError`."""
@@ -149,6 +153,7 @@ class Slack:
     def __init__(self, url: Secret, *, sleep: Sleep) -> None:
         self._url = url
         self._sleep = sleep
+        self.server = origin(url.reveal())
 
     def deliver(self, message: Message) -> None:
         """Post the message. Waits as long as Slack asks after a 429, and tries again after a 5xx."""

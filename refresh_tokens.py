@@ -10,13 +10,20 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-import click
-
 sys.path += {str(Path(__file__).resolve().parent)} - set(sys.path)  # `python -I` leaves it out
+
+from whatsapp_tokens.installed import what_is_missing
+
+if missing := what_is_missing():
+    print(missing, file=sys.stderr)  # noqa: T201 - where click may be what is missing
+    sys.exit(2)
+
+from datetime import UTC, datetime
+
+import click
 
 from whatsapp_tokens.commands.options import MANY, Options
 from whatsapp_tokens.commands.uncaught import log_unexpected, redact_uncaught

@@ -18,16 +18,18 @@ from whatsapp_tokens.database.errors import BadUrl
 from whatsapp_tokens.database.schema import VERSION_TABLE, due_index
 from whatsapp_tokens.database.url import DatabaseUrl, warning_of
 from whatsapp_tokens.environment import BadSettings, read_environment
-from whatsapp_tokens.settings import read_database
+from whatsapp_tokens.settings import ENV_FILE, read_database
 
 LOCK_SECONDS = 10
 
 
 def target() -> tuple[DatabaseUrl, TableMap]:
     """Return the database to migrate and the names in it. Raise `CommandError` with one line."""
-    here = Path(context.config.config_file_name or "alembic.ini").parent
+    given = context.get_x_argument(as_dictionary=True).get("env-file")
+    if given and not Path(given).is_file():
+        raise CommandError(f"there is no file {given}, which -x env-file names")
     try:
-        environment, _ = read_environment(os.environ, here / ".env")
+        environment, _ = read_environment(os.environ, Path(given) if given else ENV_FILE)
         return read_database(environment)
     except (BadSettings, BadUrl) as error:
         raise CommandError(str(error)) from None

@@ -61,6 +61,7 @@ TOP_LEVEL = {
         "whatsapp_tokens.commands.execute",
         "whatsapp_tokens.commands.options",
         "whatsapp_tokens.commands.uncaught",
+        "whatsapp_tokens.installed",
         "whatsapp_tokens.redaction",
         "whatsapp_tokens.results",
         "whatsapp_tokens.signals",

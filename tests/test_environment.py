@@ -73,14 +73,14 @@ def test_a_file_that_is_not_utf8_is_refused_without_showing_it(content, env_file
     path = env_file(content)
     with pytest.raises(BadSettings) as bad:
         read_environment({}, path)
-    assert bad.value.problems == [f"{path}: it cannot be read (UnicodeDecodeError)"]
+    assert bad.value.problems == [f"{path}: it cannot be read (it is not UTF-8 text)"]
 
 
 def test_a_file_that_the_system_refuses_is_refused(monkeypatch, env_file):
     def refuse(*_args, **_options):
         raise PermissionError("zq7")
 
-    monkeypatch.setattr(environment_module, "dotenv_values", refuse)
+    monkeypatch.setattr(environment_module, "parse_stream", refuse)
     path = env_file("X=1\n")
     with pytest.raises(BadSettings) as bad:
         read_environment({}, path)

@@ -662,11 +662,11 @@ def test_a_malformed_secret_in_a_file_is_refused_under_the_name_of_the_file_vari
 @pytest.mark.parametrize(
     ("path", "error"),
     [
-        ("no/such/file", "FileNotFoundError"),
-        (" ", "FileNotFoundError"),
-        (str(ROOT), "IsADirectoryError"),
-        ("x" * 5000, "OSError"),
-        ("nul\0byte", "ValueError"),
+        ("no/such/file", "No such file or directory"),
+        (" ", "No such file or directory"),
+        (str(ROOT), "Is a directory"),
+        ("x" * 5000, "File name too long"),
+        ("nul\0byte", "it is no path"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(name, path, error):
@@ -692,7 +692,7 @@ def test_a_pipe_a_device_or_a_huge_file_is_refused_at_once(name, tmp_path):
 def test_a_file_that_is_not_utf8_is_refused(name, secret_file):
     path = secret_file(f"{GIVEN[name]}ñ".encode("latin-1"))
     assert problems(**{name: None, f"{name}_FILE": path}) == [
-        f"{name}_FILE: the file that it names cannot be read (UnicodeDecodeError)"
+        f"{name}_FILE: the file that it names cannot be read (it is not UTF-8 text)"
     ]
 
 

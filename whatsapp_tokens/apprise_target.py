@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from notify import Card, Message
 from whatsapp_tokens.delivery import TRIES, DeliveryError
@@ -26,6 +27,7 @@ APP_NAME: Final = "WhatsApp token refresh"  # the sender of e-mail and chat mess
 DEADLINE_SECONDS: Final = 60  # for one address, its retries included
 RETRY_WAIT_SECONDS: Final = 1.0
 LOOPBACK: Final = "127.0.0.0/8,localhost,::1"  # as NO_PROXY takes it
+OWN_SERVERS: Final = ("JSON", "XML", "Form")  # services whose address names a server, as a URL does
 HELP: Final = "see https://appriseit.com/services/"
 
 
@@ -37,6 +39,7 @@ class AppriseTarget:
         self._is_stopped = is_stopped
         self.name = str(self._service.service_name)
         self.capacity = self._service.body_maxlen * 2 // 3  # markup takes the rest
+        self.server = _server(self._service)
 
     def deliver(self, message: Message) -> None:
         """Send it as HTML if the service prefers that, else as plain text, cut to what the service takes.
@@ -167,6 +170,22 @@ def open_service(address: str) -> NotifyBase:
     service.optional = False  # else a failure would count as a success
     service.overflow_mode = OverflowMode.TRUNCATE
     return service
+
+
+def _server(service: NotifyBase) -> str | None:
+    """Return the server of a service, as `why_unreachable` asks it, or None.
+
+    For most services, what Apprise calls the host is a token, which must not even be looked up.
+    """
+    if host := getattr(service, "smtp_host", None):
+        return f"smtp://{host}:{service.port or 25}"
+    fixed = urlsplit(getattr(type(service), "notify_url", None) or "")
+    if fixed.scheme == "https" and re.fullmatch(r"[\w.-]+", fixed.netloc):
+        return f"https://{fixed.netloc}"
+    if service.service_name in OWN_SERVERS:
+        port = f":{service.port}" if service.port else ""
+        return f"{'https' if service.secure else 'http'}://{service.host}{port}"
+    return None
 
 
 def _asset() -> AppriseAsset:

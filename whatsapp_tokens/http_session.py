@@ -80,7 +80,17 @@ def post(url: Secret, *, timeout: float, read_bytes: int, **content: Any) -> Ans
 
 
 def why_unreachable(url: str) -> str | None:
-    """Ask the server of an address for its root only. Return why no answer came, or None."""
+    """Ask the server of an address for its root only. Return why no answer came, or None.
+
+    A mail server (`smtp://host:port`) is connected to, and told nothing.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "smtp":
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or 25), PROBE_SECONDS).close()
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return None
     answer = _request("GET", origin(url), timeout=PROBE_SECONDS, read_bytes=0)
     return answer.why if isinstance(answer, NoAnswer) else None
 

@@ -21,7 +21,7 @@ from models import COLUMNS, OPTIONAL_COLUMNS, TableMap
 from whatsapp_tokens.apprise_secrets import secret_parts
 from whatsapp_tokens.apprise_target import parse_addresses
 from whatsapp_tokens.database.errors import BadUrl
-from whatsapp_tokens.database.url import DatabaseUrl, parse_url
+from whatsapp_tokens.database.url import DatabaseUrl, parse_url, warning_of
 from whatsapp_tokens.environment import BadSettings, Reader, utf8
 from whatsapp_tokens.http_environment import is_loopback
 from whatsapp_tokens.meta.permissions import KNOWN_PERMISSIONS
@@ -30,6 +30,7 @@ from whatsapp_tokens.redaction import Secret
 _ROOT: Final = Path(__file__).resolve().parent.parent
 ENV_FILE: Final = _ROOT / ".env"  # beside the script
 ENGLISH_CODE: Final = "en"  # the language of every text in the source, which needs no catalogue
+REQUIRED: Final = ("DATABASE_URL", "META_APP_ID", "META_APP_SECRET", "TOKEN_ENCRYPTION_KEY")
 MAX_WORKERS: Final = 256
 SCOPES: Final = "whatsapp_business_management,whatsapp_business_messaging"
 
@@ -57,6 +58,9 @@ class Settings:
     status_page_url: str | None
     metrics_file: Path | None
     warnings: tuple[str, ...] = ()
+    in_files: tuple[str, ...] = field(
+        default=(), compare=False
+    )  # the names of the secrets that were given as files
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -95,6 +99,8 @@ class Settings:
         }
         if read.problems:
             raise BadSettings(read.problems)
+        ignored = warning_of(settings["database"])
+        warnings = (*read.misspelt(), *_unknown_scopes(scopes), *([ignored] if ignored else []))
         held = (
             *read.secrets,
             *_passwords(settings["database"]),
@@ -102,7 +108,13 @@ class Settings:
             *_path_and_query(settings["healthcheck_url"]),
             *chain.from_iterable(map(secret_parts, settings["notify_urls"])),
         )
-        return cls(**settings, meta=MetaConfig(**meta), secrets=held, warnings=_unknown_scopes(scopes))
+        return cls(
+            **settings,
+            meta=MetaConfig(**meta),
+            secrets=held,
+            warnings=warnings,
+            in_files=tuple(read.in_files),
+        )
 
 
 def read_database(environment: Mapping[str, str]) -> tuple[DatabaseUrl, TableMap]:

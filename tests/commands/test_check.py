@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime
 
@@ -10,9 +14,11 @@ import pytest
 import sqlalchemy as sa
 from conftest import only_postgresql, only_sqlite
 from listener import listening
-from world import KEY, OTHER_KEY, days, fernet
+from receivers import closed_port
+from world import KEY, OTHER_KEY, ROOT, days, fernet
 
 import refresh_tokens
+from sandbox.graph import graph_error
 from whatsapp_tokens.database.queries import Queries
 
 
@@ -33,6 +39,8 @@ def test_where_all_is_well_each_line_says_ok_and_that_no_one_is_told_is_a_warnin
             "ok       meta",
             "ok       clocks",
             "warning  alerts",
+            "",
+            "no problems, 1 warning",
         ],
     )
 
@@ -156,7 +164,12 @@ def test_every_problem_of_the_settings_is_a_line_and_nothing_else_is_looked_at(w
     lines = [line.split(": ")[:2] for line in result.out.splitlines()]
     assert (result.code, lines, world.meta.count()) == (
         2,
-        [["PROBLEM  settings", "TOKEN_ENCRYPTION_KEY"], ["PROBLEM  settings", "META_APP_ID"]],
+        [
+            ["PROBLEM  settings", "TOKEN_ENCRYPTION_KEY"],
+            ["PROBLEM  settings", "META_APP_ID"],
+            [""],
+            ["2 problems, no warnings"],
+        ],
         0,
     )
 
@@ -246,7 +259,7 @@ def test_where_alerts_go_is_said_and_that_it_can_be_reached_without_sending_anyt
         result = world.json("--check")
         assert (result.code, levels(result, "alerts"), slack.pings, "very-secret" in result.out) == (
             0,
-            [("ok", "they go to Slack"), ("ok", f"Slack can be reached: {slack.url}")],
+            [("ok", f"they go to Slack, and {slack.url} answers; nothing was sent, --test-alert does that")],
             [],
             False,
         )
@@ -255,9 +268,182 @@ def test_where_alerts_go_is_said_and_that_it_can_be_reached_without_sending_anyt
 def test_a_webhook_at_which_nothing_listens_is_a_problem_that_names_the_address(world):
     world.env["SLACK_WEBHOOK_URL"] = "https://127.0.0.1:9/services/T0/B0/very-secret"
     result = world.json("--check")
-    (_, (level, text)) = levels(result, "alerts")
+    ((level, text),) = levels(result, "alerts")
     assert (result.code, level, "very-secret" in result.out) == (2, "problem", False)
     assert text.startswith("Slack cannot be reached; asked: https://127.0.0.1:9; no answer: ConnectionError")
+
+
+@only_sqlite
+@pytest.mark.parametrize("kind", ["json", "mail", "chat"])
+def test_the_servers_of_other_targets_are_looked_at_where_they_are_known_and_are_sent_nothing(world, kind):
+    with listening() as server:
+        port = server.url.rpartition(":")[2]
+        address, asked = {
+            "json": (f"json://127.0.0.1:{port}/very-secret", f"{server.url} answers"),
+            "mail": (
+                f"mailto://u:very-secret@127.0.0.1:{port}?mode=insecure&from=a@shop.example",
+                f"smtp://127.0.0.1:{port} answers",
+            ),
+            "chat": ("matrix://u:very-secret@127.0.0.1/#ops", "whether its server answers was not tried"),
+        }[kind]
+        world.env |= {"NOTIFY_URLS": address}
+        result = world.json("--check")
+        ((level, text),) = levels(result, "alerts")
+        assert (
+            result.code,
+            level,
+            asked in text,
+            text.endswith("nothing was sent, --test-alert does that"),
+        ) == (
+            0,
+            "ok",
+            True,
+            True,
+        )
+        assert (server.pings, "very-secret" in result.out) == ([], False)
+
+
+@only_sqlite
+def test_a_mail_server_at_which_nothing_listens_is_a_problem(world):
+    port = closed_port()
+    world.env["NOTIFY_URLS"] = f"mailto://u:very-secret@127.0.0.1:{port}?mode=insecure&from=a@shop.example"
+    result = world.json("--check")
+    assert (result.code, levels(result, "alerts")) == (
+        2,
+        [
+            (
+                "problem",
+                (
+                    f"E-Mail cannot be reached; asked: smtp://127.0.0.1:{port}; "
+                    f"no answer: Connection refused; check NOTIFY_URLS"
+                ),
+            )
+        ],
+    )
+
+
+@only_sqlite
+def test_the_server_of_the_heartbeat_is_looked_at_and_not_pinged(world):
+    with listening() as server:
+        world.env["HEALTHCHECK_URL"] = f"{server.url}/very-secret"
+        result = world.json("--check")
+        assert (result.code, levels(result, "heartbeat"), server.pings, "very-secret" in result.out) == (
+            0,
+            [("ok", f"{server.url} answers; nothing was pinged, --test-alert does that")],
+            [],
+            False,
+        )
+    result = world.json("--check")
+    ((level, text),) = levels(result, "heartbeat")
+    assert (result.code, level, text.endswith("; check HEALTHCHECK_URL")) == (2, "problem", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "level", "said"),
+    [
+        ("{folder}/metrics.prom", "ok", "they go to {folder}/metrics.prom"),
+        ("{folder}/no/metrics.prom", "warning", "METRICS_FILE: there is no folder {folder}/no; make it"),
+        ("{folder}", "warning", "METRICS_FILE: it names a folder"),
+        ("metrics.prom", "warning", "METRICS_FILE: it depends on the folder where a run is started"),
+    ],
+)
+@only_sqlite
+def test_it_is_looked_at_whether_the_metrics_can_be_written(world, tmp_path, path, level, said):
+    world.env["METRICS_FILE"] = path.format(folder=tmp_path)
+    result = world.json("--check")
+    ((found, text),) = levels(result, "metrics")
+    assert (result.code, found, said.format(folder=tmp_path) in text) == (0, level, True)
+
+
+# -- what is said reads well
+
+
+@only_sqlite
+def test_warnings_about_settings_are_lines_of_the_check(world):
+    world.env |= {"REQUIRED_SCOPES": "whatsapp_business_mesaging"}
+    world.env_file.write_text("SLACK_WEBHOK_URL=x\nnothing at all\n")
+    world.env_file.chmod(0o600)
+    result = world.json("--check")
+    assert (result.code, result.err, levels(result, "settings")) == (
+        0,
+        "",
+        [
+            ("warning", f"{world.env_file}, line 2: it is not of the form NAME=value and was ignored"),
+            (
+                "warning",
+                (
+                    f"{world.env_file}: SLACK_WEBHOK_URL is no setting and is ignored; "
+                    "SLACK_WEBHOOK_URL is one: is that meant?"
+                ),
+            ),
+            (
+                "warning",
+                (
+                    "REQUIRED_SCOPES: it names permissions that are not known: whatsapp_business_mesaging; "
+                    "check the spelling"
+                ),
+            ),
+            ("ok", "all required settings are there"),
+        ],
+    )
+
+
+@only_sqlite
+def test_a_secret_that_stands_in_a_file_is_called_by_the_variable_that_names_the_file(world, tmp_path):
+    world.channel(key=OTHER_KEY)
+    (tmp_path / "key").write_text(world.env.pop("TOKEN_ENCRYPTION_KEY"))
+    world.env["TOKEN_ENCRYPTION_KEY_FILE"] = str(tmp_path / "key")
+    _, text = checks(world.json("--check"))["keys"]
+    assert text.startswith("TOKEN_ENCRYPTION_KEY_FILE opens none of 1 stored token")
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("META_APP_SECRET", "0" * 32, "copy it again from App settings > Basic in Meta's App Dashboard"),
+        ("META_APP_ID", "999", "copy it again from Meta's App Dashboard"),
+        ("META_GRAPH_VERSION", "v999.0", "set one that Meta's App Dashboard offers, or leave it out"),
+    ],
+)
+def test_it_is_said_what_to_do_about_what_meta_refuses(world, name, value, said):
+    world.env[name] = value
+    _, text = checks(world.json("--check"))["meta"]
+    assert (name in text, text.endswith(said)) == (True, True)
+
+
+@only_sqlite
+def test_a_version_that_has_ended_is_a_warning_of_the_check(world):
+    world.meta.served_version = "v27.0"
+    result = world.json("--check")
+    assert [level for level, _ in levels(result, "meta")] == ["warning", "ok"]
+    assert "META_GRAPH_VERSION is v26.0: that version has ended" in levels(result, "meta")[0][1]
+
+
+@only_sqlite
+def test_a_limit_of_the_app_is_no_problem_of_the_settings(world):
+    world.meta.script(None, graph_error(403, "(#4) Application request limit reached", 4), forever=True)
+    result = world.json("--check")
+    ((level, text),) = levels(result, "meta")
+    assert (result.code, level, text.endswith("try again later; a run waits for it")) == (0, "warning", True)
+
+
+@only_sqlite
+@pytest.mark.parametrize("no_color", [None, "1"])
+def test_a_terminal_gets_columns_and_colours_unless_it_wants_none(world, no_color):
+    leader, follower = pty.openpty()
+    environment = world.environment() | ({"NO_COLOR": no_color} if no_color else {})
+    subprocess.run(
+        [sys.executable, str(ROOT / "refresh_tokens.py"), *world.arguments("--check")],
+        env=environment,
+        stdout=follower,
+        check=True,
+    )
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    subjects = [line[9:20] for line in re.sub(r"\x1b\[\d+m", "", shown).splitlines() if line[:7] == "ok     "]
+    assert (("\x1b[32m" in shown), subjects[:2]) == (no_color is None, ["settings:  ", "database:  "])
 
 
 # -- clocks

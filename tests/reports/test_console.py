@@ -476,7 +476,7 @@ def test_every_colour_belongs_to_a_word_that_begins_a_line():
     lines = [
         *LINES.values(),
         outcome_line(replace(RENEWED, set_by_hand=True), NOW),
-        *(Finding("keys", level, "x").line for level in Level),
+        *(Finding("keys", level, "x").line() for level in Level),
     ]
     assert set(COLOURS) <= {line.split()[0] for line in lines}
 

@@ -30,11 +30,10 @@ class Finding:
     level: Level
     text: str
 
-    @property
-    def line(self) -> str:
-        """The line, which begins with its word."""
+    def line(self, width: int = 0) -> str:
+        """Return the line, which begins with its word. The subject takes at least `width` characters."""
         word = self.level.upper() if self.level is Level.PROBLEM else self.level
-        return f"{word:<8} {self.subject}: {one_line(self.text)}"
+        return f"{word:<8} {f'{self.subject}:':<{width}} {one_line(self.text)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Delivery:
     def line(self) -> str:
         """The line for people."""
         level = Level.OK if self.delivered else Level.PROBLEM
-        return Finding(self.target, level, self.detail or "delivered").line
+        return Finding(self.target, level, self.detail or "delivered").line()
 
 
 def trial_alert(invocation: Invocation) -> CommandResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +13,11 @@ from typing import TypeVar
 from meta_client import MetaClient
 from notify import Slack, Target
 from whatsapp_tokens.apprise_target import open_targets
+from whatsapp_tokens.commands.first_steps import require_settings
 from whatsapp_tokens.commands.options import Options
 from whatsapp_tokens.commands.uncaught import log_unexpected
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import UPGRADE, BadSchema, DatabaseError, DatabaseLost
-from whatsapp_tokens.database.url import warning_of
 from whatsapp_tokens.environment import BadSettings, read_environment
 from whatsapp_tokens.http_environment import LocalFault
 from whatsapp_tokens.policy import Policy
@@ -58,7 +58,7 @@ def aborted_by(error: Exception) -> Aborted | None:
         case DatabaseLost():
             return Aborted(AbortReason.DATABASE_LOST, str(error))
         case BadSettings():
-            return misconfigured(*error.problems)
+            return misconfigured(*error.problems, steps=error.steps)
         case DatabaseError():
             return misconfigured(explained(error))
         case CannotRun() | LocalFault():
@@ -74,16 +74,18 @@ def explained(error: DatabaseError) -> str:
     return str(error) if says_what_to_do else f"{error}; check DATABASE_URL"
 
 
-def read_settings(options: Options) -> Settings:
-    """Read the environment and the env file; log warnings. Raise `BadSettings`."""
-    environment, warnings = read_environment(os.environ, options.env_file or ENV_FILE)
+def read_settings(options: Options, warn: Callable[[str], None] = settings_logger.warning) -> Settings:
+    """Read the environment and the env file; `warn` of what is odd. Raise `BadSettings`."""
+    env_file = options.env_file or ENV_FILE
+    require_settings(os.environ, env_file)
+    environment, warnings = read_environment(os.environ, env_file)
     if options.workers is not None:
         environment["WORKERS"] = str(options.workers)
     for warning in warnings:
-        settings_logger.warning(warning)
+        warn(warning)
     settings = Settings.from_env(environment)
-    for warning in filter(None, (*settings.warnings, warning_of(settings.database))):
-        settings_logger.warning(warning)
+    for warning in settings.warnings:
+        warn(warning)
     return settings
 
 
@@ -138,8 +140,12 @@ def interruptible(invocation: Invocation) -> Iterator[None]:
         yield
 
 
-def misconfigured(*problems: str) -> Aborted:
-    """Log what is wrong and return it. No traceback: it would not help the person who mistyped a setting."""
-    for problem in problems:
+def misconfigured(*problems: str, steps: Sequence[str] = ()) -> Aborted:
+    """Log what is wrong and return it. No traceback: it would not help the person who mistyped a setting.
+
+    `steps` are lines that say what to do next; they belong to the last problem.
+    """
+    for problem in problems[:-1]:
         logger.error(problem)
+    logger.error("\n".join([*problems[-1:], *steps]))
     return Aborted(AbortReason.CONFIGURATION, "; ".join(problems))

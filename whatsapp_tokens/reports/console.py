@@ -57,6 +57,11 @@ class Console:
         """Whether something could not be written."""
         return self.error is not None
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees stdout."""
+        return _is_terminal(sys.stdout)
+
     def close(self) -> None:
         """Let go of the document's temporary file."""
         if self._document:
@@ -90,7 +95,7 @@ class Console:
             if not self._has_head:
                 self._has_head = True
                 self.line(TABLE_HEAD)
-            self.line(table_row(outcome, self._now, fits=_is_terminal(sys.stdout)))
+            self.line(table_row(outcome, self._now, fits=self.is_terminal))
         else:
             is_waiting = isinstance(outcome, Skipped) and outcome.reason is Reason.WAITING_FOR_RECONNECT
             self._above_bar(outcome_line(outcome, self._now), steps=0 if is_waiting else 1)
