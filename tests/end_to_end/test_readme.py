@@ -42,6 +42,8 @@ EXPECTED = {
     f"{RUN} --check": (2, "accepts the app"),  # the problem is a token that no key decrypts
     f"{RUN} --dry-run": (1, "14 due of 16 channels with a token"),  # one cannot be decrypted
     f"{RUN} --channel 2 --force": (0, "renewed  Clinic East (2): expires on "),
+    f"{RUN} --history 2": (0, "Token refreshed automatically"),
+    f"{RUN} --test-alert": (2, ""),  # there is no target yet
     RUN: (1, "renewed  Hotel Reception (4): expires on "),  # some fail
     f'echo "$TOKEN" | {RUN} --set-token 2': (0, "stored   Clinic East (2)"),
 }
