@@ -31,7 +31,7 @@ from whatsapp_tokens.redaction import RedactingFormatter, RedactingJsonFormatter
 from whatsapp_tokens.results import Exit
 from whatsapp_tokens.signals import ignore_signals
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "1.0.0"
 logger = logging.getLogger("refresh_tokens")
 
 

@@ -169,8 +169,10 @@ def test_the_readme_links_the_other_documents(document):
     assert f"({document})" in README
 
 
-def test_the_changelog_knows_the_version():
-    assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+def test_the_version_is_the_newest_release_in_the_changelog():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", changelog, re.MULTILINE)
+    assert (headings[0], headings[1][0], bool(headings[1][1])) == (("Unreleased", ""), VERSION, True)
 
 
 def test_the_workflow_gives_the_program_the_required_settings_from_secrets():

@@ -43,8 +43,9 @@ EXPECTED = {
     f"{RUN} --dry-run": (1, "14 due of 16 channels with a token"),  # one cannot be decrypted
     f"{RUN} --channel 2 --force": (0, "renewed  Clinic East (2): expires on "),
     f"{RUN} --history 2": (0, "Token refreshed automatically"),
-    f"{RUN} --test-alert": (2, ""),  # there is no target yet
+    f"{RUN} --test-alert": (2, "there is no one to tell"),  # no target is set here
     RUN: (1, "renewed  Hotel Reception (4): expires on "),  # some fail
+    f"{RUN} --history 11": (0, "Stopped working"),
     f'echo "$TOKEN" | {RUN} --set-token 2': (0, "stored   Clinic East (2)"),
 }
 
@@ -139,7 +140,8 @@ def outputs(set_up):
 @pytest.mark.parametrize("command", EXPECTED)
 def test_a_command_works_as_it_stands(outputs, command):
     done, (code, words) = outputs[command], EXPECTED[command]
-    assert (done.returncode, words in done.stdout) == (code, True), done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert (done.returncode, words in said) == (code, True), said
 
 
 def test_make_install_and_the_line_beside_it_install_the_same_with_hashes(installation):
