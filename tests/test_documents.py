@@ -13,7 +13,7 @@ from whatsapp_tokens import settings
 from whatsapp_tokens.environment import Reader
 from whatsapp_tokens.settings import Settings
 
-READMES = ["README.md"]
+READMES = ["README.md", "README.es.md"]
 REQUIRED = {
     "DATABASE_URL": "sqlite:////var/lib/app/channels.sqlite3",
     "META_APP_ID": "100000000000001",

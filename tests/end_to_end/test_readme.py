@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from documents import Document
+from documents import Document, machine_words
 from world import KEY, ROOT
 
 from crypto import KeyRing
@@ -26,6 +26,7 @@ from sandbox.graph import GraphServer
 from sandbox.seed import seed
 
 README = Document(ROOT / "README.md")
+SPANISH = Document(ROOT / "README.es.md")
 OPERATIONS = Document(ROOT / "docs/operations.md")
 NOT_CLONED = (".venv", ".git", "node_modules", "*_cache", "__pycache__", ".hypothesis", ".coverage*")
 VENV = Path(sys.executable).parent.parent  # not resolved: a virtual environment is a link to a Python
@@ -224,3 +225,43 @@ def without_days(line):
     line = re.sub(r"\d{4}-\d\d-\d\d", "DATE", line)
     line = re.sub(r"\d{1,2} [A-Z][a-z]{2} \d{4}", "DATE", line)
     return re.sub(r"\d+ days", "DAYS", line)
+
+
+# -- the Spanish one says the same
+
+
+def test_both_readmes_have_the_same_commands():
+    assert SPANISH.commands == README.commands
+
+
+@pytest.mark.parametrize("language", ["cron", "json", "text"])
+def test_both_readmes_have_the_same_blocks(language):
+    assert SPANISH.blocks(language) == README.blocks(language)
+
+
+def test_both_readmes_have_headings_of_the_same_levels():
+    assert [level for level, _ in SPANISH.headings] == [level for level, _ in README.headings]
+
+
+def test_the_tables_of_both_readmes_have_the_same_rows_and_the_same_machine_words():
+    def words(document):
+        return [[[machine_words(cell) for cell in row] for row in table] for table in document.tables]
+
+    assert words(SPANISH) == words(README)
+
+
+def test_both_readmes_lead_to_the_same_places():
+    def places(document):
+        return sorted({link.partition("#")[0] for link in document.links} - {"README.md", "README.es.md", ""})
+
+    assert places(SPANISH) == places(README)
+
+
+def test_the_spanish_readme_keeps_the_machine_words_of_each_section():
+    def words(document):
+        sections = re.split(
+            r"^## ", re.sub(r"```.*?```", "", document.text, flags=re.DOTALL), flags=re.MULTILINE
+        )
+        return [sorted(set(machine_words(section))) for section in sections]
+
+    assert words(SPANISH) == words(README)
