@@ -173,6 +173,41 @@ def test_people_are_told_again_when_the_reason_changes_to_one_that_needs_them(be
     assert one.update.clear_alert is is_news
 
 
+DEAD, LACKING = "reconnect_required: password", "missing_permission: data access expires"
+
+
+@pytest.mark.parametrize("reason", [Reason.UNAVAILABLE, Reason.UNEXPECTED_ANSWER])
+@pytest.mark.parametrize(
+    ("known", "fields", "stays"),
+    [
+        (DEAD, {}, True),
+        (LACKING, {}, True),
+        ("not_extended: x", {}, True),
+        ("undecryptable: x", {}, False),  # it was decrypted, or Meta would not have been asked
+        (DEAD, {"fingerprint": "another"}, False),
+        (DEAD, {"status": "ok"}, False),
+    ],
+)
+def test_an_outage_does_not_hide_what_a_person_must_do(reason, known, fields, stays):
+    one = settled(Unusable(reason, "x"), **{"status": "warning", "error": known} | fields)
+    assert one.update.error == (known if stays else f"{reason}: x")
+    assert (one.outcome.reason, one.update.audit[0].reason) == (reason, reason)
+
+
+@pytest.mark.parametrize(("known", "stays"), [(DEAD, False), (LACKING, True)])
+def test_a_token_that_meta_calls_valid_again_is_no_longer_dead_although_its_exchange_fails(known, stays):
+    verdict = Unusable(Reason.UNAVAILABLE, "x", NOW + days(9), NOW - days(51))
+    one = settled(verdict, status="warning", error=known)
+    assert one.update.error == (known if stays else "unavailable: x")
+
+
+def test_people_are_not_told_again_of_what_an_outage_interrupted():
+    told = {"alerted_at": NOW - days(1), "status": "warning"}
+    during = settled(Unusable(Reason.UNAVAILABLE, "x"), error=LACKING, **told).update
+    after = settled(Unusable(Reason.MISSING_PERMISSION, "data access expires"), error=during.error, **told)
+    assert (during.clear_alert, after.update.clear_alert, after.outcome.is_news) == (False, False, False)
+
+
 @pytest.mark.parametrize("verdict", [NewToken(TOKEN, NOW + days(60)), StillValid(NOW, None), NeverExpires()])
 @pytest.mark.parametrize("told", [NOW, None])
 def test_a_success_never_takes_the_mark_away_that_people_were_told_of_a_failure(verdict, told):

@@ -163,7 +163,7 @@ def _unusable(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: da
         Status.WARNING,
         expires_at=expires_at,
         refreshed_at=verdict.issued_at or _known_refresh(channel),
-        error=error_text(verdict.reason, detail),
+        error=channel.error if _stays_true(channel, verdict) else error_text(verdict.reason, detail),
         clear_alert=_is_another_failure(channel, verdict.reason),
         audit=(AuditEntry(Event.FAILED, detail, verdict.reason, channel.expires_at, expires_at),),
     )
@@ -220,6 +220,19 @@ def _is_news(update: PendingUpdate) -> bool:
     """Return whether people have to be told of a failure, or to be told of it again."""
     told = None if update.clear_alert else update.channel.alerted_at
     return must_tell(told, update.expires_at, update.at)
+
+
+def _stays_true(channel: Channel, verdict: Unusable) -> bool:
+    """Return whether the row says better than this failure what a person must do.
+
+    A failure that may pass, such as an outage, does not heal a token that needs a person. If it took that
+    reason's place, people would be told of the reason again once the outage is over.
+    """
+    if channel.status != Status.WARNING or channel.replaced or not verdict.reason.may_pass:
+        return False
+    if channel.reason == Reason.RECONNECT_REQUIRED:  # unless Meta has called the token valid since
+        return verdict.expires_at is None and verdict.issued_at is None
+    return channel.reason in {Reason.MISSING_PERMISSION, Reason.NOT_EXTENDED}
 
 
 def _is_another_failure(channel: Channel, reason: Reason) -> bool:
