@@ -35,7 +35,6 @@ class FailingMeta(GraphServer):
 
     def __init__(self, seed: int, now: Callable[[], float]) -> None:
         super().__init__(now=now)
-        self.now = now
         self.record = False
         self.seed = f"{seed}"
         self.number = 0  # of the night
