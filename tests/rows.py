@@ -25,6 +25,9 @@ class Rows:
         self.engine = sa.create_engine(parse_url(url).url, pool_size=1, pool_pre_ping=True)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
+    def close(self) -> None:
+        self.engine.dispose()
+
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
         with self.engine.begin() as connection:

@@ -436,6 +436,29 @@ def test_a_check_of_a_wrong_key_makes_the_run_red(github, healthy):
 
 
 @mapped
+def test_a_test_alert_reaches_its_target_and_nothing_else(github, fleet):
+    fleet.channel()
+    before = fleet.rows()
+    assert github.run(REFRESH, **{"test-alert": True}).code == 2  # there is no target yet
+    with running(SlackServer()) as slack:
+        github.secrets["SLACK_WEBHOOK_URL"] = slack.url.reveal()
+        ended = github.run(REFRESH, **{"test-alert": True})
+        assert (ended.code, len(slack.received), ended.reports) == (0, 1, {})
+    assert fleet.rows() == before
+
+
+@mapped
+def test_the_history_of_a_channel_is_shown_in_the_log(github, fleet, healthy):
+    due = fleet.channel(name="Garage West")
+    github.run(REFRESH, force=True)
+    ended = github.run(REFRESH, history=due)
+    assert (ended.code, ended.err) == (0, "")
+    assert "Garage West" in ended.out
+    assert "Token refreshed automatically" in ended.out
+    assert "Bakery North" not in ended.out
+
+
+@mapped
 def test_options_that_exclude_each_other_are_refused_in_words(github, fleet):
     due = fleet.channel()
     ended = github.run(REFRESH, check=True, force=True)
