@@ -1,4 +1,4 @@
-"""A change of the encryption key, in the order of docs/operations.md: the application can read at every step."""
+"""A change of the encryption key as docs/operations.md orders it: the application can read at every step."""
 
 from __future__ import annotations
 
