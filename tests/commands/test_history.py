@@ -19,6 +19,8 @@ from listener import listening
 from world import ROOT, days
 
 from models import fingerprint
+from whatsapp_tokens.database.errors import DatabaseLost
+from whatsapp_tokens.database.pages import Pages
 
 DEAD = "reconnect_required: Error validating access token"
 MOMENT = r"\d{1,2} [A-Z][a-z]{2} \d{4}, \d{2}:\d{2} UTC"
@@ -487,11 +489,38 @@ def test_a_role_that_may_only_read_is_enough(world, pg_server):
 
 
 @only_sqlite
-def test_a_file_that_may_only_be_read_is_enough(world):
+def test_not_a_byte_of_a_file_changes(world):
     id_ = ok_channel(world)
+    many_rows(world, id_, 3)
     path = Path(world.url.removeprefix("sqlite:///"))
-    path.chmod(0o400)
+    before = path.read_bytes()
     assert world.run("--history", str(id_)).code == 0
+    assert path.read_bytes() == before
+
+
+def test_a_log_that_breaks_off_counts_what_was_not_read(world, monkeypatch):
+    def broken(pages, query, behind):
+        yield from list(original(pages, query, behind))[:7]
+        raise DatabaseLost("the database cannot be reached")
+
+    original = Pages.rows
+    monkeypatch.setattr(Pages, "rows", broken)
+    id_ = ok_channel(world)
+    many_rows(world, id_, 10)
+    result = world.json("--history", str(id_))
+    assert (result.code, result.document["stopped"]["reason"]) == (3, "database_lost")
+    assert (len(result.document["audit"]), result.document["left_out"]) == (7, 3)
+
+
+@pytest.mark.parametrize("kind", ["CHAR(10)", "VARCHAR(10)", "BIGINT"])
+@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+def test_ids_of_every_type_of_column(shop, kind):
+    id_ = 2**53 + 1 if kind == "BIGINT" else "ab"
+    shop.make({"id": f"{kind} PRIMARY KEY"})
+    shop.channel(id_)
+    shop.json()
+    document = shop.world.json("--history", str(id_)).document
+    assert (document["channel"]["id"], len(document["audit"])) == (str(id_), 1)
 
 
 def test_without_the_audit_table_it_says_what_to_run(world):

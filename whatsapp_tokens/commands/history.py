@@ -101,15 +101,14 @@ class _History:
             limit = SHOWN_ON_TERMINAL
         console.line("")
         console.line("Audit log, newest first:" if count else "The audit log has nothing about this channel.")
-        shown = 0
-        for row in islice(self._database.history.audit_rows(id_), limit):
+        self._document["left_out"] = count
+        for shown, row in enumerate(islice(self._database.history.audit_rows(id_), limit), start=1):
             console.entry(audit_fields(row), foreign=("event", "message", "reason"))
             console.line(audit_line(row))
-            shown += 1
+            self._document["left_out"] = max(count - shown, 0)
             if console.error:  # whoever reads has seen enough
                 return
-        self._document["left_out"] = left_out = max(count - shown, 0)
-        if left_out:
+        if left_out := self._document["left_out"]:
             console.line(f"… and {left_out} older: --limit {count} shows all of them")
 
     def _since(self, snapshot: Snapshot) -> datetime | None:

@@ -27,7 +27,7 @@ class Origin:
         url = self.database.url
         hosts = url.query.get("host", "")
         host = url.host or (hosts if isinstance(hosts, str) else ", ".join(hosts))
-        return f"{url.database} at {host}" if host else str(url.database)
+        return " at ".join(filter(None, (url.database, host))) or "PostgreSQL"
 
 
 def trial_message(origin: Origin, style: Style, now: datetime) -> Message:
