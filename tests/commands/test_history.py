@@ -80,6 +80,7 @@ def test_what_is_wrong_since_when_and_what_to_do(world):
     for ago, event, reason in [
         (9, "failed", "reconnect_required"),
         (8, "recovered", None),
+        (6, "failed", "reconnect_required"),
         (5, "failed", "unavailable"),
         (4, "failed", "reconnect_required"),
         (3, "failed", "reconnect_required"),

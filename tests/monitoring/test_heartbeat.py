@@ -141,6 +141,12 @@ def test_a_server_that_is_not_there_is_an_error_without_its_address(waits, caplo
     assert (own, len(waits)) == (["the heartbeat /start was not delivered (ConnectionError)"], 2)
 
 
+def test_a_fault_of_this_machine_is_not_tried_again(waits, caplog, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file")
+    Heartbeat(Secret(f"https://hc.example{PATH}"), sleep=waits.append).start()
+    assert ("there is no file /no/such/file" in caplog.text, waits) == (True, [])
+
+
 def test_no_secret_leaves_with_the_summary(server, pulse):
     token = Secret("opaque-token-1234")
     pulse.end(1, "failed: opaque-token-1234 of EAAGm0PX4ZCpsBA")
