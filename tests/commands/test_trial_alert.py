@@ -154,6 +154,13 @@ def test_a_fault_of_this_machine_is_named_instead_of_the_target(world, slack):
     )
 
 
+def test_one_that_is_not_there(world):
+    world.env["NOTIFY_URLS"] = f"json://127.0.0.1:{closed_port()}/of-the-alerts"
+    result = world.run("--test-alert")
+    assert (result.code, result.out.startswith("PROBLEM  JSON: did not take the alert: ")) == (1, True)
+    assert result.out.endswith(" to 127.0.0.1; check NOTIFY_URLS and the network, or try again\n")
+
+
 def test_a_heartbeat_alone_is_enough(world, check):
     assert deliveries(world.json("--test-alert")) == [("heartbeat", True)]
 

@@ -96,7 +96,7 @@ def _delivery(invocation: Invocation, name: str, setting: str, deliver: Callable
         raise Interrupted
     if failure is None:
         return Delivery(name, delivered=True)
-    said = str(failure).removeprefix(name).lstrip(": ")
+    said = str(failure).removeprefix(name).strip(":. ")
     if failure.is_local:  # it says what to do
         return Delivery(name, delivered=False, detail=said)
     to_do = f"check {setting}" if failure.permanent else f"check {setting} and the network, or try again"
