@@ -1,8 +1,8 @@
-"""Run a command as systemd would, with what its unit takes away: usage in `test_systemd.py`.
+"""Run a command with what systemd or a container takes away; see `confinement.py`.
 
-It is started by `unshare --mount`, as root: `python confined.py '<JSON>' COMMAND…`. The JSON has
-`writable` (folders), `syscalls` (allowed names), `families` (of addresses, as numbers) and `umask`. The user
-stays the same, because another one may not be allowed to read this Python.
+It is started by `unshare --mount`, as root: `python confined.py '<JSON>' COMMAND…`. The JSON has `writable`
+(folders) and may have `folder` (to run it in), `umask`, `syscalls` (allowed names) and `families` (of
+addresses, as numbers). The user stays the same, because another one may not be allowed to read this Python.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ if __name__ == "__main__":
     unit = json.loads(sys.argv[1])
     make_read_only(unit["writable"])
     give_up_rights()
-    os.chdir("/")
-    os.umask(int(unit["umask"], 8))
-    filter_system_calls(unit["syscalls"], unit["families"])
+    os.chdir(unit.get("folder", "/"))
+    os.umask(int(unit.get("umask", "022"), 8))
+    if "syscalls" in unit:
+        filter_system_calls(unit["syscalls"], unit["families"])
     os.execv(sys.argv[2], sys.argv[2:])

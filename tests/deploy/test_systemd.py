@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shlex
 import shutil
@@ -11,17 +9,17 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confinement import confined, may_confine, reachable
 from conftest import only_postgresql
 from installed import install, mapped, write_settings
-from sqlalchemy import make_url
 from world import ROOT
 
 UNITS = ROOT / "deploy"
@@ -132,25 +130,22 @@ class Unit:
         before, _, after = line.partition("$OPTIONS")
         return [*shlex.split(self._expand(before)), *self.options, *shlex.split(after)]
 
-    def restrictions(self) -> str:
+    def restrictions(self) -> dict[str, Any]:
         allowed: set[str] = set()
         for entry in self.service["SystemCallFilter"]:
             named = {call for word in entry.lstrip("~").split() for call in calls_of(word)}
             allowed = allowed - named if entry.startswith("~") else allowed | named
         families = [int(getattr(socket, name)) for name in self.service["RestrictAddressFamilies"][0].split()]
-        return json.dumps(
-            {
-                "writable": [str(path) for path in self.writable],
-                "syscalls": sorted(allowed),
-                "families": families,
-                "umask": self.service["UMask"][0],
-            }
-        )
+        return {
+            "writable": [str(path) for path in self.writable],
+            "syscalls": sorted(allowed),
+            "families": families,
+            "umask": self.service["UMask"][0],
+        }
 
     def start(self) -> subprocess.Popen[str]:
-        confined = [sys.executable, str(Path(__file__).with_name("confined.py")), self.restrictions()]
         return subprocess.Popen(
-            ["unshare", "--mount", *confined, *self.command()],
+            confined(self.command(), **self.restrictions()),
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -173,23 +168,14 @@ def calls_of(word: str) -> set[str]:
     return {call for each in words for call in calls_of(each)}
 
 
-def may_confine() -> bool:
-    """Whether this machine lets us make a mount namespace, which takes root."""
-    return os.getuid() == 0 and not subprocess.run(["unshare", "--mount", "true"], check=False).returncode
-
-
 @pytest.fixture
 def unit(world, program) -> Iterator[Unit]:
     if not may_confine():
         pytest.skip("only root may make a mount namespace")
     made = Unit(world, program)
     made.load_credentials()
-    # The test server keeps its socket where only its own user may go; a usual one has it in /run/postgresql.
-    socket_folder = Path(make_url(world.url).query.get("host", "/run/postgresql"))
-    mode = stat.S_IMODE(socket_folder.stat().st_mode)
-    socket_folder.chmod(0o711)
-    yield made
-    socket_folder.chmod(mode)
+    with reachable(world.url):
+        yield made
 
 
 @analyzed
