@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -74,6 +75,8 @@ class Year:
         broken: list[str] = []
         for night in range(self.nights):
             broken = self.night(night)
+            if sys.stderr.isatty():
+                print(f"\r{self.now:%d %b %Y}", end="\r", file=sys.stderr, flush=True)
             if broken:
                 day = self.now.date()
                 print(f"Night {night} ({day}), seed {self.seed}: {len(broken)} invariants are broken:")

@@ -135,7 +135,7 @@ class Rules:
                     yield f"line {id_}: it was due, and Meta was not asked about it"
                 elif evening.is_complete and self._was_answered(evening, id_):
                     yield f"line {id_}: it was due, Meta answered, and it was not renewed"
-            if evening.is_complete and row.lease is not None:
+            if evening.is_complete and row.lease is not None and row.lease > datetime.now(UTC):
                 yield f"line {id_}: the claim on it was not given back"
             if evening.is_complete and self._is_known(evening, id_) and token.death(now) is None:
                 yield from _wrong_expiry(row, ends_at(token))
