@@ -273,14 +273,16 @@ class ChannelTotals:
     """All candidates, counted.
 
     `soonest` is the soonest known expiry, past or not, of tokens that Meta may still accept. `expiries`
-    counts,
-    for each of the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days without
-    any are left out.
+    counts, for each of the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days
+    without any are left out. Of the lines in `State.WARNING`, the tokens of `expired_warnings` have expired,
+    and `lacking` work and are not near their expiry, but lack a permission.
     """
 
     states: Mapping[State, int] = field(default_factory=dict)
     soonest: datetime | None = None
     expiries: Mapping[date, int] = field(default_factory=dict)
+    expired_warnings: int = 0
+    lacking: int = 0
 
     @property
     def total(self) -> int:
@@ -291,3 +293,8 @@ class ChannelTotals:
     def attention(self) -> int:
         """How many of them need a person."""
         return sum(count for state, count in self.states.items() if state.needs_attention)
+
+    @property
+    def down(self) -> int:
+        """How many of these have stopped working."""
+        return self.attention - self.states.get(State.WARNING, 0) + self.expired_warnings

@@ -89,7 +89,7 @@ def test_what_is_wrong_since_when_and_what_to_do(world):
     result = world.run("--history", str(id_))
     assert shown(result) == {
         "": f"Bakery North ({id_})",
-        "State": f"Stopped working, since {moment(world.now - days(4))}",
+        "State": f"Down now, since {moment(world.now - days(4))}",
         "Cause": "Meta no longer accepts the token: Error validating access token",
         "To do": "The customer must connect WhatsApp again",
         "Reconnect": f"https://app.example.com/connect?id={id_}",

@@ -63,7 +63,7 @@ def test_lines_that_have_stopped_working_come_first(rows, database):
         )
     ]
     found = [one.id for one in database.queries.needing_attention(NOW, SOON)]
-    assert found == [ids[3], ids[1], ids[0], ids[2]]
+    assert found == [ids[2], ids[3], ids[1], ids[0]]
 
 
 def test_the_ends_of_today_and_sixty_days_are_counted_by_day_in_utc(rows, database):

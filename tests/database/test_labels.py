@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from models import Status, fingerprint
 from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.reports.status_lines import Group, View, lines_of
+from whatsapp_tokens.reports.status_page import group_counts, sections
 from whatsapp_tokens.results import DueReason, Reason, State
 
 POLICY = Policy(days(45), days(15), days(60), SCOPES)
@@ -235,3 +238,20 @@ def test_the_channels_that_need_attention_come_first_and_none_comes_twice(insert
     assert sorted(first + others) == sorted(ids)
     found = states(database)
     assert set(first) == {id_ for id_ in ids if ids[id_] == "warning" or found[id_].needs_attention}
+
+
+def test_the_groups_of_the_page_are_counted_and_sorted_as_they_are_said_of_each_channel(insert, database):
+    ends = [None, NOW - days(3), NOW, NOW + days(14.9), NOW + days(15), NOW + days(40)]
+    errors = [None, "reconnect_required: x", "unavailable: x", "missing_permission: x", "missing_permission"]
+    for end, error, status, mark in product(ends, errors, [None, *Status], [None, MARK, "another"]):
+        insert(token_expires_at=end, token_error=error, token_status=status, token_fingerprint=mark)
+    view = View(NOW, days(15), days(60), database.queries.totals(NOW, NOW + days(15)))
+    listed = [
+        *database.queries.needing_attention(NOW, NOW + days(15)),
+        *database.queries.not_needing_attention(NOW, NOW + days(15), 10_000),
+    ]
+    lines = list(lines_of(listed, view))
+    assert [title for title, _ in sections(lines)] == ["down", "warning", "lacking", "others"]
+    groups = Counter(line.on_page.group for line in lines)
+    others = sum(groups[group] for group in Group if group not in {"down", "warning", "lacking"})
+    assert group_counts(view.totals) == {**groups, "others": others}

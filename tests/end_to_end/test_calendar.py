@@ -150,42 +150,42 @@ def test_sixty_days_of_a_fleet(life):
 
 CALENDAR = """\
 day 0: 1 WhatsApp line has stopped working
-    Dentist (3): Meta no longer accepts the token. Stopped working
+    Dentist (3): Meta no longer accepts the token. Stopped working, found on 5 Jan 2026
 day 1: 2 WhatsApp lines need attention
     Florist (8): Meta answered, but did not extend the token. Expires on 11 Jan 2026 (5 days)
     Museum (9): Meta answered, but did not extend the token. Expires on 14 Jan 2026 (8 days)
 day 2: 3 WhatsApp lines need attention: 1 has stopped working
-    Cafe (2): Meta no longer accepts the token. Stopped working
+    Cafe (2): Meta no longer accepts the token. Stopped working, found on 7 Jan 2026
     Museum (9): Meta answered, but did not extend the token. Expires on 14 Jan 2026 (7 days)
     Nursery (10): Meta answered, but did not extend the token. Expires on 21 Jan 2026 (14 days)
 day 3: 2 WhatsApp lines need attention: 1 has stopped working
-    Dentist (3): Meta no longer accepts the token. Stopped working
+    Dentist (3): Meta no longer accepts the token. Stopped working, found on 5 Jan 2026
     Florist (8): Meta answered, but did not extend the token. Expires on 11 Jan 2026 (3 days)
 day 5: 2 WhatsApp lines need attention
     Florist (8): Meta answered, but did not extend the token. Expires on 11 Jan 2026 (1 day)
     Hotel (4): Meta could not be reached. Expires on 24 Jan 2026 (14 days)
 day 6: 2 WhatsApp lines need attention: 1 has stopped working
-    Florist (8): Meta no longer accepts the token. Stopped working: expired on 11 Jan 2026
+    Florist (8): Meta no longer accepts the token. Stopped working on 11 Jan 2026
     Museum (9): Meta answered, but did not extend the token. Expires on 14 Jan 2026 (3 days)
 day 7: 2 WhatsApp lines need attention: 1 has stopped working
-    Dentist (3): Meta no longer accepts the token. Stopped working
-    Hotel (4): The token lacks a permission, or its data access expires soon. Expires on 13 Mar 2026 (60 days)
+    Dentist (3): Meta no longer accepts the token. Stopped working, found on 5 Jan 2026
+    Hotel (4): The token works, but not for everything. Expires on 13 Mar 2026 (60 days)
 day 8: 1 WhatsApp line needs attention
     Museum (9): Meta answered, but did not extend the token. Expires on 14 Jan 2026 (1 day)
 day 9: 3 WhatsApp lines have stopped working
-    Museum (9): Meta no longer accepts the token. Stopped working: expired on 14 Jan 2026
-    Dentist (3): Meta no longer accepts the token. Stopped working
-    Cafe (2): Meta no longer accepts the token. Stopped working
+    Museum (9): Meta no longer accepts the token. Stopped working on 14 Jan 2026
+    Dentist (3): Meta no longer accepts the token. Stopped working, found on 5 Jan 2026
+    Cafe (2): Meta no longer accepts the token. Stopped working, found on 7 Jan 2026
 day 10: 1 WhatsApp line has stopped working
-    Dentist (3): Meta no longer accepts the token. Stopped working: expired on 15 Jan 2026
+    Dentist (3): Meta no longer accepts the token. Stopped working, found on 5 Jan 2026
 day 11: 1 WhatsApp line has recovered
     Recovered: Hotel (4). No action needed.
 day 13: 1 WhatsApp line has stopped working
-    Cafe (2): Meta no longer accepts the token. Stopped working
+    Cafe (2): Meta no longer accepts the token. Stopped working, found on 7 Jan 2026
 day 15: 1 WhatsApp line has stopped working
-    Cafe (2): Meta no longer accepts the token. Stopped working
+    Cafe (2): Meta no longer accepts the token. Stopped working, found on 7 Jan 2026
 day 16: 1 WhatsApp line has stopped working
-    Cafe (2): Meta no longer accepts the token. Stopped working: expired on 21 Jan 2026
+    Cafe (2): Meta no longer accepts the token. Stopped working, found on 7 Jan 2026
 day 20: 1 WhatsApp line has recovered
     Recovered: Cafe (2). No action needed.
 day 31: WhatsApp token renewal stopped early
@@ -194,10 +194,10 @@ day 32: WhatsApp token renewal stopped early
     Meta refuses the app (app_rejected): META_APP_SECRET is wrong
 day 41: not delivered, exit 1
 day 42: 1 WhatsApp line has stopped working
-    Library (7): Meta no longer accepts the token. Stopped working
+    Library (7): Meta no longer accepts the token. Stopped working, found on 15 Feb 2026
 day 52: 1 WhatsApp line has stopped working
-    Library (7): Meta no longer accepts the token. Stopped working
+    Library (7): Meta no longer accepts the token. Stopped working, found on 15 Feb 2026
 day 54: 1 WhatsApp line has stopped working
-    Library (7): Meta no longer accepts the token. Stopped working
+    Library (7): Meta no longer accepts the token. Stopped working, found on 15 Feb 2026
 day 55: 1 WhatsApp line has stopped working
-    Library (7): Meta no longer accepts the token. Stopped working: expired on 1 Mar 2026"""
+    Library (7): Meta no longer accepts the token. Stopped working, found on 15 Feb 2026"""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from test_text import CLEAN, HOSTILE, LATER, NOW, PAST, RENEWED, SOON, SPANISH
+from world import days
 
 from models import Channel
 from notify import Card, Message
@@ -95,12 +96,11 @@ def test_an_alert_names_who_must_do_what_until_when_and_where():
                         " one (--set-token)"
                     ),
                 ),
-                "https://app.example/channels/cl%209/reconnect?c=cl%209",
             ),
             Card(
                 "Kiosk (cl 8)",
                 (
-                    "The token lacks a permission, or its data access expires soon: missing permission (x)",
+                    "The token works, but not for everything: missing permission (x)",
                     "Expires on 30 Jan 2027 (60 days)",
                     "To do: the customer must connect WhatsApp again and grant every permission",
                 ),
@@ -142,7 +142,7 @@ def test_an_alert_says_all_of_it_in_spanish_too():
                         " token, guarde uno (--set-token)"
                     ),
                 ),
-                "https://app.example/channels/cl%209/reconnect?c=cl%209",
+                None,
                 "Reconectar",
             ),
         ),
@@ -182,7 +182,7 @@ def test_an_alert_says_all_of_it_in_portuguese_too():
                         " for um token, armazene um (--set-token)"
                     ),
                 ),
-                "https://app.example/channels/cl%209/reconnect?c=cl%209",
+                None,
                 "Reconectar",
             ),
         ),
@@ -423,10 +423,45 @@ def test_a_line_says_which_why_and_until_when():
         channel(22),
     ]
     assert message(situation(*channels)).lines == (
-        "Bakery North (20): stopped working; Meta no longer accepts the token",
-        f"{'x' * 199}…: its expiry is not known; its cause is not known",
-        "Bakery North (22): expires on 10 Dec 2026 (9 days); Meta answered, but did not extend the token",
+        "Bakery North (20): stopped working; Meta no longer accepts the token → the customer",
+        f"{'x' * 199}…: its expiry is not known; its cause is not known → your team",
+        (
+            "Bakery North (22): expires on 10 Dec 2026 (9 days); "
+            "Meta answered, but did not extend the token → the customer"
+        ),
     )
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "said"),
+    [
+        (SOON, "Stopped working, found on 27 Nov 2026"),
+        (None, "Stopped working, found on 27 Nov 2026"),
+        (PAST, "Stopped working, found on 27 Nov 2026"),
+        (NOW - days(9), "Stopped working on 22 Nov 2026"),
+    ],
+)
+def test_a_line_that_is_down_says_since_when(expires_at, said):
+    found = NOW - days(4)
+    one = replace(situation(dead(expires_at=expires_at)), rejected_since={"1": found})
+    assert message(one).cards[0].lines[1] == said
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "is_linked"),
+    [
+        ("reconnect_required: x", 9, True),
+        ("missing_permission: x", 40, True),
+        ("not_extended: x", 9, True),
+        ("unavailable: x", 0.5, True),
+        ("unavailable: x", 9, False),
+        ("unexpected_answer: x", 9, False),
+        ("undecryptable: x", 9, False),
+    ],
+)
+def test_there_is_a_link_to_reconnect_only_where_the_customer_must_act(error, left, is_linked):
+    one = channel(error=error, expires_at=NOW + days(left))
+    assert (message(situation(one), url=URL).cards[0].link is not None) is is_linked
 
 
 def test_the_link_to_the_status_page_is_in_the_alert():

@@ -460,6 +460,9 @@ class Failing:
     def to_remind_of(self, _now):
         return {}
 
+    def down_since(self, _channels):
+        return {}
+
     def to_tell_of(self, _soon, _reminders):
         return self.call("to_tell_of", [channel(left=2)])
 

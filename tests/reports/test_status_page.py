@@ -23,7 +23,7 @@ from whatsapp_tokens.reports import status_files as status_reports
 from whatsapp_tokens.reports.language import Language
 from whatsapp_tokens.reports.status_files import document, write
 from whatsapp_tokens.reports.status_lines import View, lines_of
-from whatsapp_tokens.reports.status_page import Headline, headline, html, timeline
+from whatsapp_tokens.reports.status_page import Tile, html, tiles, timeline
 from whatsapp_tokens.results import ChannelTotals, State
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -90,7 +90,7 @@ class Reader(HTMLParser):
 def test_a_line_that_needs_attention_says_who_why_by_when_and_what_to_do():
     text = Reader(shown()).text
     parts = [
-        *("North", "a/7", "+34 600", "Stopped working", "no longer accepted", "11 Oct 2026"),
+        *("North", "a/7", "+34 600", "Down now", "Down since not known", "The customer", "11 Oct 2026"),
         "Meta no longer accepts the token : the customer's password was changed",
         "The customer must connect WhatsApp again",
     ]
@@ -111,7 +111,8 @@ def test_what_matters_stands_at_the_top():
     text = Reader(shown()).text
     before_the_lines = text.partition("Find a line")[0]
     assert all(
-        part in before_the_lines for part in ("1 needs attention", "of 2 lines", "10 Dec 2026", "9 days")
+        part in before_the_lines
+        for part in ("Down now 1 their WhatsApp does not work", "Need attention 0 none", "All lines 2")
     )
     assert "1 Dec 2026, 08:00 UTC" in before_the_lines
 
@@ -123,21 +124,106 @@ def test_the_page_speaks_spanish_with_spanish_dates():
     assert all(
         part in text
         for part in (
-            "1 necesita atención",
-            "10 dic 2026 9 días",
+            "Sin servicio 1 su WhatsApp no funciona",
+            "10 dic 2026 (9 días)",
             "El cliente debe volver a conectar WhatsApp",
         )
     )
 
 
-def test_the_button_leads_to_the_channel():
-    links = [
-        found["href"] for tag, found in Reader(shown()).elements if tag == "a" and found["class"] == "button"
-    ]
-    assert links == [
-        "https://app.example.com/reconnect?channel=a%2F7&from=page",
-        "https://app.example.com/reconnect?channel=8&from=page",
-    ]
+def links(channels):
+    found = Reader(shown(channels=channels)).elements
+    return [fields["href"] for tag, fields in found if tag == "a" and fields["class"] == "button"]
+
+
+def test_the_button_leads_to_the_channel_and_is_not_where_nothing_is_to_be_done():
+    assert links(CHANNELS) == ["https://app.example.com/reconnect?channel=a%2F7&from=page"]
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "lives", "who"),
+    [
+        (State.DOWN, "reconnect_required: x", 9, "The customer"),
+        (State.WAITING, "reconnect_required: x", -1, "The customer"),
+        (State.WARNING, "missing_permission: missing permission: x", 59, "The customer"),
+        (State.WARNING, "not_extended: x", 5, "The customer"),
+        (State.WARNING, "undecryptable: x", 5, "Your team"),
+        (State.WARNING, "undecryptable: x", -5, "Your team"),
+        (State.WARNING, "something_new: x", 5, "Your team"),
+        (State.WARNING, "unavailable: x", 5, "The next run"),
+        (State.WARNING, "unexpected_answer: x", 5, "The next run"),
+        (State.WARNING, "unavailable: x", 0.5, "The customer"),
+        (State.ENDED, None, -5, "Your team"),
+        (State.ENDING, None, 5, None),
+        (State.UNKNOWN, None, None, None),
+        (State.OK, None, 50, None),
+        (State.NEVER_EXPIRES, None, None, None),
+    ],
+)
+def test_a_line_says_who_acts_and_has_a_button_only_where_that_is_the_customer(state, error, lives, who):
+    expires_at = None if lives is None else NOW + days(lives)
+    one = Channel(8, "South", "x", expires_at, None, "warning" if error else "ok", error, state=state)
+    said = re.search(r"Who acts (The customer|Your team|The next run)", Reader(shown(channels=[one])).text)
+    assert (said and said[1], len(links([one]))) == (who, int(who == "The customer"))
+
+
+GROUPS = [
+    (State.DOWN, "reconnect_required: x", 9, "down"),
+    (State.WAITING, "reconnect_required: x", -1, "down"),
+    (State.ENDED, None, -1, "down"),
+    (State.WARNING, "unavailable: x", -1, "down"),
+    (State.WARNING, "missing_permission: x", 0, "down"),
+    (State.WARNING, "unavailable: x", 9, "warning"),
+    (State.WARNING, "unavailable: x", None, "warning"),
+    (State.WARNING, "missing_permission: x", 14.9, "warning"),
+    (State.WARNING, "missing_permission: x", 15, "lacking"),
+    (State.WARNING, "missing_permission: x", None, "lacking"),
+    (State.ENDING, None, 9, "ending"),
+    (State.UNKNOWN, None, None, "unknown"),
+    (State.OK, None, 50, "ok"),
+    (State.NEVER_EXPIRES, None, None, "never_expires"),
+]
+
+
+@pytest.mark.parametrize(("state", "error", "lives", "group"), GROUPS)
+def test_what_is_down_what_will_be_and_what_only_lacks_a_permission_are_told_apart(
+    state, error, lives, group
+):
+    expires_at = None if lives is None else NOW + days(lives)
+    one = Channel(8, "South", "x", expires_at, None, "warning" if error else "ok", error, state=state)
+    page = shown(channels=[one])
+    titles = {"down": "Down now", "warning": "Need attention before they expire"}
+    titles |= {"lacking": "Work, but lack a permission"}
+    heading = f">{titles.get(group, 'Other lines')} <span"
+    assert (f'data-state="{group}"' in page, heading in page) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("lives", "rejected", "said"),
+    [
+        (9, 2.5, "Down since 28 Nov 2026 (2 days) 20:00 UTC"),
+        (-1, 2.5, "Down since 28 Nov 2026 (2 days) 20:00 UTC"),
+        (-3, 2.5, "Down since 28 Nov 2026 (3 days) 08:00 UTC"),
+        (9, 0, "Down since 1 Dec 2026 (less than a day) 08:00 UTC"),
+        (-3, None, "Down since 28 Nov 2026 (3 days) 08:00 UTC"),
+        (9, None, "Down since not known"),
+    ],
+)
+def test_a_line_that_is_down_says_since_when(lives, rejected, said):
+    one = Channel("a/7", "North", "x", NOW + days(lives), None, "warning", DEAD, state=State.DOWN)
+    since = {} if rejected is None else {"a/7": NOW - days(rejected)}
+    page = "".join(html(VIEW, lines_of([one], VIEW, lambda _: since)))
+    assert said in Reader(page).text
+
+
+def test_since_when_is_asked_only_of_lines_that_meta_rejects():
+    asked = []
+    known = lines_of(
+        [*CHANNELS, replace(CHANNELS[0], id=9, error="unavailable: x", state=State.WARNING)],
+        VIEW,
+        lambda channels: asked.extend(one.id for one in channels) or {},
+    )
+    assert (len(list(known)), asked) == (3, ["a/7"])
 
 
 def test_without_a_link_to_reconnect_there_is_no_button():
@@ -162,32 +248,51 @@ def test_how_the_run_ended_is_said(fields, said):
 @pytest.mark.parametrize(
     ("fleet", "said"),
     [
-        (ChannelTotals(), ("", "no line has a token", "of 0 lines")),
-        (ChannelTotals({State.OK: 1}), ("calm", "all lines are well", "of 1 line")),
-        (ChannelTotals({State.OK: 1, State.NEVER_EXPIRES: 1}), ("calm", "all lines are well", "of 2 lines")),
-        (ChannelTotals({State.OK: 4, State.ENDED: 1}), ("bad", "1 needs attention", "of 5 lines")),
+        (ChannelTotals(), ["/All lines/0/no line has a token"]),
+        (ChannelTotals({State.OK: 1}), ["calm/All lines/1/all lines are well"]),
+        (ChannelTotals({State.OK: 1, State.NEVER_EXPIRES: 1}), ["calm/All lines/2/all lines are well"]),
         (
-            ChannelTotals({State.OK: 2, State.WARNING: 1, State.ENDED: 1, State.WAITING: 1, State.ENDING: 2}),
-            ("bad", "3 need attention", "of 7 lines · 2 expire soon"),
+            ChannelTotals({State.OK: 4, State.ENDED: 1}),
+            ["down/Down now/1/their WhatsApp does not work", "/Need attention/0/none", "/All lines/5/"],
+        ),
+        (
+            ChannelTotals({State.WARNING: 9, State.DOWN: 3}, expired_warnings=4, lacking=2),
+            [
+                "down/Down now/7/their WhatsApp does not work",
+                "warning/Need attention/3/before they expire",
+                "lacking/Lack a permission/2/but work",
+                "/All lines/12/",
+            ],
+        ),
+        (
+            ChannelTotals({State.WARNING: 1, State.ENDING: 2}),
+            [
+                "/Down now/0/none",
+                "warning/Need attention/1/before they expire",
+                "/All lines/3/2 expire soon",
+            ],
         ),
         (
             ChannelTotals({State.ENDING: 1, State.UNKNOWN: 2}),
-            ("", "0 need attention", "of 3 lines · 1 expires soon · 2 not known yet"),
+            ["/All lines/3/1 expires soon · 2 not known yet"],
         ),
     ],
 )
-def test_how_many_need_attention_is_said_of_any_fleet(fleet, said):
-    found = headline(replace(VIEW, totals=fleet, exit_code=0))
-    text = Reader(shown(replace(VIEW, totals=fleet, exit_code=0), [])).text
-    assert ((found.tone, found.figure, found.more), f"{found.figure} {found.more}" in text) == (said, True)
+def test_what_is_down_and_what_needs_attention_are_counted_apart_for_any_fleet(fleet, said):
+    view = replace(VIEW, totals=fleet, exit_code=0)
+    found = tiles(view)
+    text = Reader(shown(view, [])).text
+    shown_in_order = " ".join(f"{one.label} {one.figure} {one.more}".strip() for one in found)
+    assert [f"{one.tone}/{one.label}/{one.figure}/{one.more}" for one in found] == said
+    assert shown_in_order in text
 
 
 @pytest.mark.parametrize(
     "ending", [{"exit_code": 1}, {"exit_code": 143}, {"exit_code": 3, "stopped": "rate_limited"}]
 )
 def test_all_is_well_is_not_said_after_a_run_that_did_not_go_well(ending):
-    found = headline(replace(VIEW, totals=ChannelTotals({State.OK: 3}), **ending))
-    assert found == Headline("", "0 need attention", "of 3 lines")
+    found = tiles(replace(VIEW, totals=ChannelTotals({State.OK: 3}), **ending))
+    assert found == [Tile("", "All lines", "3", "")]
 
 
 def test_a_token_that_expired_and_was_not_renewed_has_its_own_words():
@@ -201,7 +306,7 @@ def test_a_token_that_expired_and_was_not_renewed_has_its_own_words():
         "advice": "Run the renewal now; if that fails, the customer must connect WhatsApp again",
     }
     page = shown(SPANISH, [dead])
-    said = ("Token caducado", "Su token ha caducado", "Ejecute la renovación ahora", 'href="#ended"')
+    said = ("Sin servicio", "Su token ha caducado", "Ejecute la renovación ahora", 'href="#down"')
     assert [text for text in said if text not in page] == []
 
 
@@ -405,7 +510,8 @@ def test_a_dead_token_is_seen_without_a_run_that_got_to_it(world, tmp_path, opti
         {"ended", "ending", "unknown"},
     )
     text = Reader((tmp_path / "a.html").read_text()).text
-    assert "1 needs attention of 3 lines · 1 expires soon · 1 not known yet" in text
+    assert "Down now 1 their WhatsApp does not work Need attention 0 none" in text
+    assert "All lines 3 1 expires soon · 1 not known yet" in text
 
 
 def test_a_run_that_stops_early_shows_why(fleet, tmp_path):

@@ -7,6 +7,7 @@ and nowhere else. No condition is null where NOT is put before it: NOT of null w
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import IntEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,15 @@ from models import Status, as_stored
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.results import DueReason, Reason, State
+
+
+class Section(IntEnum):
+    """The sections of what needs attention, in the order in which people see them."""
+
+    STOPPED = 0  # it has stopped working
+    IN_TIME = 1  # it works until its token expires
+    LACKING = 2  # it works, and is not near its expiry, but lacks a permission
+    REPLACED = 3  # another token was stored: nothing is known of it
 
 
 class Conditions:
@@ -116,8 +126,21 @@ class Conditions:
         return sa.and_(was_told, sa.not_(self._is_replaced()))
 
     def needs_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
-        """Whether a candidate needs attention by its status or by the clock."""
-        return sa.or_(self.in_warning(), self.state(selection) == State.ENDED)
+        """Whether a candidate needs attention by its status or by the clock; never null."""
+        has_expired = never_null(comparable(self._table.c.token_expires_at) <= selection.now)
+        return sa.or_(self.in_warning(), sa.and_(has_expired, sa.not_(self._is_replaced())))
+
+    def section(self, selection: Selection) -> sa.ColumnElement[int]:
+        """Return the `Section` of a candidate that needs attention."""
+        expires_at = comparable(self._table.c.token_expires_at)
+        is_limited = self._failed_by(Reason.MISSING_PERMISSION)
+        return sa.case(
+            (self._is_replaced(), Section.REPLACED),
+            (sa.or_(self.rejected(), never_null(expires_at <= selection.now)), Section.STOPPED),
+            (never_null(expires_at < selection.expires_before), Section.IN_TIME),
+            (never_null(is_limited), Section.LACKING),
+            else_=Section.IN_TIME,
+        )
 
     def holds(self, ciphertext: str) -> sa.ColumnElement[bool]:
         """Whether a row still holds the ciphertext that was read; null is read as an empty text."""

@@ -9,21 +9,23 @@ Every method may raise `StatementRefused` or `DatabaseLost`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from models import Channel, Event, Status, Tables, plain_id
+from models import Channel, Status, Tables, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import StatementRefused
+from whatsapp_tokens.database.outages import down_since, first_rejection
 from whatsapp_tokens.database.pages import Pages
 from whatsapp_tokens.database.permissions import hides_rows, missing_permissions
+from whatsapp_tokens.database.predicates import Section
 from whatsapp_tokens.policy import Reminders, Selection, is_reminder_due
-from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, Reason, State
+from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
 
 MOST_TYPES: Final = 20
 
@@ -159,16 +161,7 @@ class Queries:
         Empty if our role may not read the audit log.
         """
         c, audit = self._table.c, self._table.audit
-        failed, later = audit.alias("failed").c, audit.alias("later").c
-        has_ended = sa.exists().where(
-            later.channel_id == failed.channel_id, later.event != Event.FAILED, later.at > failed.at
-        )
-        since = sa.select(sa.func.min(failed.at, type_=failed.at.type)).where(
-            failed.channel_id == sa.cast(c.id, sa.Text()),
-            failed.event == Event.FAILED,
-            failed.reason == Reason.RECONNECT_REQUIRED,
-            sa.not_(has_ended),
-        )
+        since = first_rejection(audit, audit.c.channel_id == sa.cast(c.id, sa.Text()))
         query = sa.select(c.id, c.token_alerted_at, since.scalar_subquery().label("since")).where(
             self._where.candidate(),
             self._where.rejected(),
@@ -184,6 +177,10 @@ class Queries:
             for row in rows
             if row.since and is_reminder_due(row.token_alerted_at, row.since, now)
         }
+
+    def down_since(self, channels: Iterable[Channel]) -> Mapping[str, datetime]:
+        """Return since when Meta is known to reject the tokens of some channels, by their ids as text."""
+        return down_since(self._table, [one.id for one in channels])
 
     def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId] = ()) -> Iterator[Channel]:
         """Yield the channels that people may have to be told of; the caller decides.
@@ -207,13 +204,13 @@ class Queries:
     def needing_attention(self, now: datetime, soon: datetime) -> Iterator[Channel]:
         """Yield the candidates in `warning` and those whose token has expired, each with its `state`.
 
-        Those whose token Meta rejects come first.
+        By `Section`: those that have stopped working come first.
         """
         selection = Selection(now, soon, now)
-        state = self._where.state(selection)
+        state, section = self._where.state(selection), self._where.section(selection)
         which = (self._where.candidate(), self._where.needs_attention(selection))
-        for part in (self._where.rejected(), sa.not_(self._where.rejected())):
-            yield from self._pages.by_urgency(*which, part, labels=[state.label("state")])
+        for number in Section:
+            yield from self._pages.by_urgency(*which, section == number, labels=[state.label("state")])
 
     def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> list[Channel]:
         """Return up to `limit` of the others, each with its `state`; those that never expire come last."""
@@ -267,8 +264,14 @@ class Queries:
         """Count all candidates by state and by day of expiry. `soon` is `now` and the window."""
         expires_at = comparable(self._table.c.token_expires_at)
         kind: Any = self._table.c.token_expires_at.type
-        state = self._where.state(Selection(now, soon, now)).label("state")
-        states = sa.select(state, sa.func.count(), sa.func.min(expires_at, type_=kind)).group_by(state)
+        selection = Selection(now, soon, now)
+        state = self._where.state(selection).label("state")
+        section, is_other = self._where.section(selection), sa.not_(self._where.in_warning())
+        shown = (Section.STOPPED, Section.LACKING)
+        # Of those in `warning` only: a section takes a digest of the row.
+        sections = [sa.func.count(sa.case((is_other, sa.null()), (section == one, 1))) for one in shown]
+        soonest = sa.func.min(expires_at, type_=kind)
+        states = sa.select(state, sa.func.count(), soonest, *sections).group_by(state)
         today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         is_zoned = not self._table.is_sqlite and kind.timezone
         day = sa.func.date(sa.func.timezone("UTC", expires_at) if is_zoned else expires_at, type_=sa.Text())
@@ -279,10 +282,13 @@ class Queries:
             found = connection.execute(states.where(self._where.candidate())).all()
             expiries = connection.execute(days.where(self._where.candidate())).all()
             dead = {State.WAITING, State.DOWN}
-            known = [first for name, _, first in found if first is not None and name not in dead]
+            known = [row[2] for row in found if row[2] is not None and row.state not in dead]
+            stopped, lacking = next((row[3:] for row in found if row.state == State.WARNING), (0, 0))
             return ChannelTotals(
-                states={State(name): count for name, count, _ in found},
+                states={State(row.state): row[1] for row in found},
                 soonest=min(known, default=None),
+                expired_warnings=stopped,
+                lacking=lacking,
                 expiries={date.fromisoformat(text): count for text, count in expiries},
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -12,8 +12,9 @@ from models import Channel
 from notify import Card, Message
 from whatsapp_tokens.policy import is_down
 from whatsapp_tokens.redaction import one_line, redact, truncate
+from whatsapp_tokens.reports.causes import Actor, actor
 from whatsapp_tokens.reports.labels import label, reconnect_link, safe_link
-from whatsapp_tokens.reports.language import ENGLISH, Language, capital
+from whatsapp_tokens.reports.language import ENGLISH, Language, capital, is_last_day_of
 from whatsapp_tokens.results import Aborted, AbortReason, Failed, First, Reason, Tally
 
 CARDS_SHOWN: Final = 20  # of the most urgent; the others are named in one line each
@@ -42,12 +43,16 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What an alert is composed from: channels that newly need attention, recoveries, the run's end."""
+    """What an alert is composed from: channels that newly need attention, recoveries, the run's end.
+
+    `rejected_since`: by ids as text, since when Meta is known to reject tokens.
+    """
 
     attention: Sequence[Channel]
     recovered: Sequence[Channel]
     ended: Ended
     now: datetime
+    rejected_since: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def needing(self) -> int:
@@ -224,14 +229,14 @@ class _Writer:
 
     def card(self, one: Channel | Failed) -> Card:
         """Return the card of a channel: which, why, until when it works, who must do what, where to click."""
-        url = self.style.reconnect_url if isinstance(one, Channel) else None  # else it is our own business
         reason, detail = _error_of(one)
-        cause = self.language.cause(reason) if reason else self.language.gettext("its cause is not known")
+        cause = self._cause(reason, detail)
+        url = self.style.reconnect_url if self._actor(one) is Actor.CUSTOMER else None
         return Card(
             label(one),
             (
                 capital(self._with_detail(cause, detail)),
-                capital(self.language.outlook(reason, one.expires_at, self.situation.now)),
+                capital(self._outlook(one)),
                 self._to_do(reason, one.expires_at),
             ),
             reconnect_link(url, one.id) if url else None,
@@ -239,16 +244,27 @@ class _Writer:
         )
 
     def line(self, one: Channel | Failed) -> str:
-        """Return the same in one line: which, until when it works, and why."""
-        reason, _detail = _error_of(one)
-        outlook = self.language.outlook(reason, one.expires_at, self.situation.now)
-        cause = self.language.cause(reason) or self.language.gettext("its cause is not known")
-        return f"{truncate(redact(label(one)), LONGEST_NAME)}: {outlook}; {cause}"
+        """Return the same in one line: which, until when it works, why, and who must act."""
+        name, who = truncate(redact(label(one)), LONGEST_NAME), self.language.gettext(self._actor(one))
+        return f"{name}: {self._outlook(one)}; {self._cause(*_error_of(one))} → {who}"
 
     def recovered_line(self, one: Channel) -> str:
         """Return the line of a channel that has recovered."""
         name = truncate(redact(label(one)), LONGEST_NAME)
         return self.language.gettext("Recovered: {names}.").format(names=name)
+
+    def _cause(self, reason: str, detail: str) -> str:
+        return self.language.cause(reason, detail) or self.language.gettext("its cause is not known")
+
+    def _outlook(self, one: Channel | Failed) -> str:
+        situation = self.situation
+        since = situation.rejected_since.get(str(one.id)) if isinstance(one, Channel) else None
+        return self.language.outlook(_error_of(one)[0], one.expires_at, situation.now, since)
+
+    def _actor(self, one: Channel | Failed) -> Actor:
+        if isinstance(one, Failed):
+            return Actor.TEAM  # what was not written is our own business
+        return actor(_error_of(one)[0], is_last_day=is_last_day_of(one.expires_at, self.situation.now))
 
     def _to_do(self, reason: str, expires_at: datetime | None = None) -> str:
         advice = self.language.advice(reason, expires_at, self.situation.now)

@@ -6,7 +6,7 @@ Nothing is remembered from the run itself, so killed, parallel and undelivered r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +18,7 @@ from notify import Message, Target, broadcast, pages
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.delivery import DeliveryError
-from whatsapp_tokens.policy import STEPS, is_news, is_well_again
+from whatsapp_tokens.policy import STEPS, is_news, is_rejected, is_well_again
 from whatsapp_tokens.reports.alert_message import Alert, Ended, Situation, Style, compose
 
 MOST_AT_ONCE: Final = 10_000  # the next run tells of the rest; SQLite takes no more than 32766 in a list
@@ -45,8 +45,18 @@ def send_alerts(
         return []
     recovered = [one for one in news if is_well_again(one)]
     attention = [one for one in news if not is_well_again(one)]
-    situation = Situation(attention, recovered, ended, now)
+    situation = Situation(attention, recovered, ended, now, _rejected_since(database, attention))
     return _send(database, targets, compose(situation, style), now)
+
+
+def _rejected_since(database: Database | None, attention: Sequence[Channel]) -> Mapping[str, datetime]:
+    """Return since when Meta is known to reject tokens; empty if the database cannot be asked."""
+    if database is None:
+        return {}
+    try:
+        return database.queries.down_since([one for one in attention if is_rejected(one)])
+    except DatabaseError:
+        return {}
 
 
 def forget_recoveries(database: Database, now: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 from whatsapp_tokens.results import AbortReason, Reason
@@ -67,3 +68,32 @@ LAST_DAY_ADVICE: Final[Mapping[str, str]] = {
 }
 
 ADVICE_WHERE_UNKNOWN: Final = N_("look at the detail")
+
+# The cause where the detail is only this fact.
+CAUSES_BY_FACT: Final[Mapping[str, str]] = {
+    "missing permission": N_("the token works, but not for everything"),
+    "data access expires": N_("what the customer has allowed ends soon"),
+}
+
+
+class Actor(StrEnum):
+    """Who must act next on a line that needs attention."""
+
+    CUSTOMER = N_("the customer")
+    TEAM = N_("your team")
+    NEXT_RUN = N_("the next run")
+
+
+_ACTORS: Final[Mapping[str, Actor]] = {
+    Reason.RECONNECT_REQUIRED: Actor.CUSTOMER,
+    Reason.MISSING_PERMISSION: Actor.CUSTOMER,
+    Reason.NOT_EXTENDED: Actor.CUSTOMER,
+    Reason.UNAVAILABLE: Actor.NEXT_RUN,
+    Reason.UNEXPECTED_ANSWER: Actor.NEXT_RUN,
+}
+
+
+def actor(reason: str, *, is_last_day: bool) -> Actor:
+    """Return who must act. On a token's last day, and after it, no next run will help."""
+    who = _ACTORS.get(reason, Actor.TEAM)
+    return Actor.CUSTOMER if is_last_day and who is Actor.NEXT_RUN else who

@@ -11,11 +11,12 @@ from models import Channel, Event
 from whatsapp_tokens.database.history import AuditRow, Snapshot
 from whatsapp_tokens.policy import Renewal
 from whatsapp_tokens.redaction import one_line
+from whatsapp_tokens.reports.causes import Actor
 from whatsapp_tokens.reports.json_document import exact, timestamp
 from whatsapp_tokens.reports.labels import label
 from whatsapp_tokens.reports.language import ENGLISH
-from whatsapp_tokens.reports.status_lines import View, lines_of
-from whatsapp_tokens.reports.status_page import STATES
+from whatsapp_tokens.reports.status_lines import Line, View, lines_of
+from whatsapp_tokens.reports.status_page import GROUPS
 from whatsapp_tokens.results import State
 
 # What the audit log is searched for: since when the failure lasts.
@@ -61,12 +62,12 @@ def channel_lines(found: Findings, view: View) -> list[str]:
 def _rows(found: Findings, view: View) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each line; an empty text is left out."""
     channel, now = found.channel, view.now
-    yield "State", _state(found)
+    (line,) = lines_of([channel], view)
+    yield "State", _state(found, line)
     if found.state:
-        (line,) = lines_of([channel], view)
         yield "Cause", ": ".join(filter(None, (line.cause, line.detail)))
         yield "To do", line.advice or ""
-        yield "Reconnect", (line.reconnect_url or "") if line.state.needs_attention else ""
+        yield "Reconnect", (line.reconnect_url or "") if line.on_page.actor is Actor.CUSTOMER else ""
     yield "Due", why(found)
     if found.snapshot.claimed_until:
         yield "Claimed", f"by a run, until {ENGLISH.moment(found.snapshot.claimed_until)}"
@@ -78,11 +79,11 @@ def _rows(found: Findings, view: View) -> Iterator[tuple[str, str]]:
     yield "Told", f"people were told on {ENGLISH.moment(channel.alerted_at)}" if channel.alerted_at else ""
 
 
-def _state(found: Findings) -> str:
+def _state(found: Findings, line: Line) -> str:
     if found.state is None:
         return "Not renewed by this program"
     since = f", since {ENGLISH.moment(found.since)}" if found.since else ""
-    return f"{STATES[found.state]}{since}"
+    return f"{GROUPS[line.on_page.group]}{since}"
 
 
 def why(found: Findings) -> str:

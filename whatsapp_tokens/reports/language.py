@@ -15,7 +15,13 @@ from io import BytesIO
 from re import compile as pattern
 from typing import Final
 
-from whatsapp_tokens.reports.causes import ADVICE, ADVICE_WHERE_UNKNOWN, CAUSES, LAST_DAY_ADVICE
+from whatsapp_tokens.reports.causes import (
+    ADVICE,
+    ADVICE_WHERE_UNKNOWN,
+    CAUSES,
+    CAUSES_BY_FACT,
+    LAST_DAY_ADVICE,
+)
 from whatsapp_tokens.results import Reason
 from whatsapp_tokens.settings import ENGLISH_CODE, catalogue_path
 
@@ -47,13 +53,16 @@ class Language:
         """
         return _as_read(self, text)
 
-    def cause(self, reason: str) -> str:
+    def cause(self, reason: str, detail: str = "") -> str:
         """Return what happened, as part of a sentence; the reason itself where it is not known."""
-        return self.gettext(CAUSES.get(reason, reason))
+        fact, _, more = detail.partition(": ")
+        is_alone = reason == Reason.MISSING_PERMISSION and "; " not in more
+        cause = CAUSES.get(reason, reason)
+        return self.gettext(CAUSES_BY_FACT.get(fact, cause) if is_alone else cause)
 
     def advice(self, reason: str, expires_at: datetime | None = None, now: datetime | None = None) -> str:
         """Return who must do what. On a token's last day, and after it, no advice is to wait."""
-        is_last_day = expires_at is not None and now is not None and expires_at < now + timedelta(days=1)
+        is_last_day = now is not None and is_last_day_of(expires_at, now)
         advice = ADVICE.get(reason, ADVICE_WHERE_UNKNOWN)
         return self.gettext(LAST_DAY_ADVICE.get(reason, advice) if is_last_day else advice)
 
@@ -67,9 +76,17 @@ class Language:
         left = self.time_left(expires_at, now)
         return _("expires on {day} ({time_left})").format(day=self.day(expires_at), time_left=left)
 
-    def outlook(self, reason: str | None, expires_at: datetime | None, now: datetime) -> str:
-        """Return `stopped working` where the token is rejected or expired, else when it expires."""
+    def outlook(
+        self,
+        reason: str | None,
+        expires_at: datetime | None,
+        now: datetime,
+        rejected_since: datetime | None = None,
+    ) -> str:
+        """Return since when a line is down, if its token is rejected or has expired; else when it expires."""
         _ = self.gettext
+        if rejected_since is not None and (expires_at is None or rejected_since < expires_at):
+            return _("stopped working, found on {day}").format(day=self.day(rejected_since))
         if expires_at is not None and expires_at <= now:
             return _("stopped working on {day}").format(day=self.day(expires_at))
         return _("stopped working") if reason == Reason.RECONNECT_REQUIRED else self.expiry(expires_at, now)
@@ -79,11 +96,19 @@ class Language:
         _ = self.gettext
         if expires_at is None:
             return _("unknown")
-        days = abs(expires_at - now) // timedelta(days=1)
-        in_days = self.counted("{count} day", "{count} days", days)
-        if expires_at <= now:
-            return _("expired {days} ago").format(days=in_days) if days else _("expired today")
-        return in_days if days else _("less than a day")
+        if expires_at > now:
+            return self.span(expires_at - now)
+        days = self.span(now - expires_at)
+        return (
+            _("expired {days} ago").format(days=days)
+            if now - expires_at >= timedelta(days=1)
+            else _("expired today")
+        )
+
+    def span(self, time: timedelta) -> str:
+        """Return how long that is: `9 days`, `less than a day`."""
+        days = time // timedelta(days=1)
+        return self.counted("{count} day", "{count} days", days) if days else self.gettext("less than a day")
 
     def day(self, day: date) -> str:
         """Return a day such as `3 Dec 2026`."""
@@ -95,7 +120,11 @@ class Language:
 
     def moment(self, time: datetime) -> str:
         """Return day and time such as `3 Dec 2026, 08:00 UTC`."""
-        return f"{self.day(time)}, {time:%H:%M} UTC"
+        return f"{self.day(time)}, {self.hour(time)}"
+
+    def hour(self, time: datetime) -> str:
+        """Return a time of day such as `08:00 UTC`."""
+        return f"{time:%H:%M} UTC"
 
     @property
     def is_english(self) -> bool:
@@ -109,6 +138,11 @@ class Language:
 
 
 ENGLISH: Final = Language()
+
+
+def is_last_day_of(expires_at: datetime | None, now: datetime) -> bool:
+    """Return whether a token expires within a day, or has expired."""
+    return expires_at is not None and expires_at < now + timedelta(days=1)
 
 
 def capital(text: str) -> str:

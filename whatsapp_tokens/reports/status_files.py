@@ -22,7 +22,7 @@ from models import Channel
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
 from whatsapp_tokens.reports.json_document import exact, timestamp
-from whatsapp_tokens.reports.status_lines import Line, View, lines_of
+from whatsapp_tokens.reports.status_lines import DownSince, Line, View, lines_of
 from whatsapp_tokens.reports.status_page import Counted, html
 from whatsapp_tokens.results import State
 
@@ -43,7 +43,7 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
     problems = []
     for path in paths:
         try:
-            write(path, view, _all_channels(database, view))
+            write(path, view, _all_channels(database, view), database.queries.down_since)
         except OSError as error:
             problems.append(_problem(path, error.strerror or type(error).__name__))
         except DatabaseError as error:
@@ -55,7 +55,9 @@ def write_reports(database: Database, paths: Iterable[Path], view: View) -> list
     return problems
 
 
-def write(path: Path, view: View, channels: Iterable[Channel]) -> None:
+def write(
+    path: Path, view: View, channels: Iterable[Channel], rejected_since: DownSince = lambda _: {}
+) -> None:
     """Replace the file, in the form that its suffix says. Raise OSError, and leave the old one.
 
     What a link leads to is replaced, not the link; a device or anything else that is no file is refused.
@@ -64,7 +66,7 @@ def write(path: Path, view: View, channels: Iterable[Channel]) -> None:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is there, and no file", str(path))
     _sweep(path.parent, view.now)
-    lines = lines_of(channels, view)
+    lines = lines_of(channels, view, rejected_since)
     with _replaced(path) as file:
         for piece in document(view, lines) if path.suffix.lower() == ".json" else html(view, lines):
             file.write(piece)
@@ -95,7 +97,7 @@ def document(view: View, lines: Iterable[Line]) -> Iterator[str]:
 def _entry(line: Line) -> dict[str, Any]:
     """Return a line as JSON, without what only the page needs."""
     fields = asdict(line)
-    del fields["percent_left"], fields["known_as"]
+    del fields["known_as"], fields["on_page"]
     fields["id"] = exact(line.id)
     return fields | {name: timestamp(fields[name]) for name in ("expires_at", "refreshed_at")}
 

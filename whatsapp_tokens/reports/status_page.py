@@ -10,34 +10,44 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from whatsapp_tokens.reports.causes import N_
+from whatsapp_tokens.reports.causes import N_, Actor
 from whatsapp_tokens.reports.json_document import timestamp
-from whatsapp_tokens.reports.status_lines import Line, View
+from whatsapp_tokens.reports.language import capital
+from whatsapp_tokens.reports.status_lines import Group, Line, View
 from whatsapp_tokens.results import HORIZON_DAYS, ChannelTotals, State
 
 LEAST_SCALE: Final = 4  # tokens on a day, for the full height of the timeline: one alone is no peak
 _TEMPLATES: Final = Path(__file__).resolve().parent / "templates"
 
-STATES: Final[Mapping[State, str]] = {
-    State.DOWN: N_("Stopped working"),
-    State.WARNING: N_("Needs attention"),
-    State.ENDED: N_("Token expired"),
-    State.WAITING: N_("Disconnected"),
-    State.ENDING: N_("Expires soon"),
-    State.UNKNOWN: N_("Not known yet"),
-    State.OK: N_("Working"),
-    State.NEVER_EXPIRES: N_("Never expires"),
+GROUPS: Final[Mapping[Group, str]] = {
+    Group.DOWN: N_("Down now"),
+    Group.WARNING: N_("Needs attention"),
+    Group.LACKING: N_("Lacks a permission"),
+    Group.ENDING: N_("Expires soon"),
+    Group.UNKNOWN: N_("Not known yet"),
+    Group.OK: N_("Working"),
+    Group.NEVER_EXPIRES: N_("Never expires"),
+}
+
+OTHERS: Final = "others"
+SECTIONS: Final[Mapping[str, str]] = {
+    Group.DOWN: N_("Down now"),
+    Group.WARNING: N_("Need attention before they expire"),
+    Group.LACKING: N_("Work, but lack a permission"),
+    OTHERS: N_("Other lines"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
-    """The first thing on the page; `tone` is `bad`, `calm`, or empty where it is neither."""
+class Tile:
+    """One of the first things on the page; `tone` is that of a group, `calm`, or empty."""
 
     tone: str
+    label: str
     figure: str
     more: str
 
@@ -87,6 +97,7 @@ def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
     css, js = (_TEMPLATES / name for name in ("status.css", "status.js"))
     style, script = css.read_text(encoding="utf-8"), js.read_text(encoding="utf-8")
     bars = timeline(view)
+    counted = Counted(lines, view.totals)
     language = view.language
     stream = environment.get_template("status.html.j2").stream(
         _=language.gettext,
@@ -94,18 +105,23 @@ def html(view: View, lines: Iterable[Line]) -> Iterator[str]:
         policy=policy(style, script),
         css=Markup(style),  # noqa: S704 - our own file, and no text from outside
         js=Markup(script),  # noqa: S704 - the same
-        states={state: language.gettext(name) for state, name in STATES.items()},
+        groups={group: language.gettext(name) for group, name in GROUPS.items()},
+        titles={section: language.gettext(name) for section, name in SECTIONS.items()},
+        counts=group_counts(view.totals),
         now=view.now,
         timestamp=timestamp,
         totals=view.totals,
-        headline=headline(view),
+        tiles=tiles(view),
         is_dry=view.is_dry,
         run_is_bad=bool(view.stopped),
         run_text=_run_text(view),
         bars=bars,
         most=max(bar.count for bar in bars),
         expiring=sum(bar.count for bar in bars),
-        lines=Counted(lines, view.totals),
+        counted=counted,
+        sections=sections(counted),
+        acts_by_customer=Actor.CUSTOMER,
+        capital=capital,
     )
     stream.enable_buffering(500)
     yield from stream
@@ -120,24 +136,57 @@ def policy(style: str, script: str) -> str:
     )
 
 
-def headline(view: View) -> Headline:
-    """Return whether anybody must act. "All lines are well" needs that nothing is known against it."""
+def tiles(view: View) -> list[Tile]:
+    """Return what is down, what needs attention in time, and all lines.
+
+    "All lines are well" needs that nothing is known against it.
+    """
+    totals, _ = view.totals, view.language.gettext
+    in_time = totals.attention - totals.down - totals.lacking
+    found = []
+    if totals.attention:
+        down = _("their WhatsApp does not work") if totals.down else _("none")
+        found += [Tile(Group.DOWN if totals.down else "", _("Down now"), str(totals.down), down)]
+        before = _("before they expire") if in_time else _("none")
+        found += [
+            Tile(Group.WARNING if in_time else "", _("Need attention"), str(in_time), before),
+        ]
+    if totals.lacking:
+        found += [Tile(Group.LACKING, _("Lack a permission"), str(totals.lacking), _("but work"))]
+    return [*found, _all_lines(view)]
+
+
+def _all_lines(view: View) -> Tile:
     totals, language, _ = view.totals, view.language, view.language.gettext
     ending, unknown = (totals.states.get(state, 0) for state in (State.ENDING, State.UNKNOWN))
-    parts = [language.counted("of {count} line", "of {count} lines", totals.total)]
+    parts = []
     if ending:
         parts += [language.counted("{count} expires soon", "{count} expire soon", ending)]
     if unknown:
         parts += [_("{count} not known yet").format(count=unknown)]
-    more = " · ".join(parts)
     if not totals.total:
-        return Headline("", _("no line has a token"), more)
-    figure = language.counted("{count} needs attention", "{count} need attention", totals.attention)
-    if totals.attention:
-        return Headline("bad", figure, more)
-    if ending or unknown or view.exit_code or view.stopped:
-        return Headline("", figure, more)
-    return Headline("calm", _("all lines are well"), more)
+        parts = [_("no line has a token")]
+    is_well = not (totals.attention or parts or view.exit_code or view.stopped)
+    parts += [_("all lines are well")] if is_well else []
+    return Tile("calm" if is_well else "", _("All lines"), str(totals.total), " · ".join(parts))
+
+
+def sections(lines: Iterable[Line]) -> Iterator[tuple[str, Iterator[Line]]]:
+    """Return the sections of the list, each with its lines, which come in this order."""
+    return groupby(lines, lambda line: line.on_page.group if line.on_page.group in SECTIONS else OTHERS)
+
+
+def group_counts(totals: ChannelTotals) -> dict[str, int]:
+    """Return how many lines are in each group, and in the section of the others."""
+    first: dict[str, int] = {
+        Group.DOWN: totals.down,
+        Group.WARNING: totals.attention - totals.down - totals.lacking,
+        Group.LACKING: totals.lacking,
+    }
+    rest: dict[str, int] = {
+        group: totals.states.get(State(group), 0) for group in Group if group not in first
+    }
+    return {**first, **rest, OTHERS: totals.total - totals.attention}
 
 
 def timeline(view: View) -> list[Bar]:
