@@ -66,6 +66,15 @@ def test_quiet_shows_only_what_is_not_well(world):
     assert [line.split(": ")[0] for line in result.out.splitlines()] == ["PROBLEM  meta", "warning  alerts"]
 
 
+def test_an_id_that_holds_a_secret_does_not_show_it(shop):
+    shop.make()
+    shop.channel(f"x-{shop.world.meta.app_secret}", wa_token_encrypted="no ciphertext")
+    shop.channel("y")
+    for flags in ((), ("--json",)):
+        result = shop.world.run("--check", *flags)
+        assert ("channel x-***: " in result.out, shop.world.meta.app_secret in result.out) == (True, False)
+
+
 # -- keys
 
 

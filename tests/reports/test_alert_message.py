@@ -464,9 +464,16 @@ def test_there_is_a_link_to_reconnect_only_where_the_customer_must_act(error, le
     assert (message(situation(one), url=URL).cards[0].link is not None) is is_linked
 
 
-def test_the_link_to_the_status_page_is_in_the_alert():
-    said = compose(situation(channel()), Style(status_page_url="https://status.example/w.html")).message
-    assert (said.link, said.link_label) == ("https://status.example/w.html", "Status page")
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [
+        ("https://status.example/w.html", "https://status.example/w.html"),
+        ("https://status.example/wä.html?a=<b>", "https://status.example/w%C3%A4.html?a=%3Cb%3E"),
+    ],
+)
+def test_the_link_to_the_status_page_is_in_the_alert(url, link):
+    said = compose(situation(channel()), Style(status_page_url=url)).message
+    assert (said.link, said.link_label) == (link, "Status page")
 
 
 def test_what_a_run_itself_tells_is_kept_up_to_five_hundred_and_then_counted():

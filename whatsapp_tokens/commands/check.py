@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -10,9 +9,9 @@ from typing import Final
 
 from whatsapp_tokens.commands.preflight import preflight
 from whatsapp_tokens.commands.result import CommandResult, Finding, Level
-from whatsapp_tokens.commands.wiring import Invocation, aborted_by, open_targets_of, read_settings
+from whatsapp_tokens.commands.wiring import Invocation, aborted_by, as_given, open_targets_of, read_settings
 from whatsapp_tokens.environment import BadSettings
-from whatsapp_tokens.settings import Settings
+from whatsapp_tokens.redaction import redact
 
 SUBJECT_WIDTH: Final = 10  # on a terminal
 
@@ -53,14 +52,8 @@ def _findings(invocation: Invocation) -> Iterator[Finding]:
         yield from (Finding("settings", Level.WARNING, warning) for warning in warnings)
     targets = open_targets_of(settings, invocation.signalled)
     for finding in preflight(settings, targets, invocation.stop, invocation.clock):
-        yield replace(finding, text=_as_given(finding.text, settings))
-
-
-def _as_given(text: str, settings: Settings) -> str:
-    """Return a text in which a secret that stands in a file is called by the variable that names the file."""
-    if not settings.in_files:
-        return text
-    return re.sub(rf"\b({'|'.join(settings.in_files)})\b", r"\1_FILE", text)
+        # Redacted while the settings are held: the document is printed when they are gone.
+        yield replace(finding, text=redact(as_given(finding.text, settings)))
 
 
 def _summary(found: Counter[Level]) -> str:

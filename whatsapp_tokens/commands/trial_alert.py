@@ -12,6 +12,7 @@ from whatsapp_tokens.commands.result import CommandResult, Finding, Level
 from whatsapp_tokens.commands.wiring import (
     Invocation,
     aborted_by,
+    as_given,
     interruptible,
     open_targets_of,
     read_settings,
@@ -75,13 +76,12 @@ def _deliveries(invocation: Invocation, settings: Settings) -> Iterator[Delivery
             raise error
 
     for target in targets:
-        setting = "SLACK_WEBHOOK_URL" if target.name == "Slack" else "NOTIFY_URLS"
+        setting = as_given("SLACK_WEBHOOK_URL" if target.name == "Slack" else "NOTIFY_URLS", settings)
         yield _delivery(invocation, target.name, setting, partial(tell, target))
     if settings.healthcheck_url:
         heartbeat = Heartbeat(settings.healthcheck_url, sleep=invocation.signalled.sleep)
-        yield _delivery(
-            invocation, "heartbeat", "HEALTHCHECK_URL", lambda: heartbeat.log(trial_text(message))
-        )
+        setting = as_given("HEALTHCHECK_URL", settings)
+        yield _delivery(invocation, "heartbeat", setting, lambda: heartbeat.log(trial_text(message)))
 
 
 def _delivery(invocation: Invocation, name: str, setting: str, deliver: Callable[[], None]) -> Delivery:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -87,6 +88,13 @@ def read_settings(options: Options, warn: Callable[[str], None] = settings_logge
     for warning in settings.warnings:
         warn(warning)
     return settings
+
+
+def as_given(text: str, settings: Settings) -> str:
+    """Return a text in which a secret that stands in a file is called by the variable that names the file."""
+    if not settings.in_files:
+        return text
+    return re.sub(rf"\b({'|'.join(settings.in_files)})\b", r"\1_FILE", text)
 
 
 def open_database(invocation: Invocation, settings: Settings) -> Database:
