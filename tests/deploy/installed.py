@@ -24,10 +24,10 @@ def install(folder: Path) -> Path:
     return folder
 
 
-def write_settings(path: Path, settings: dict[str, str]) -> None:
-    """Write settings as an operator does, for the owner only."""
+def write_settings(path: Path, settings: dict[str, str], above: str = "") -> None:
+    """Write settings as an operator does, for the owner only; `above` is what the file says first."""
     path.touch(mode=0o600)
-    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    path.write_text(above + "".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
 def mapped(text: str, home: Path, **more: str) -> str:

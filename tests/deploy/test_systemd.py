@@ -109,7 +109,9 @@ class Unit:
         """LoadCredential=: /etc/whatsapp-token-refresh is laid out as docs/deployment.md says."""
         settings = dict(self.world.env)
         sources = {name.lower(): settings.pop(name) for name in SECRETS}
-        write_settings(self.credentials / "settings.env", settings)
+        example = (UNITS / "settings.env.example").read_text(encoding="utf-8")
+        by_hand = example.replace("META_APP_ID=\n", "")  # names the files that a run by hand reads
+        write_settings(self.credentials / "settings.env", settings, above=by_hand)
         for name, value in sources.items():
             (self.credentials / name).write_text(f"{value}\n")
         named = {entry.partition(":")[0] for entry in self.service["LoadCredential"]}
