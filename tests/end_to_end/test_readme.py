@@ -46,7 +46,7 @@ EXPECTED = {
     f"{RUN} --history 2": (0, "Token refreshed automatically"),
     f"{RUN} --test-alert": (2, "there is no one to tell"),  # no target is set here
     RUN: (1, "renewed  Hotel Reception (4): expires on "),  # some fail
-    f"{RUN} --history 11": (0, "Stopped working"),
+    f"{RUN} --history 11": (0, "Down now, since "),
     f'echo "$TOKEN" | {RUN} --set-token 2': (0, "stored   Clinic East (2)"),
 }
 
