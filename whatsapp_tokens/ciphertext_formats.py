@@ -99,8 +99,9 @@ class Encoding:
             if self.name == "hex":
                 raw = bytes.fromhex(text)
             else:
-                padded = text if self.is_padded else text + "=" * (-len(text) % 4)
-                raw = base64.b64decode(padded, b"-_" if self.name == "base64url" else None, validate=True)
+                standard = text.replace("-", "+").replace("_", "/") if self.name == "base64url" else text
+                padded = standard if self.is_padded else standard + "=" * (-len(standard) % 4)
+                raw = base64.b64decode(padded, validate=True)
         except ValueError:
             return None
         return raw if self.encode(raw) == text else None

@@ -490,9 +490,12 @@ def test_what_a_person_types_is_never_code_nor_an_option(github, fleet, text, in
     ended = github.run(REFRESH, **{into: text})
     assert (ended.code, fleet.is_renewed(due)) == (2, False)
     assert not (github.folder / "pwned").exists()
-    assert (
-        "there is no channel with this id" if into == "channel" else "is not a valid integer"
-    ) in ended.err
+    ids = ", ".join(text.split())
+    refusals = {
+        "channel": f"--channel {ids}: there is no channel",
+        "limit": f"{text!r} is not a valid integer",
+    }
+    assert refusals[into] in ended.err  # it arrived as it was typed
 
 
 @mapped
