@@ -112,7 +112,7 @@ def test_what_matters_stands_at_the_top():
     before_the_lines = text.partition("Find a line")[0]
     assert all(
         part in before_the_lines
-        for part in ("Down now 1 their WhatsApp does not work", "Need attention 0 none", "All lines 2")
+        for part in ("Down now 1 WhatsApp does not work", "Need attention 0 none", "All lines 2")
     )
     assert "1 Dec 2026, 08:00 UTC" in before_the_lines
 
@@ -124,7 +124,7 @@ def test_the_page_speaks_spanish_with_spanish_dates():
     assert all(
         part in text
         for part in (
-            "Sin servicio 1 su WhatsApp no funciona",
+            "Sin servicio 1 WhatsApp no funciona",
             "10 dic 2026 (9 días)",
             "El cliente debe volver a conectar WhatsApp",
         )
@@ -253,12 +253,12 @@ def test_how_the_run_ended_is_said(fields, said):
         (ChannelTotals({State.OK: 1, State.NEVER_EXPIRES: 1}), ["calm/All lines/2/all lines are well"]),
         (
             ChannelTotals({State.OK: 4, State.ENDED: 1}),
-            ["down/Down now/1/their WhatsApp does not work", "/Need attention/0/none", "/All lines/5/"],
+            ["down/Down now/1/WhatsApp does not work", "/Need attention/0/none", "/All lines/5/"],
         ),
         (
             ChannelTotals({State.WARNING: 9, State.DOWN: 3}, expired_warnings=4, lacking=2),
             [
-                "down/Down now/7/their WhatsApp does not work",
+                "down/Down now/7/WhatsApp does not work",
                 "warning/Need attention/3/before they expire",
                 "lacking/Lack a permission/2/but work",
                 "/All lines/12/",
@@ -510,7 +510,7 @@ def test_a_dead_token_is_seen_without_a_run_that_got_to_it(world, tmp_path, opti
         {"ended", "ending", "unknown"},
     )
     text = Reader((tmp_path / "a.html").read_text()).text
-    assert "Down now 1 their WhatsApp does not work Need attention 0 none" in text
+    assert "Down now 1 WhatsApp does not work Need attention 0 none" in text
     assert "All lines 3 1 expires soon · 1 not known yet" in text
 
 

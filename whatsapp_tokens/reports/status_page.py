@@ -145,7 +145,7 @@ def tiles(view: View) -> list[Tile]:
     in_time = totals.attention - totals.down - totals.lacking
     found = []
     if totals.attention:
-        down = _("their WhatsApp does not work") if totals.down else _("none")
+        down = _("WhatsApp does not work") if totals.down else _("none")
         found += [Tile(Group.DOWN if totals.down else "", _("Down now"), str(totals.down), down)]
         before = _("before they expire") if in_time else _("none")
         found += [
