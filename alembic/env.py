@@ -15,7 +15,7 @@ from models import AUDIT_TABLE, COLUMNS, OPTIONAL_COLUMNS, THEIRS, TableMap, map
 from whatsapp_tokens.column_types import UTCDateTime
 from whatsapp_tokens.database.driver_errors import opening_error, statement_words
 from whatsapp_tokens.database.errors import BadUrl
-from whatsapp_tokens.database.schema import VERSION_TABLE, due_index
+from whatsapp_tokens.database.schema import VERSION_TABLE, make_indexes
 from whatsapp_tokens.database.url import DatabaseUrl, warning_of
 from whatsapp_tokens.environment import BadSettings, read_environment
 from whatsapp_tokens.settings import ENV_FILE, read_database
@@ -75,7 +75,7 @@ def run() -> None:
     engine = sa.create_engine(database.url, poolclass=sa.NullPool, hide_parameters=True)
     metadata = sa.MetaData()
     channel = mapped_tables(metadata, mapping).channel
-    due_index(channel, engine.dialect.name)
+    make_indexes(channel, engine.dialect.name)
     try:
         opened = engine.connect()
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError, AssertionError) as error:

@@ -213,7 +213,10 @@ class Aborted:
 
 @dataclass(slots=True)
 class Tally:
-    """How many channels came to what. `due` is the sum of renewed, failed, skipped and left."""
+    """How many channels came to what. `due` is the sum of renewed, failed, skipped and left.
+
+    `untold`: how many people may have to be told of anyway; None if all were not counted.
+    """
 
     candidates: int = 0
     due: int = 0
@@ -223,6 +226,7 @@ class Tally:
     skipped: int = 0
     waiting: int = 0
     left: int = 0
+    untold: int | None = None
     reasons: Counter[Reason] = field(default_factory=Counter)  # of those skipped
     causes: Counter[Reason] = field(default_factory=Counter)  # of those failed
 

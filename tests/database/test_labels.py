@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models import Status, fingerprint
 from whatsapp_tokens.database.queries import Counts
-from whatsapp_tokens.policy import Policy
+from whatsapp_tokens.policy import STEPS, Policy, is_rejected
 from whatsapp_tokens.reports.status_lines import Group, View, lines_of
 from whatsapp_tokens.reports.status_page import group_counts, sections
 from whatsapp_tokens.results import DueReason, Reason, State
@@ -187,8 +187,13 @@ ROWS = st.fixed_dictionaries(
         "token_status": st.sampled_from([None, "", "odd", *Status]),
         "token_error": st.sampled_from([None, "", "x", *(f"{reason}: x" for reason in Reason)]),
         "token_fingerprint": st.sampled_from([None, MARK, "0" * 32]),
+        "token_alerted_at": st.sampled_from([None, NOW - days(20), NOW - days(1)]),
     }
 )
+
+
+def may_be_reminded(channel):
+    return channel.expires_at is None and channel.alerted_at is not None
 
 
 @settings(
@@ -206,8 +211,13 @@ def test_every_way_to_ask_agrees_on_what_is_due_and_waits(rows, insert, database
     waiting = [channel.id for channel in database.queries.waiting(selection)]
     assert set(due_ids) & set(waiting) == set()
     assert all(channel.due_reason for channel in due)
-    assert list(database.queries.due_ids(selection)) == due_ids
-    assert database.queries.count(selection) == Counts(len(ids), len(due), len(waiting))
+    known = [one for one in due if one.status == "warning" and one.alerted_at and not one.replaced]
+    assert due[len(due) - len(known) :] == known
+    untold = [one.id for one in database.queries.to_tell_of(NOW + max(STEPS))]
+    untold += [one.id for one in database.queries.candidates() if is_rejected(one) and may_be_reminded(one)]
+    counts = Counts(len(ids), len(due), len(waiting), len(known), len(set(untold)))
+    assert database.queries.count(selection) == counts
+    assert list(database.queries.due_ids(selection, counts)) == due_ids
     assert {channel.id for channel in database.queries.others(selection, 100)} == set(ids) - set(due_ids)
     found = states(database)
     assert sorted(found) == ids

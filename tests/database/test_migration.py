@@ -18,13 +18,14 @@ from refusing_server import Refusing, fatal
 from models import TableMap, mapped_tables
 from whatsapp_tokens.database.connection import Connection
 from whatsapp_tokens.database.errors import BadSchema
-from whatsapp_tokens.database.schema import due_index, reflect
+from whatsapp_tokens.database.schema import make_indexes, reflect
 from whatsapp_tokens.database.url import parse_url
 
 empty_postgresql = pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
 
 PASSWORD = "s3cr3t-of-mine"
 ADDED = "whatsapp_token_alembic_added"
+INDEXES = {"ix_Channel_token_due", "ix_Channel_token_news"}
 OURS = ["Channel", "token_audit_log", ADDED, "whatsapp_token_alembic_version"]
 STATE = ["token_status", "token_error", "token_fingerprint", "token_alerted_at", "token_lease_until"]
 
@@ -105,17 +106,24 @@ def test_the_migration_makes_what_the_models_say(database_url):
     engine = sa.create_engine(parse_url(database_url).url, poolclass=sa.NullPool)
     metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s"})
     channel, _ = mapped_tables(metadata, TableMap())
-    due_index(channel, engine.dialect.name)
+    make_indexes(channel, engine.dialect.name)
     metadata.create_all(engine)
     assert migrated == shape(database_url, *OURS[:2])
 
 
 @only_postgresql
-def test_the_index_is_partial_and_in_the_order_of_urgency(database_url):
-    (index,) = run(database_url, "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_Channel_token_due'")
-    assert index["indexdef"].endswith(
-        "(type, token_expires_at NULLS FIRST, id) WHERE (wa_token_encrypted IS NOT NULL)"
+@pytest.mark.parametrize(
+    ("what", "which"),
+    [
+        ("due", "(wa_token_encrypted IS NOT NULL)"),
+        ("news", "((token_status = 'warning'::text) OR (token_alerted_at IS NOT NULL))"),
+    ],
+)
+def test_each_index_is_partial_and_in_the_order_of_urgency(database_url, what, which):
+    (index,) = run(
+        database_url, f"SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_Channel_token_{what}'"
     )
+    assert index["indexdef"].endswith(f"(type, token_expires_at NULLS FIRST, id) WHERE {which}")
 
 
 # A database that an application has
@@ -141,7 +149,7 @@ def test_everything_else_in_the_database_stays_as_it_was(application_url):
     columns, indexes, keys = after["Channel"]
     after["Channel"] = (
         [column for column in columns if column[0] in APPLICATION_COLUMNS],
-        {name: index for name, index in indexes.items() if name != "ix_Channel_token_due"},
+        {name: index for name, index in indexes.items() if name not in INDEXES},
         keys,
     )
     assert {table: after[table] for table in before} == before
@@ -305,6 +313,7 @@ def test_what_somebody_took_away_meanwhile_does_not_keep_it_from_going_down(appl
     for statement in (
         "DROP TABLE token_audit_log",
         'DROP INDEX "ix_Channel_token_due"',
+        'DROP INDEX "ix_Channel_token_news"',
         'ALTER TABLE "Channel" DROP COLUMN token_error',
     ):
         run(application_url, statement)

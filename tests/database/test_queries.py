@@ -81,12 +81,34 @@ def test_the_type_may_be_an_enum(rows, open_database):
 # Due, waiting, or neither
 
 
+def statements(database, ask):
+    """The queries that `ask` leads to, each with its values."""
+    seen = []
+    engine = database._connection._engine
+
+    def note(*call):
+        seen.append(call[2:4])
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    ask()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    return [one for one in seen if one[0].startswith("SELECT")]
+
+
 def standing(database, about):
     """What the database calls its one channel; all the ways to ask must agree."""
     due, waiting = ids_of(database.queries.due(about)), ids_of(database.queries.waiting(about))
-    assert (ids_of(database.queries.due_ids(about)), database.queries.count(about)) == (
+    counts = database.queries.count(about)
+    assert (
+        ids_of(database.queries.due_ids(about, counts)),
+        counts.candidates,
+        counts.due,
+        counts.waiting,
+    ) == (
         due,
-        Counts(1, len(due), len(waiting)),
+        1,
+        len(due),
+        len(waiting),
     )
     return {(1, 0): "due", (0, 1): "waiting", (0, 0): "neither"}[len(due), len(waiting)]
 
@@ -190,7 +212,7 @@ def test_a_look_may_be_at_some_ids_only(rows, database):
     ) == (
         [ids[1]],
         [ids[3]],
-        Counts(3, 1, 1),
+        Counts(3, 1, 1, news=1),
     )
 
 
@@ -427,6 +449,25 @@ def test_people_are_told_of_warnings_that_are_new_or_come_near_their_expiry(rows
     assert len(list(database.queries.to_tell_of(NOW + 7 * DAY))) == told_of
 
 
+def test_the_places_of_what_is_due_are_not_looked_for_beyond_what_was_counted(rows, database, page_size):
+    page_size(2)
+    for _ in range(5):
+        rows.insert(**WELL | EXPIRES_SOON)
+    known = rows.insert(**WELL | EXPIRES_SOON | {"token_status": "warning", "token_alerted_at": NOW})
+    counts = database.queries.count(select())
+    sent = statements(database, lambda: list(database.queries.due_ids(select(), counts)))
+    assert (counts.due, counts.known, len(sent)) == (6, 1, 4)  # pages of 2, 2, 1; and of 1
+    rows.run('DELETE FROM "Channel" WHERE id <> :id', id=known)
+    counts = database.queries.count(select())
+    assert len(statements(database, lambda: list(database.queries.due_ids(select(), counts)))) == 1
+
+
+def test_what_was_met_already_does_not_count_as_found(rows, database):
+    ids = [rows.insert(**WELL | EXPIRES_SOON) for _ in range(3)]
+    found = database.queries.due_ids(select(), Counts(3, 2, 0), but={ids[0]})
+    assert list(found) == ids[1:]
+
+
 def test_the_most_urgent_are_told_of_first(rows, database):
     ids = [rows.insert(**WELL | {"token_status": "warning", "token_expires_at": end}) for end in ENDS[:5]]
     assert ids_of(database.queries.to_tell_of(NOW)) == [ids[n] for n in (0, 2, 3, 1, 4)]
@@ -441,11 +482,9 @@ def test_those_to_be_told_of_come_a_page_at_a_time(rows, database, page_size):
 def test_pages_end_with_the_first_that_is_not_full(rows, database, page_size):
     page_size(2)
     ids = [rows.insert(**WELL) for _ in range(5)]
-    asked = []
-    engine = database._connection._engine
-    sa.event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
-    assert ids_of(database.queries.candidates()) == ids
-    assert len([sql for sql in asked if sql.startswith("SELECT")]) == 3
+    found = []
+    sent = statements(database, lambda: found.extend(ids_of(database.queries.candidates())))
+    assert (found, len(sent)) == (ids, 3)
 
 
 # Others
@@ -481,12 +520,8 @@ def test_no_more_others_than_wanted_come(rows, database):
 
 
 def plan(database, ask):
-    """How the database goes about the statement that `ask` leads to."""
-    seen = []
-    engine = database._connection._engine
-    sa.event.listen(engine, "before_cursor_execute", lambda *call: seen.append(call[2:4]))
-    ask()
-    statement, values = seen[-1]
+    """How the database goes about the last statement that `ask` leads to."""
+    statement, values = statements(database, ask)[-1]
     explain = "EXPLAIN QUERY PLAN " if database._connection.is_sqlite else "EXPLAIN "
     found = database._connection.run(lambda c, _: c.exec_driver_sql(explain + statement, values).all())
     return "\n".join(str(row[-1]) for row in found)
@@ -515,3 +550,21 @@ def test_the_most_urgent_are_found_by_the_index(database, twenty_thousand, page_
     page_size(20)
     due_ids = database.queries.due_ids(select())
     assert "ix_Channel_token_due" in plan(database, lambda: first(due_ids, 20 * (pages - 1) + 1))
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda queries: first(queries.to_tell_of(NOW + 7 * DAY)),
+        lambda queries: queries.to_remind_of(NOW),
+        lambda queries: first(queries.needing_attention(NOW, NOW + 15 * DAY)),
+    ],
+)
+def test_what_is_rare_is_found_by_its_own_index(database, twenty_thousand, ask):
+    assert "ix_Channel_token_news" in plan(database, lambda: ask(database.queries))
+
+
+def test_lines_that_need_no_attention_are_found_by_the_index(database, twenty_thousand):
+    some = database.queries.not_needing_attention(NOW, NOW + 15 * DAY, 10)
+    assert "ix_Channel_token_due" in plan(database, lambda: list(some))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import NOW, SCOPES, days
 
+from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.policy import Policy
 from whatsapp_tokens.renewal import claimer as module
 from whatsapp_tokens.renewal.claimer import Claimer
@@ -38,7 +39,7 @@ def clock(monkeypatch):
 def test_leases_are_extended_each_time_that_a_third_of_them_has_passed(clock):
     database = FakeDatabase()
     selection = Policy(days(45), days(15), days(60), SCOPES).select(NOW)
-    claimer = Claimer(database, Scope(selection), print, Stop())
+    claimer = Claimer(database, Scope(selection), Counts(0, 0, 0), print, Stop())
     extensions = []
     for seconds in range(0, 501, 50):
         clock[0] = float(seconds)

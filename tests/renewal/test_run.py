@@ -319,7 +319,7 @@ def test_a_statement_that_is_refused_in_the_middle_stops_the_run(fleet, monkeypa
     monkeypatch.setattr(pages_module, "PAGE_SIZE", 1)
     due_ids = fleet.database.queries.due_ids
 
-    def refuse_later(selection):
+    def refuse_later(selection, *_):
         for id_ in due_ids(selection):
             if fleet.outcomes:
                 raise StatementRefused("permission denied")

@@ -39,8 +39,8 @@ def preview(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallb
 
     Raise `WrongKeys`, or a `DatabaseError`.
     """
-    tally = open_run(database, keys, scope, callbacks)
-    for channel in islice(database.queries.due(scope.selection), scope.limit):
+    counts, tally = open_run(database, keys, scope, callbacks)
+    for channel in islice(database.queries.due(scope.selection, counts), scope.limit):
         outcome = _foresee(channel, keys)
         tally.add(outcome)
         callbacks.outcome(outcome)

@@ -16,7 +16,7 @@ from whatsapp_tokens.reports.alert_message import Ended, Style
 from whatsapp_tokens.reports.alerts import forget_recoveries, send_alerts
 from whatsapp_tokens.reports.json_document import counts, timestamp
 from whatsapp_tokens.reports.language import ENGLISH, Language
-from whatsapp_tokens.reports.status_files import write_reports
+from whatsapp_tokens.reports.status_files import Source, write_reports
 from whatsapp_tokens.reports.status_lines import View
 from whatsapp_tokens.reports.text import page_link, preview_summary, reason_and_detail, summary
 from whatsapp_tokens.results import AbortReason, Exit, RunResult, Tally
@@ -41,7 +41,8 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
     undelivered = result.undelivered
     if result.alerts:
         undelivered = guarded(lambda: _send_alerts(invocation, result), otherwise=True)
-    unwritten = _write_reports(invocation, result, undelivered=undelivered)
+    source = Source(result.database.queries) if result.database else None
+    unwritten = _write_reports(invocation, result, source, undelivered=undelivered)
     ended = RunResult(
         code=_exit_code(invocation, result, is_short=undelivered or bool(unwritten)),
         tally=result.tally or Tally(),
@@ -58,7 +59,7 @@ def finish(invocation: Invocation, result: CommandResult, version: str) -> int:
     is_short = ended.undelivered or bool(ended.unwritten) or not is_shown
     ended = replace(ended, code=_exit_code(invocation, result, is_short=is_short))
     if monitors := result.monitors:
-        guarded(lambda: monitors.end(ended, result.database.queries if result.database else None), None)
+        guarded(lambda: monitors.end(ended, source), None)
     return ended.code
 
 
@@ -108,7 +109,7 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
     if settings is None:
         return False
     could_begin = aborted is None or aborted.reason is not AbortReason.CONFIGURATION
-    database = result.database if could_begin else None
+    database = result.database if could_begin and _may_be_news(result) else None
     targets = open_targets_of(settings, invocation.signalled)
     if result.recovered and database and not targets:
         forget_recoveries(database, invocation.clock())
@@ -124,13 +125,22 @@ def _send_alerts(invocation: Invocation, result: CommandResult) -> bool:
     return bool(errors)
 
 
-def _write_reports(invocation: Invocation, result: CommandResult, *, undelivered: bool) -> tuple[str, ...]:
+def _may_be_news(result: CommandResult) -> bool:
+    """Return whether a channel may be news: a large table takes long to search for none."""
+    tally = result.tally
+    return tally is None or tally.untold != 0 or tally.failed > 0 or result.recovered
+
+
+def _write_reports(
+    invocation: Invocation, result: CommandResult, source: Source | None, *, undelivered: bool
+) -> tuple[str, ...]:
     """Write the reports, if a run has begun. Return a line for each that is missing."""
-    paths, settings, database = invocation.options.report, result.settings, result.database
-    if not (paths and settings and database and result.is_run):
+    paths, settings = invocation.options.report, result.settings
+    if not (paths and settings and source and result.is_run):
         return ()
+    view = _view(invocation, result, settings, undelivered=undelivered)
     problems = guarded(
-        lambda: write_reports(database, paths, _view(invocation, result, settings, undelivered=undelivered)),
+        lambda: write_reports(source, paths, view),
         otherwise=[f"--report {path} could not be written" for path in paths],
     )
     for problem in problems:

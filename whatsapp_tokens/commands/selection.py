@@ -24,8 +24,7 @@ def scope_of(invocation: Invocation, settings: Settings, database: Database) -> 
     options = invocation.options
     selection = policy_of(settings, options).select(invocation.started_at, _ids(database, options))
     has_targets = bool(settings.slack_webhook_url or settings.notify_urls)
-    reminders = database.queries.to_remind_of(selection.now) if has_targets else {}
-    return Scope(selection, options.limit, settings.workers, alerts=has_targets, reminders=reminders)
+    return Scope(selection, options.limit, settings.workers, alerts=has_targets)
 
 
 def warn_of_missing(database: Database, selection: Selection, tally: Tally, type_: str) -> None:

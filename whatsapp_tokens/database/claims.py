@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from models import Channel, Status, as_channel, plain_id
+from models import Channel, as_channel, plain_id
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.database.channel_table import ChannelTable
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
@@ -60,10 +60,8 @@ class Claims:
 
     def claim_to_alert(self, ids: Iterable[ChannelId]) -> list[Channel]:
         """Claim those of the `ids` that are free and still to be told of, so that one run alone tells."""
-        c = self._table.c
-        is_news = sa.or_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None))
         claimed: list[Channel] = []
-        in_parts(list(ids), lambda some: claimed.extend(self._claim(is_news, some)))
+        in_parts(list(ids), lambda some: claimed.extend(self._claim(self._where.may_be_news(), some)))
         return claimed
 
     def mark_alerted(self, ids: Iterable[ChannelId], at: datetime | None) -> None:

@@ -6,7 +6,8 @@ and nowhere else. No condition is null where NOT is put before it: NOT of null w
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from models import Status, as_stored
 from whatsapp_tokens.column_types import comparable
 from whatsapp_tokens.policy import Selection
-from whatsapp_tokens.results import DueReason, Reason, State
+from whatsapp_tokens.results import ChannelId, DueReason, Reason, State
 
 
 class Section(IntEnum):
@@ -125,10 +126,44 @@ class Conditions:
         was_told = never_null(sa.and_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None)))
         return sa.and_(was_told, sa.not_(self._is_replaced()))
 
+    def may_be_news(self) -> sa.ColumnElement[bool]:
+        """Whether there may be something to tell of a row. Few are: they have an index of their own."""
+        c = self._table.c
+        return sa.or_(c.token_status == Status.WARNING, c.token_alerted_at.is_not(None))
+
+    def to_remind_of(self) -> sa.ColumnElement[bool]:
+        """Whether people were told of a rejected token whose expiry is not known."""
+        c = self._table.c
+        has_no_expiry = sa.and_(c.token_expires_at.is_(None), c.token_alerted_at.is_not(None))
+        return sa.and_(self.may_be_news(), has_no_expiry, self.rejected())
+
+    def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId] = ()) -> sa.ColumnElement[bool]:
+        """Whether people may have to be told of a channel; the caller decides.
+
+        It is in `warning` and people were not told, or not since its expiry came near (`soon` bounds
+        that), or are to be reminded; or it is well again, and people only know of the failure.
+        """
+        c = self._table.c
+        expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
+        is_warning = self.in_warning()
+        return sa.and_(
+            self.may_be_news(),
+            sa.or_(
+                sa.and_(is_warning, alerted_at.is_(None)),
+                sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
+                sa.and_(sa.not_(is_warning), alerted_at.is_not(None)),
+                c.id.in_(list(reminders)),
+            ),
+        )
+
     def needs_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
         """Whether a candidate needs attention by its status or by the clock; never null."""
-        has_expired = never_null(comparable(self._table.c.token_expires_at) <= selection.now)
+        has_expired = never_null(self._has_expired(selection))
         return sa.or_(self.in_warning(), sa.and_(has_expired, sa.not_(self._is_replaced())))
+
+    def may_need_attention(self, selection: Selection) -> sa.ColumnElement[bool]:
+        """Whether a row is in `warning` or past its expiry: indexes find these."""
+        return sa.or_(self._table.c.token_status == Status.WARNING, self._has_expired(selection))
 
     def section(self, selection: Selection) -> sa.ColumnElement[int]:
         """Return the `Section` of a candidate that needs attention."""
@@ -136,7 +171,7 @@ class Conditions:
         is_limited = self._failed_by(Reason.MISSING_PERMISSION)
         return sa.case(
             (self._is_replaced(), Section.REPLACED),
-            (sa.or_(self.rejected(), never_null(expires_at <= selection.now)), Section.STOPPED),
+            (sa.or_(self.rejected(), never_null(self._has_expired(selection))), Section.STOPPED),
             (never_null(expires_at < selection.expires_before), Section.IN_TIME),
             (never_null(is_limited), Section.LACKING),
             else_=Section.IN_TIME,
@@ -172,6 +207,9 @@ class Conditions:
         return sa.type_coerce(
             sa.func.date_trunc("milliseconds", now) + sa.literal(ahead, sa.Interval()), kind
         )
+
+    def _has_expired(self, selection: Selection) -> sa.ColumnElement[bool]:
+        return comparable(self._table.c.token_expires_at) <= selection.now
 
     def _has_token(self) -> sa.ColumnElement[bool]:
         stored = self._table.c.wa_token_encrypted

@@ -9,10 +9,10 @@ Every method may raise `StatementRefused` or `DatabaseLost`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -24,19 +24,25 @@ from whatsapp_tokens.database.outages import down_since, first_rejection
 from whatsapp_tokens.database.pages import Pages
 from whatsapp_tokens.database.permissions import hides_rows, missing_permissions
 from whatsapp_tokens.database.predicates import Section
-from whatsapp_tokens.policy import Reminders, Selection, is_reminder_due
-from whatsapp_tokens.results import HORIZON_DAYS, ChannelId, ChannelTotals, State
+from whatsapp_tokens.database.totals import totals
+from whatsapp_tokens.policy import STEPS, Reminders, Selection, is_reminder_due
+from whatsapp_tokens.results import ChannelId, ChannelTotals
 
 MOST_TYPES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows of a `Selection` are candidates, due, and waiting for a reconnect."""
+    """How many rows of a `Selection` are candidates, due, and waiting for a reconnect.
+
+    `known`: how many of those due are known to fail; `news`: how many rows people may have to be told of.
+    """
 
     candidates: int
     due: int
     waiting: int
+    known: int = 0
+    news: int = 0
 
 
 class Queries:
@@ -89,6 +95,10 @@ class Queries:
         """Yield the rows of other types that have a token."""
         return self._pages.by_id(self._where.of_another_type())
 
+    def some(self, limit: int) -> list[Channel]:
+        """Return up to `limit` candidates, any."""
+        return self._table.channels(self._table.select(self._where.candidate()).limit(limit))
+
     def others(self, selection: Selection, limit: int) -> list[Channel]:
         """Return up to `limit` candidates of the whole table that this selection does not call due."""
         query = self._table.select(
@@ -122,34 +132,48 @@ class Queries:
     # Channels in the order of urgency
 
     def count(self, selection: Selection) -> Counts:
-        """Count candidates, due and waiting in one pass."""
-        query = sa.select(
-            sa.func.count(),
-            sa.func.count(sa.case((self._where.due(selection), 1))),
-            sa.func.count(sa.case((self._where.waiting(selection), 1))),
-        ).where(self._where.candidate(selection))
-        return Counts(*self._table.fetch(query)[0])
+        """Count everything that a run asks for first, in one pass: a large table takes long to read."""
+        where, soon = self._where, selection.now + max(STEPS)
+        is_due = where.due(selection)
+        conditions = (
+            is_due,
+            where.waiting(selection),
+            sa.and_(where.known_to_fail(), is_due),
+            sa.or_(where.to_tell_of(soon), where.to_remind_of()),
+        )
+        query = sa.select(sa.func.count(), *(sa.func.count(sa.case((one, 1))) for one in conditions))
+        return Counts(*self._table.fetch(query.where(where.candidate(selection)))[0])
 
-    def due(self, selection: Selection) -> Iterator[Channel]:
-        """Yield the due channels, each with its `due_reason`; those that are known to fail come last."""
+    def due(self, selection: Selection, counts: Counts | None = None) -> Iterator[Channel]:
+        """Yield the due channels, each with its `due_reason`; those that are known to fail come last.
+
+        `counts` says how many there are, so that the table is not searched for more.
+        """
         why = self._where.due_reason(selection).label("due_reason")
-        for which in self._due_parts(selection):
-            yield from self._pages.by_urgency(*which, labels=[why])
+        for which, most in self._due_parts(selection, counts):
+            yield from self._pages.by_urgency(*which, labels=[why], most=most)
 
-    def due_ids(self, selection: Selection) -> Iterator[ChannelId]:
-        """Yield the ids of the due channels, in the same order."""
-        for which in self._due_parts(selection):
-            yield from (plain_id(row.id) for row in self._pages.rows_by_urgency(*which))
+    def due_ids(
+        self, selection: Selection, counts: Counts | None = None, but: Container[ChannelId] = ()
+    ) -> Iterator[ChannelId]:
+        """Yield the ids of the due channels in the same order, without those in `but`."""
+        for which, most in self._due_parts(selection, counts):
+            rows = self._pages.rows_by_urgency(*which, most=most, but=but)
+            yield from (plain_id(row.id) for row in rows)
 
-    def _due_parts(self, selection: Selection) -> Iterable[tuple[sa.ColumnElement[bool], ...]]:
-        """Return the conditions of the due channels in two parts: first those not known to fail.
+    def _due_parts(
+        self, selection: Selection, counts: Counts | None
+    ) -> Iterable[tuple[tuple[sa.ColumnElement[bool], ...], int | None]]:
+        """Return the conditions of the due channels, and how many there are, in two parts.
 
-        As two queries, because an index gives the order of urgency of each.
+        First those not known to fail. As two queries, because an index gives the order of urgency of each.
         """
         why, is_known = self._where.due_reason(selection), self._where.known_to_fail()
         # One condition each: with more, SQLite expects few rows and sorts them instead of using the index.
         parts = sa.case((is_known, sa.null()), else_=why), sa.case((is_known, why), else_=sa.null())
-        return tuple((self._where.candidate(selection), part.is_not(None)) for part in parts)
+        numbers = (counts.due - counts.known, counts.known) if counts else (None, None)
+        candidate = self._where.candidate(selection)
+        return [((candidate, part.is_not(None)), most) for part, most in zip(parts, numbers, strict=True)]
 
     def waiting(self, selection: Selection) -> Iterator[Channel]:
         """Yield the channels that only wait for a reconnect."""
@@ -163,10 +187,7 @@ class Queries:
         c, audit = self._table.c, self._table.audit
         since = first_rejection(audit, audit.c.channel_id == sa.cast(c.id, sa.Text()))
         query = sa.select(c.id, c.token_alerted_at, since.scalar_subquery().label("since")).where(
-            self._where.candidate(),
-            self._where.rejected(),
-            c.token_expires_at.is_(None),
-            c.token_alerted_at.is_not(None),
+            self._where.candidate(), self._where.to_remind_of()
         )
         try:
             rows = self._table.fetch(query)
@@ -183,23 +204,8 @@ class Queries:
         return down_since(self._table, [one.id for one in channels])
 
     def to_tell_of(self, soon: datetime, reminders: Collection[ChannelId] = ()) -> Iterator[Channel]:
-        """Yield the channels that people may have to be told of; the caller decides.
-
-        They are in `warning` and people were not told, or not since the expiry came near (`soon` bounds
-        that), or are to be reminded; or they are well again, and people only know of the failure.
-        """
-        c = self._table.c
-        expires_at, alerted_at = comparable(c.token_expires_at), comparable(c.token_alerted_at)
-        is_warning = self._where.in_warning()
-        return self._pages.by_urgency(
-            self._where.candidate(),
-            sa.or_(
-                sa.and_(is_warning, alerted_at.is_(None)),
-                sa.and_(is_warning, expires_at <= soon, alerted_at < expires_at),
-                sa.and_(sa.not_(is_warning), alerted_at.is_not(None)),
-                c.id.in_(list(reminders)),
-            ),
-        )
+        """Yield the channels that people may have to be told of, the most urgent first."""
+        return self._pages.by_urgency(self._where.candidate(), self._where.to_tell_of(soon, reminders))
 
     def needing_attention(self, now: datetime, soon: datetime) -> Iterator[Channel]:
         """Yield the candidates in `warning` and those whose token has expired, each with its `state`.
@@ -207,22 +213,30 @@ class Queries:
         By `Section`: those that have stopped working come first.
         """
         selection = Selection(now, soon, now)
-        state, section = self._where.state(selection), self._where.section(selection)
-        which = (self._where.candidate(), self._where.needs_attention(selection))
+        which = (self._where.may_need_attention(selection), self._where.needs_attention(selection))
+        section = self._where.section(selection)
         for number in Section:
-            yield from self._pages.by_urgency(*which, section == number, labels=[state.label("state")])
+            yield from self._by_urgency_with_state(selection, *which, section == number)
 
-    def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> list[Channel]:
-        """Return up to `limit` of the others, each with its `state`; those that never expire come last."""
+    def not_needing_attention(self, now: datetime, soon: datetime, limit: int) -> Iterator[Channel]:
+        """Yield up to `limit` of the others, each with its `state`; those that never expire come last.
+
+        As two queries, because an index gives the order of urgency of each.
+        """
         selection = Selection(now, soon, now)
-        query = self._table.select(
-            self._where.candidate(),
-            sa.not_(self._where.needs_attention(selection)),
-            labels=[self._where.state(selection).label("state")],
-        )
+        needs_none = sa.not_(self._where.needs_attention(selection))
         status = sa.func.coalesce(self._table.c.token_status, "")
-        query = query.order_by(status == Status.NEVER_EXPIRES, *self._pages.urgency)
-        return self._table.channels(query.limit(limit))
+        for part in (status != Status.NEVER_EXPIRES, status == Status.NEVER_EXPIRES):
+            for channel in self._by_urgency_with_state(selection, needs_none, part, most=limit):
+                limit -= 1
+                yield channel
+
+    def _by_urgency_with_state(
+        self, selection: Selection, *which: sa.ColumnElement[bool], most: int | None = None
+    ) -> Iterator[Channel]:
+        """Yield the candidates for which all of the conditions hold, each with its `state`."""
+        state = self._where.state(selection).label("state")
+        return self._pages.by_urgency(self._where.candidate(), *which, labels=[state], most=most)
 
     # The whole table
 
@@ -262,34 +276,4 @@ class Queries:
 
     def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
         """Count all candidates by state and by day of expiry. `soon` is `now` and the window."""
-        expires_at = comparable(self._table.c.token_expires_at)
-        kind: Any = self._table.c.token_expires_at.type
-        selection = Selection(now, soon, now)
-        state = self._where.state(selection).label("state")
-        section, is_other = self._where.section(selection), sa.not_(self._where.in_warning())
-        shown = (Section.STOPPED, Section.LACKING)
-        # Of those in `warning` only: a section takes a digest of the row.
-        sections = [sa.func.count(sa.case((is_other, sa.null()), (section == one, 1))) for one in shown]
-        soonest = sa.func.min(expires_at, type_=kind)
-        states = sa.select(state, sa.func.count(), soonest, *sections).group_by(state)
-        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        is_zoned = not self._table.is_sqlite and kind.timezone
-        day = sa.func.date(sa.func.timezone("UTC", expires_at) if is_zoned else expires_at, type_=sa.Text())
-        days = sa.select(sa.cast(day, sa.Text()), sa.func.count()).group_by(day)
-        days = days.where(expires_at >= today, expires_at < today + timedelta(days=HORIZON_DAYS))
-
-        def count(connection: sa.Connection, _: int) -> ChannelTotals:
-            found = connection.execute(states.where(self._where.candidate())).all()
-            expiries = connection.execute(days.where(self._where.candidate())).all()
-            dead = {State.WAITING, State.DOWN}
-            known = [row[2] for row in found if row[2] is not None and row.state not in dead]
-            stopped, lacking = next((row[3:] for row in found if row.state == State.WARNING), (0, 0))
-            return ChannelTotals(
-                states={State(row.state): row[1] for row in found},
-                soonest=min(known, default=None),
-                expired_warnings=stopped,
-                lacking=lacking,
-                expiries={date.fromisoformat(text): count for text, count in expiries},
-            )
-
-        return self._table.run(count)
+        return totals(self._table, now, soon)

@@ -17,22 +17,20 @@ VERSION_TABLE: Final = "whatsapp_token_alembic_version"
 MOST_SHOWN: Final = 20  # names of tables in an error
 
 
-def due_index(channel: sa.Table, dialect: str) -> sa.Index:
-    """Return the partial index that serves the due query: candidates of a type in the order of urgency.
+def make_indexes(channel: sa.Table, dialect: str) -> None:
+    """Add the partial indexes to the table: for candidates of a type, and for those of them that may be news.
 
-    SQLite puts nulls first by itself, and does not let an index say so.
+    Both are in the order of urgency. SQLite puts nulls first by itself, and does not let an index say so.
     """
     c = channel.c
     expires_at = c.token_expires_at.asc().nulls_first() if dialect == "postgresql" else c.token_expires_at
-    with_token = c.wa_token_encrypted.is_not(None)
-    return sa.Index(
-        short_name(f"ix_{channel.name}_token_due"),
-        c.type,
-        expires_at,
-        c.id,
-        postgresql_where=with_token,
-        sqlite_where=with_token,
-    )
+    conditions = {
+        "due": c.wa_token_encrypted.is_not(None),
+        "news": sa.or_(c.token_status == sa.text("'warning'"), c.token_alerted_at.is_not(None)),
+    }
+    for what, condition in conditions.items():
+        name = short_name(f"ix_{channel.name}_token_{what}")
+        sa.Index(name, c.type, expires_at, c.id, postgresql_where=condition, sqlite_where=condition)
 
 
 def reflect(connection: sa.Connection, mapping: TableMap) -> Tables:

@@ -19,6 +19,7 @@ from models import Channel, PendingUpdate, Status
 from whatsapp_tokens.database.claims import in_parts
 from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import LockTimeout, StatementRefused
+from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.database.writes import UNMOVED
 from whatsapp_tokens.facts import fact
 from whatsapp_tokens.renewal.outcomes import left_locked, skipped
@@ -36,10 +37,16 @@ class Claimer:
     """Claims the due channels of a selection. What it cannot claim is reported, or kept in `unwritable`."""
 
     def __init__(
-        self, database: Database, scope: Scope, report: Callable[[Outcome], None], stop: Stop
+        self,
+        database: Database,
+        scope: Scope,
+        counts: Counts,
+        report: Callable[[Outcome], None],
+        stop: Stop,
     ) -> None:
         self._database = database
         self._selection = scope.selection
+        self._counts = counts
         self._report = report
         self._stop = stop
         self._ids = islice(self._due_ids(), scope.limit)
@@ -92,8 +99,7 @@ class Claimer:
 
     def _due_ids(self) -> Iterator[ChannelId]:
         """Yield the ids of due channels in the order of urgency."""
-        due_ids = self._database.queries.due_ids(self._selection)
-        yield from (id_ for id_ in due_ids if id_ not in self.seen)
+        yield from self._database.queries.due_ids(self._selection, self._counts, self.seen)
         self.has_met_all = True
 
     def _take(self, ids: Sequence[ChannelId]) -> tuple[list[Channel], set[ChannelId]]:

@@ -22,6 +22,7 @@ from whatsapp_tokens.database.errors import DatabaseError, DatabaseLost
 from whatsapp_tokens.database.writes import WriteResult
 from whatsapp_tokens.facts import fact, facts
 from whatsapp_tokens.http_environment import LocalFault
+from whatsapp_tokens.policy import Reminders
 from whatsapp_tokens.renewal.circuit_breaker import CircuitBreaker, Question, is_answer
 from whatsapp_tokens.renewal.claimer import PATIENCE_SECONDS, Claimer
 from whatsapp_tokens.renewal.clock_check import MOST_APART, WrongClock, as_text
@@ -58,6 +59,7 @@ class Run:
         self._bad_controls: list[ChannelId] = []
         self._locked: list[ChannelResult] = []  # not written yet, because the row was locked
         self._reached = 0
+        self._reminders: Reminders = {}  # of these people are told again, although nothing has changed
         self.tally = Tally()
 
     def execute(self, scope: Scope, callbacks: RunCallbacks) -> Aborted | None:
@@ -67,11 +69,11 @@ class Run:
         """
         self._scope = scope
         self._callbacks = callbacks
-        self.tally = open_run(self._database, self._keys, scope, callbacks)
+        counts, self.tally = open_run(self._database, self._keys, scope, callbacks)
+        if scope.alerts and counts.due and counts.news:
+            self._reminders = self._database.queries.to_remind_of(scope.selection.now)
         self._renewer.note_time_at_database(self._database.queries.now())
-        # Where nothing is due, another query of a large table would take as long as counting did.
-        due = scope if self.tally.due else replace(scope, limit=0)
-        self._claimer = Claimer(self._database, due, self._report, self._stop)
+        self._claimer = Claimer(self._database, scope, counts, self._report, self._stop)
         self._pool = TokenPool(self._renewer.renew, self._conclude, scope.workers)
         try:
             self._loop()
@@ -277,7 +279,7 @@ class Run:
         self._report(failed(channel, Reason.WRITE_FAILED, detail, channel.expires_at))
 
     def _report(self, outcome: Outcome) -> None:
-        is_untold = not self._scope.alerts or outcome.id in self._scope.reminders
+        is_untold = not self._scope.alerts or outcome.id in self._reminders
         if isinstance(outcome, Failed) and is_untold:
             outcome = replace(outcome, is_news=True)  # also if the row says otherwise
         self._reached += 1

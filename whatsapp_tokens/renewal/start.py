@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from crypto import KeyRing, Undecryptable
 from models import Channel
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.database.queries import Counts
 from whatsapp_tokens.policy import Selection
 from whatsapp_tokens.renewal.outcomes import skipped
 from whatsapp_tokens.results import ChannelId, Outcome, Reason, Tally
@@ -37,16 +38,12 @@ class WrongKeys(CannotRun):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which channels a run is asked for, how many at once, and whether people are alerted of failures.
-
-    `reminders`: of these people are told again, although nothing has changed.
-    """
+    """Which channels a run is asked for, how many at once, and whether people are alerted of failures."""
 
     selection: Selection
     limit: int | None = None
     workers: int = 16
     alerts: bool = True
-    reminders: Collection[ChannelId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +57,14 @@ class RunCallbacks:
     outcome: Callable[[Outcome], None]
 
 
-def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks) -> Tally:
+def open_run(
+    database: Database, keys: KeyRing, scope: Scope, callbacks: RunCallbacks
+) -> tuple[Counts, Tally]:
     """Count, try the keys, begin, and report the channels that only wait. Raise `WrongKeys`."""
     counts = database.queries.count(scope.selection)
-    _check_keys(database, keys, scope.selection)
-    tally = Tally(candidates=counts.candidates, due=counts.due)
+    _check_keys(database, keys, scope.selection, counts)
+    is_whole_table = scope.selection.ids is None
+    tally = Tally(counts.candidates, counts.due, untold=counts.news if is_whole_table else None)
     callbacks.begin(tally)
     waiting = database.queries.waiting(scope.selection) if counts.waiting else ()
     for channel in waiting:
@@ -72,16 +72,16 @@ def open_run(database: Database, keys: KeyRing, scope: Scope, callbacks: RunCall
         outcome = skipped(channel, Reason.WAITING_FOR_RECONNECT, detail, channel.expires_at)
         tally.add(outcome)
         callbacks.outcome(outcome)
-    return tally
+    return counts, tally
 
 
-def _check_keys(database: Database, keys: KeyRing, selection: Selection) -> None:
+def _check_keys(database: Database, keys: KeyRing, selection: Selection, counts: Counts) -> None:
     """Raise `WrongKeys` if no key decrypts any token of the table, and there are two or more.
 
     One that can be decrypted is enough, so usually one is tried.
     """
     failures: dict[ChannelId, Undecryptable] = {}
-    for channel in _tokens(database, selection):
+    for channel in _tokens(database, selection, counts):
         try:
             keys.format_of(channel.ciphertext)
         except Undecryptable as error:
@@ -93,8 +93,8 @@ def _check_keys(database: Database, keys: KeyRing, selection: Selection) -> None
         raise WrongKeys.of_all(list(failures.values()))
 
 
-def _tokens(database: Database, selection: Selection) -> Iterator[Channel]:
-    """Return the due channels and then some others of the whole table, looked up as they are needed."""
-    yield from database.queries.due(selection)
-    for limit in (1, OTHERS_TRIED):
-        yield from database.queries.others(selection, limit)
+def _tokens(database: Database, selection: Selection, counts: Counts) -> Iterator[Channel]:
+    """Return any channel, the due ones, and some others of the whole table, looked up as they are needed."""
+    yield from database.queries.some(1)
+    yield from database.queries.due(selection, counts)
+    yield from database.queries.others(selection, OTHERS_TRIED)

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from models import Channel
-from whatsapp_tokens.database.database import Database
 from whatsapp_tokens.database.errors import DatabaseError
+from whatsapp_tokens.database.queries import Queries
 from whatsapp_tokens.reports.json_document import exact, timestamp
 from whatsapp_tokens.reports.status_lines import DownSince, Line, View, lines_of
 from whatsapp_tokens.reports.status_page import Counted, html
-from whatsapp_tokens.results import State
+from whatsapp_tokens.results import ChannelTotals, State
 
 VERSION: Final = 1  # of the JSON document
 TEMPORARY: Final = ".status-"  # as the names of temporary files begin
@@ -34,16 +34,29 @@ OTHERS_SHOWN: Final = 1000  # channels that do not need attention
 logger = logging.getLogger(__name__)
 
 
-def write_reports(database: Database, paths: Iterable[Path], view: View) -> list[str]:
+class Source:
+    """Where the lines of all reports and the figures of the metrics come from; totals are counted once."""
+
+    def __init__(self, queries: Queries) -> None:
+        self.queries = queries
+        self._totals: ChannelTotals | None = None
+
+    def totals(self, now: datetime, soon: datetime) -> ChannelTotals:
+        """Return the totals as they were when they were first asked for. Raise a `DatabaseError`."""
+        self._totals = self._totals or self.queries.totals(now, soon)
+        return self._totals
+
+
+def write_reports(source: Source, paths: Iterable[Path], view: View) -> list[str]:
     """Write each report; `view` has no totals yet. Return a line for each that could not be written."""
     try:
-        view = replace(view, totals=database.queries.totals(view.now, view.now + view.window))
+        view = replace(view, totals=source.totals(view.now, view.now + view.window))
     except DatabaseError as error:
         return [_problem(path, str(error)) for path in paths]
     problems = []
     for path in paths:
         try:
-            write(path, view, _all_channels(database, view), database.queries.down_since)
+            write(path, view, _all_channels(source.queries, view), source.queries.down_since)
         except OSError as error:
             problems.append(_problem(path, error.strerror or type(error).__name__))
         except DatabaseError as error:
@@ -102,11 +115,14 @@ def _entry(line: Line) -> dict[str, Any]:
     return fields | {name: timestamp(fields[name]) for name in ("expires_at", "refreshed_at")}
 
 
-def _all_channels(database: Database, view: View) -> Iterator[Channel]:
+def _all_channels(queries: Queries, view: View) -> Iterator[Channel]:
     """Return all channels that need attention, then some of the others; in both, the most urgent first."""
-    soon = view.now + view.window
-    yield from database.queries.needing_attention(view.now, soon)
-    yield from database.queries.not_needing_attention(view.now, soon, OTHERS_SHOWN)
+    soon, totals = view.now + view.window, view.totals
+    if totals.attention:
+        yield from queries.needing_attention(view.now, soon)
+    yield from queries.not_needing_attention(
+        view.now, soon, min(totals.total - totals.attention, OTHERS_SHOWN)
+    )
 
 
 def _sweep(folder: Path, now: datetime) -> None:
