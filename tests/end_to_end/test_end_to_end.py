@@ -624,7 +624,9 @@ def test_a_dry_run_shows_what_is_due_and_why_and_touches_nothing(world):
     channel = world.channel(name="Bakery North", token_expires_at=world.now + days(3.5))
     before = world.rows.get(channel)
     result = world.run("--dry-run")
-    assert re.search(rf"^Bakery North \({channel}\) +\S+ +3 days +it expires soon$", result.out, re.MULTILINE)
+    assert re.search(
+        rf"^Bakery North \({channel}\) +\d+ \w+ \d+ +3 days +it expires soon$", result.out, re.MULTILINE
+    )
     assert result.out.startswith("CHANNEL")
     assert (result.code, world.rows.get(channel), world.rows.audit(), world.meta.count()) == (
         0,

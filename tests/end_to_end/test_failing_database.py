@@ -203,7 +203,7 @@ def test_a_table_that_cannot_even_be_read_is_a_lost_database(world, impatient):
     world.channel()
     with locked(world, "ACCESS EXCLUSIVE"):
         result = world.run()
-    assert (result.code, "database_lost: the database does not answer" in result.err) == (3, True)
+    assert (result.code, "database_lost, the database does not answer" in result.err) == (3, True)
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_a_file_that_another_program_keeps_writing_to_is_a_lost_database(world, 
     with writing(world):
         result = world.run()
     text = result.out + result.err
-    assert (result.code, "database_lost: the database cannot be reached: database is locked" in text) == (
+    assert (result.code, "database_lost, the database cannot be reached (database is locked)" in text) == (
         3,
         True,
     )
