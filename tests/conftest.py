@@ -15,7 +15,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -193,10 +193,9 @@ only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indire
 
 
 @pytest.fixture
-def rows(database_url) -> Iterator[Rows]:
-    """Yield the channel table as the application sees it."""
-    with closing(Rows(database_url)) as found:
-        yield found
+def rows(database_url) -> Rows:
+    """Return the channel table as the application sees it."""
+    return Rows(database_url)
 
 
 @pytest.fixture
@@ -264,23 +263,21 @@ def meta() -> Iterator[GraphServer]:
 
 
 @pytest.fixture
-def world(database_url, meta, tmp_path, capsys) -> Iterator[World]:
-    """Yield a migrated database, a Meta and the program: the test runs on SQLite and on PostgreSQL."""
+def world(database_url, meta, tmp_path, capsys) -> World:
+    """Return a migrated database, a Meta and the program: the test runs on SQLite and on PostgreSQL."""
     made = World(database_url, meta, tmp_path)
     made.capsys = capsys
-    with closing(made.rows):
-        yield made
+    return made
 
 
 @pytest.fixture
-def shop(empty_database_url, meta, tmp_path, capsys) -> Iterator[Shop]:
-    """Yield a database without tables: the test runs on SQLite and on PostgreSQL."""
+def shop(empty_database_url, meta, tmp_path, capsys) -> Shop:
+    """Return a database without tables: the test runs on SQLite and on PostgreSQL."""
     if empty_database_url.startswith("sqlite"):
         (tmp_path / "empty.sqlite3").touch()
     world = World(empty_database_url, meta, tmp_path)
     world.capsys = capsys
-    with closing(world.rows):
-        yield Shop(empty_database_url, world)
+    return Shop(empty_database_url, world)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,10 +24,8 @@ class Rows:
     def __init__(self, url: str) -> None:
         # One connection for all: with NullPool, opening one for each row was half of some tests' time.
         self.engine = sa.create_engine(parse_url(url).url, pool_size=1, pool_pre_ping=True)
+        weakref.finalize(self, self.engine.dispose)  # Python 3.13 and newer warn of one that stays open
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-
-    def close(self) -> None:
-        self.engine.dispose()
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
