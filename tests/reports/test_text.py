@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -203,6 +204,24 @@ def test_the_rows_stand_under_their_heads():
     heads = ("CHANNEL", "EXPIRES", "DAYS LEFT", "WHY DUE")
     cells = ("Florist (15)", "10 Dec 2026", "9 days", "it expires soon")
     assert [TABLE_HEAD.index(head) for head in heads] == [row.index(cell) for cell in cells]
+
+
+DETAILS = [
+    "data access expires: 2026-11-30",
+    "the new token does not live longer; expires: 2026-12-06",
+    "the customer's password was changed; Graph error: 190/460; Meta said: “Error validating: no”",
+    "no key of TOKEN_ENCRYPTION_KEY decrypts it: Fernet; another key encrypted it, or it was altered",
+    "the clock of this machine is wrong; time at Meta: 2026-12-02T08:00:00Z; nothing was changed",
+]
+
+
+@pytest.mark.parametrize("detail", DETAILS)
+def test_no_line_has_three_colons(detail):
+    failed = replace(FAILED, detail=detail)
+    stopped = Aborted(AbortReason.CONFIGURATION, detail)
+    lines = [outcome_line(failed, NOW), table_row(failed, NOW)]
+    lines += summary(Tally(failed=1), [failed], stopped, NOW)
+    assert [line for line in lines if re.sub(r"\d\d:\d\d", "", line).count(":") > 2] == []
 
 
 def with_name(kind, name):
