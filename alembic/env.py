@@ -70,6 +70,16 @@ if context.config.cmd_opts is not None:  # on the command line, say what is done
     logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)  # it prints the same as well
 
 
+def refuse_newer_revisions() -> None:
+    """Raise `CommandError` if the database was migrated to a revision that this version does not have."""
+    known = {script.revision for script in context.script.walk_revisions()}
+    if newer := set(context.get_context().get_current_heads()) - known:
+        raise CommandError(
+            f"the database was migrated by a newer version of this program (to {', '.join(sorted(newer))}); "
+            "update this one: git pull && make install"
+        )
+
+
 def run() -> None:
     """Run the migrations, or compare the database with the models, in one transaction."""
     engine = sa.create_engine(database.url, poolclass=sa.NullPool, hide_parameters=True)
@@ -101,6 +111,7 @@ def run() -> None:
                 # What the table's owner says about it in comments is not ours to take away.
                 autogenerate_plugins=["alembic.autogenerate.*", "~alembic.autogenerate.comments"],
             )
+            refuse_newer_revisions()
             context.run_migrations()
     except sa.exc.DBAPIError as error:
         raise CommandError(f"the database says: {statement_words(error)}") from None

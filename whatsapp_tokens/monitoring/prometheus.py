@@ -59,7 +59,10 @@ def write(path: Path, figures: Figures) -> None:
     """Replace the file in one step. Raise OSError, and leave the old one."""
     registry = CollectorRegistry()
     registry.register(_Fixed(families(figures, read_back(path))))
+    mode = path.stat().st_mode & 0o777 if path.is_file() else None
     write_to_textfile(str(path), registry)
+    if mode is not None:  # it was replaced, and its reader may be another user
+        path.chmod(mode)
 
 
 def read_back(path: Path) -> dict[str, Metric]:
