@@ -249,6 +249,23 @@ def test_an_unmigrated_database_says_what_to_run(world, tmp_path):
     assert (ok, text.endswith("run: alembic upgrade head")) == (False, True)
 
 
+@only_sqlite
+def test_a_table_that_prisma_migrates_may_get_its_columns_from_prisma(world):
+    world.rows.run('ALTER TABLE "Channel" DROP COLUMN token_lease_until')
+    world.rows.run("DROP TABLE whatsapp_token_alembic_version")
+    world.rows.run("CREATE TABLE _prisma_migrations (id TEXT)")
+    _, text = checks(world.json("--check"))["database"]
+    assert text.endswith("run: alembic upgrade head, or let Prisma add them, as docs/your-own-table.md says")
+
+
+@only_sqlite
+def test_a_relative_path_of_a_database_is_warned_of(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    world.env["DATABASE_URL"] = "sqlite:///channels.sqlite3"
+    result = world.json("--check")
+    assert (result.code, [level for level, _ in levels(result, "database")]) == (0, ["warning", "ok"])
+
+
 def levels(result, subject):
     found = [check for check in result.document["checks"] if check["subject"] == subject]
     return [(check["level"], check["text"]) for check in found]

@@ -69,6 +69,12 @@ class _Clocks:
 
 def _check_database(settings: Settings, stop: Stop, clocks: _Clocks) -> Iterator[Finding]:
     """Look at the table with its columns, at what our role may do there, and try the keys on the tokens."""
+    url = settings.database.url
+    if url.drivername == "sqlite" and not Path(url.database or "").is_absolute():
+        text = (
+            "DATABASE_URL: its path depends on the folder where a run is started, and cron's is another one"
+        )
+        yield Finding("database", Level.WARNING, f"{text}; write sqlite:////and the absolute path")
     try:
         opened = Database(settings.database, settings.table, lease=settings.lease, stop=stop)
         with closing(opened) as database:

@@ -14,6 +14,7 @@ from whatsapp_tokens.column_types import SQLiteUTC, UTCDateTime
 from whatsapp_tokens.database.errors import UPGRADE, BadSchema
 
 VERSION_TABLE: Final = "whatsapp_token_alembic_version"
+PRISMA_TABLE: Final = "_prisma_migrations"  # where Prisma notes what it has migrated
 MOST_SHOWN: Final = 20  # names of tables in an error
 
 
@@ -78,6 +79,8 @@ def _upgrade(inspector: sa.Inspector, mapping: TableMap) -> str:
     """Return what to run. After a migration, what it made is gone, or CHANNEL_COLUMNS has changed."""
     if inspector.has_table(VERSION_TABLE, schema=mapping.schema):
         return "run: alembic stamp base && alembic upgrade head"
+    if inspector.has_table(PRISMA_TABLE, schema=mapping.schema):
+        return f"{UPGRADE}, or let Prisma add them, as docs/your-own-table.md says"
     return UPGRADE
 
 
