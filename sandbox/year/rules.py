@@ -48,6 +48,11 @@ class Evening:
     is_down: bool
     is_refused: bool  # our app secret is not Meta's
 
+    def failures(self, id_: int) -> set[str]:
+        """Return for which reasons a line failed tonight."""
+        entries = (one for one in self.audit if one.channel == id_ and one.event == "failed")
+        return {one.reason or "" for one in entries}
+
     @property
     def was_killed(self) -> bool:
         """Whether a signal ended a run."""
@@ -209,7 +214,8 @@ class Rules:
             before = evening.before.get(id_)
             ends = {one.expires_at for one in (row, before) if one}
             # It was another, of which people could not be told before it changed back.
-            is_news = before is not None and before.reason in FOR_A_PERSON - {told.reason}
+            was = {before.reason if before else ""} | evening.failures(id_)
+            is_news = bool(was & FOR_A_PERSON - {told.reason})
             is_news |= reason != told.reason and reason in FOR_A_PERSON
             is_news |= any(_crosses(end, told.at, evening.now, MARGIN) for end in ends)
             is_news |= None in ends and evening.now - told.at > REMINDER - MARGIN
