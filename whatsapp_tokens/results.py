@@ -16,8 +16,6 @@ ChannelId: TypeAlias = int | str
 T = TypeVar("T")
 
 KEPT: Final = 500  # of what a run itself has to tell
-
-REPORT_SUFFIXES: Final = (".html", ".json")  # of the files that --report writes
 HORIZON_DAYS: Final = 61  # today and the next 60: a token that is renewed today expires on the last of them
 
 
@@ -213,10 +211,7 @@ class Aborted:
 
 @dataclass(slots=True)
 class Tally:
-    """How many channels came to what. `due` is the sum of renewed, failed, skipped and left.
-
-    `untold`: how many people may have to be told of anyway; None if all were not counted.
-    """
+    """How many channels came to what. `due` is the sum of renewed, failed, skipped and left."""
 
     candidates: int = 0
     due: int = 0
@@ -226,7 +221,7 @@ class Tally:
     skipped: int = 0
     waiting: int = 0
     left: int = 0
-    untold: int | None = None
+    untold: int | None = None  # people may have to be told of these anyway; None if that was not counted
     reasons: Counter[Reason] = field(default_factory=Counter)  # of those skipped
     causes: Counter[Reason] = field(default_factory=Counter)  # of those failed
 
@@ -249,7 +244,7 @@ class Tally:
             case Skipped():
                 self.skipped += 1
                 self.reasons[outcome.reason] += 1
-            case _:  # a dry run only says what is due
+            case Due():
                 pass
 
 
@@ -269,17 +264,16 @@ class RunResult:
     is_dry: bool = False
     undelivered: bool = False
     unwritten: tuple[str, ...] = ()
-    status_page_url: str | None = None  # where the status page is published
+    status_page_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelTotals:
     """All candidates, counted.
 
-    `soonest` is the soonest known expiry, past or not, of tokens that Meta may still accept. `expiries`
-    counts, for each of the next `HORIZON_DAYS` UTC days from today on, the tokens that expire on it; days
-    without any are left out. Of the lines in `State.WARNING`, the tokens of `expired_warnings` have expired,
-    and `lacking` work and are not near their expiry, but lack a permission.
+    `soonest`: the soonest known expiry, past or not, of tokens that Meta may still accept. `expiries`: how
+    many expire on each of the next `HORIZON_DAYS` UTC days, without days of none. Of the lines in `WARNING`,
+    `expired_warnings` have an expired token, and `lacking` are far from expiry, but lack a permission.
     """
 
     states: Mapping[State, int] = field(default_factory=dict)

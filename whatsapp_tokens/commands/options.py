@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from whatsapp_tokens.results import REPORT_SUFFIXES
-
 MANY: Final = 100  # more channels than this are not forced without a second confirmation
+REPORT_SUFFIXES: Final = (".html", ".json")  # of the files that --report writes
 
 
 @dataclass(frozen=True, slots=True)
