@@ -159,8 +159,8 @@ class Fleet:
 
     def _revoke(self, states: Iterable[SimToken], customer: Customer, night: int) -> None:
         death = self.rng.choice(DEATHS)
-        if self.rng.random() < 0.2:  # by mistake: waves of these were undone days later
-            customer.revoked_until = night + self.rng.randint(1, 4)
+        if customer.kind is Kind.SYSTEM and self.rng.random() < 0.2:
+            customer.revoked_until = night + self.rng.randint(1, 4)  # waves of mistakes were undone later
         for state in states:
             state.error = death
 
@@ -189,9 +189,9 @@ def need_of(token: SimToken, kind: Kind, now: float) -> Need:
     """Return what a person must do about a token, once Meta has been asked about it."""
     if token.death(now) is not None:
         return Need.RECONNECT
+    if kind is Kind.STUCK and (token.expires_at or 0) < now + WINDOW:
+        return Need.EXTENSION
     access = token.data_access_expires_at
     if len(token.scopes) < len(SCOPES) or (access and access < now + WINDOW):
         return Need.PERMISSION
-    if kind is Kind.STUCK and (token.expires_at or 0) < now + WINDOW:
-        return Need.EXTENSION
     return Need.NOTHING

@@ -26,7 +26,7 @@ class Night:
         default_factory=dict
     )  # the last answer about a token; None: a right one
     faults: Counter[Kind] = field(default_factory=Counter)
-    failed: set[str] = field(default_factory=set)  # the customers who met a wrong answer
+    failed: set[str] = field(default_factory=set)  # the tokens that met a wrong answer
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -58,10 +58,11 @@ class FailingMeta(GraphServer):
             key = (self.seed, self.number, customer, seen.endpoint, night.numbers[customer, seen.endpoint])
             rng = random.Random("/".join(map(str, key)))
             answer, kind = self._wrong(seen, rng)
-            night.last[self._origin(seen.token or "")] = kind
+            token = self._origin(seen.token or "")
+            night.last[token] = kind
             if kind:
                 night.faults[kind] += 1
-                night.failed.add(customer)
+                night.failed.add(token)
             return answer
 
     def chain(self, token: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 SLACK: Final = "/services/T0YEAR/B0YEAR/made-up-for-the-year"
 PING: Final = "/ping/made-up-for-the-year"
 CARD: Final = re.compile(r"\*Line \d+ \((\d+)\)\*\n([^:\n]+)")
-LINE: Final = re.compile(r"^• Line \d+ \((\d+)\): (?:[^;\n]+); ([^\n]+)$", re.MULTILINE)
+LINE: Final = re.compile(r"^• Line \d+ \((\d+)\): (?:[^;\n]+); ([^\n→]+)", re.MULTILINE)
 RECOVERED: Final = re.compile(r"Recovered: ([^\n]+)")
 NAME: Final = re.compile(r"Line \d+ \((\d+)\)")
 
@@ -32,7 +32,9 @@ class Message:
         """Read what Slack is to show."""
         texts = [block["text"]["text"] for block in payload["blocks"] if block["type"] == "section"]
         text = "\n".join(texts)
-        causes = {int(id_): cause.lower() for id_, cause in (*CARD.findall(text), *LINE.findall(text))}
+        causes = {
+            int(id_): cause.strip().lower() for id_, cause in (*CARD.findall(text), *LINE.findall(text))
+        }
         recovered = {int(id_) for names in RECOVERED.findall(text) for id_ in NAME.findall(names)}
         return cls(payload["text"], causes, frozenset(recovered))
 

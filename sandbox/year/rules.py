@@ -25,6 +25,8 @@ FOR_A_PERSON: Final = frozenset(str(need) for need in Need if need)
 CAUSES: Final[Mapping[str, str]] = {
     "meta no longer accepts the token": Need.RECONNECT,
     "the token lacks a permission, or its data access expires soon": Need.PERMISSION,
+    "the token works, but not for everything": Need.PERMISSION,
+    "what the customer has allowed ends soon": Need.PERMISSION,
     "meta answered, but did not extend the token": Need.EXTENSION,
     "meta could not be reached": "unavailable",
     "meta gave an answer that this program does not know": "unexpected_answer",
@@ -108,7 +110,10 @@ class Rules:
 
     def _was_answered(self, evening: Evening, id_: int) -> bool:
         """Return whether Meta was asked about the token of a line, and its last answer was right."""
-        return self.meta.tonight.last.get(evening.held.get(id_, ""), Fault.PASSING) is None
+        token, night = evening.held.get(id_, ""), self.meta.tonight
+        if len(evening.codes) > 1 and token in night.failed:  # perhaps in the run that wrote last
+            return False
+        return night.last.get(token, Fault.PASSING) is None
 
     def _stored(self, evening: Evening, tokens: dict[int, str]) -> Iterator[str]:
         """Check that each stored token decrypts, and comes from what the application stored last."""
@@ -177,8 +182,7 @@ class Rules:
                 yield f"line {id_}: the audit log tells another expiry than the row"
             failures = [entry.reason for entry in said if entry.event == "failed"]
             if failures:
-                customer = evening.customers[id_]
-                self.was_lied_to[id_] = customer.user_id in self.meta.tonight.failed
+                self.was_lied_to[id_] = evening.held[id_] in self.meta.tonight.failed
             if row.reason and row.reason != before.reason and row.reason not in failures:
                 yield f"line {id_}: it failed ({row.reason}), and the audit log does not tell it"
             if before.reason and not row.reason and "recovered" not in {entry.event for entry in said}:

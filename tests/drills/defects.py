@@ -89,11 +89,17 @@ def forgets_that_it_told():
     Claims.mark_alerted = lambda self, ids, _at: self.release(ids)
 
 
-def finds_fault_with_good_tokens():
-    from whatsapp_tokens.renewal import decision, renewer
-    from whatsapp_tokens.results import Reason
+def tells_of_a_failure_only_once():
+    from whatsapp_tokens import policy
+    from whatsapp_tokens.renewal import updates
 
-    renewer.decide = lambda *_: decision.Unusable(Reason.MISSING_PERMISSION, "missing permission: all")
+    policy.must_tell = updates.must_tell = lambda told_at, *_: told_at is None
+
+
+def finds_fault_with_good_tokens():
+    from whatsapp_tokens.renewal import decision
+
+    decision.lacks = lambda *_: "missing permission: all"
 
 
 def exits_with_zero():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
+from math import inf
 
 import defects
 import pytest
@@ -12,6 +13,8 @@ from conftest import only_sqlite
 from world import ROOT
 
 from sandbox.year import job
+from sandbox.year.application import Application
+from sandbox.year.fleet import Fleet, Kind
 from sandbox.year.nights import Year
 from sandbox.year.plan import Plan
 from sandbox.year.receiver import receiver
@@ -47,9 +50,19 @@ def calm_year(database_url, tmp_path):
     with receiver() as people:
         year = Year(60, 5, 40, database_url, tmp_path, people)
         year.plan = Plan(40, range(0), range(0))
+        customer = min(
+            year.fleet.customers.values(), key=lambda one: year.meta.token(one.token).expires_at or inf
+        )
+        customer.kind, year.meta.token(customer.token).exchange_same = Kind.STUCK, True
         assert year.night(0) == []
         yield year
         year.close()
+
+
+def first_broken(year):
+    """Return what is wrong with the first night on which anything is."""
+    nights = (year.night(night) for night in range(1, 40))
+    return next((broken for broken in nights if broken), [])
 
 
 @only_sqlite
@@ -76,6 +89,39 @@ def calm_year(database_url, tmp_path):
 )
 def test_a_defect_is_noticed(calm_year, monkeypatch, defect, noticed):
     monkeypatch.setattr(job, "run", partial(defects.run_with, defect))
-    nights = (calm_year.night(night) for night in range(1, 40))
-    broken = next((broken for broken in nights if broken), [])
+    broken = first_broken(calm_year)
     assert [line for line in broken if noticed in line], broken
+
+
+@only_sqlite
+def test_a_line_of_which_people_hear_nothing_more_is_noticed(calm_year, monkeypatch):
+    monkeypatch.setattr(job, "run", partial(defects.run_with, defects.tells_of_a_failure_only_once))
+    monkeypatch.setattr(Fleet, "connect", lambda *_: None)  # no customer reconnects
+    broken = first_broken(calm_year)
+    assert any("came nearer, and people were told on" in line for line in broken), broken
+
+
+@only_sqlite
+def test_a_token_of_the_application_that_is_not_in_the_table_any_more_is_noticed(calm_year, monkeypatch):
+    customer = next(iter(calm_year.fleet.customers.values()))
+    monkeypatch.setattr(Application, "connect", lambda *_: None)
+    calm_year.fleet.connect(customer, calm_year.meta.now())
+    broken = calm_year.night(1)
+    assert any("the token that the application stored last was overwritten" in line for line in broken)
+
+
+@only_sqlite
+def test_a_run_that_does_not_stop_although_meta_refuses_the_app_is_noticed(calm_year, monkeypatch):
+    monkeypatch.setattr(job, "run", partial(defects.run_with, defects.exits_with_zero))
+    calm_year.meta.app_secret = "another"
+    assert any("Meta refuses the app, and the exit code is" in line for line in calm_year.night(1))
+
+
+@only_sqlite
+def test_a_token_that_no_run_came_to_for_many_nights_is_lost(calm_year):
+    calm_year.rules.starved[1] = 4
+    assert [*calm_year.rules._expired(1, "token")] == [
+        "line 1: its token expired, and 4 runs had not come to it"
+    ]
+    assert [*calm_year.rules._expired(2, "another")] == []
+    assert (calm_year.rules.counts["lost"], len(calm_year.rules.expired)) == (1, 2)

@@ -17,6 +17,7 @@ KEYS = KeyRing.parse("00" * 32)
 TOKEN = Secret("new-token")
 OPENED = Decrypted(Secret("old-token"), FERNET)
 MARK = fingerprint("cipher")
+LAPSED = "missing_permission: data access expires: 2026-05-31"
 
 
 def settled(verdict, **fields):
@@ -135,6 +136,26 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
             Unusable(Reason.RECONNECT_REQUIRED, "x"),
             {"expires_at": NOW - days(1), "fingerprint": MARK},
             NOW - days(1),
+        ),
+        (  # then it was the data access that expired, and the token lived on
+            Unusable(Reason.RECONNECT_REQUIRED, "x"),
+            {"expires_at": NOW - days(1), "fingerprint": MARK, "error": LAPSED, "status": "warning"},
+            None,
+        ),
+        (
+            Unusable(Reason.RECONNECT_REQUIRED, "x"),
+            {"expires_at": NOW + days(1), "fingerprint": MARK, "error": LAPSED, "status": "warning"},
+            NOW + days(1),
+        ),
+        (  # the inspection called it valid, and the exchange dead
+            Unusable(Reason.RECONNECT_REQUIRED, "x", NOW - days(1), NOW - days(50)),
+            {"fingerprint": MARK},
+            None,
+        ),
+        (
+            Unusable(Reason.RECONNECT_REQUIRED, "x", NOW + days(1), NOW - days(50)),
+            {"fingerprint": MARK},
+            NOW + days(1),
         ),
         (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": NOW - days(1)}, NOW - days(1)),
         (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": None}, None),

@@ -18,6 +18,7 @@ from whatsapp_tokens.results import Reason
 
 # Two ways to compute one instant differ by the seconds that a call takes.
 TOLERANCE: Final = timedelta(hours=1)
+DATA_ACCESS_EXPIRES: Final = fact("data access expires")
 
 
 class Suspect(Enum):
@@ -97,7 +98,7 @@ def lacks(inspection: Inspection, now: datetime, policy: Policy) -> str:
     access_expires_at = inspection.data_access_expires_at
     if access_expires_at is None or access_expires_at >= now + policy.refresh_before_expiry:
         return ""
-    return fact("data access expires", access_expires_at.date())
+    return fact(DATA_ACCESS_EXPIRES, access_expires_at.date())
 
 
 def decide(old: Inspection, now: datetime, policy: Policy) -> StillValid | NeverExpires | Unusable | None:
