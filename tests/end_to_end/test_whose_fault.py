@@ -451,3 +451,22 @@ def test_what_happened_to_a_row_meanwhile_is_said(world, change, detail):
     result = world.json()
     assert (result.code, result.told(channel)) == (0, ("skipped", "replaced_meanwhile"))
     assert detail in result.entry(channel)["detail"]
+
+
+def test_a_reconnected_channel_that_fails_again_does_not_starve_the_last_of_the_known(world):
+    """It moves from those that are asked first to those that are known to fail, while the run goes on."""
+    known = {
+        "token_status": "warning",
+        "token_error": "unavailable: x",
+        "token_alerted_at": world.now - days(1),
+    }
+    again = world.token()
+    world.channel(again, token_expires_at=world.now + days(1), token_fingerprint="of another", **known)
+    world.meta.script(again, graph_error(500, "Unknown", 1), forever=True)
+    world.env["META_RETRIES"] = "0"
+    for _ in range(5):
+        world.channel(token_expires_at=world.now + days(2))
+    last = world.channel(token_expires_at=world.now + days(12), **known)
+    result = world.json("--workers", "1")
+    assert result.told(last) == ("renewed", None)
+    assert "left" not in result.counts
