@@ -194,7 +194,7 @@ def test_variables_of_others_are_ignored():
 
 def test_a_permission_that_meta_does_not_have_is_warned_of():
     misspelt = read(REQUIRED_SCOPES="whatsapp_business_mesaging,whatsapp_business_management")
-    said = "it names permissions that are not known: whatsapp_business_mesaging; check the spelling"
+    said = "it names permissions that are not known (whatsapp_business_mesaging); check the spelling"
     assert (misspelt.warnings, read().warnings) == ((f"REQUIRED_SCOPES: {said}",), ())
 
 

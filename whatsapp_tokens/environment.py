@@ -212,7 +212,7 @@ class Reader:
             return "it is empty; give it a value (see .env.example)"
         advice = f"it is missing; set it in the environment or in {file} (see .env.example)"
         if alike := difflib.get_close_matches(name, set(environment) - self._names, 1, ALIKE):
-            return f"{advice}; there is {alike[0]}: is that meant?"
+            return f"{advice}; there is {alike[0]}, is that meant?"
         return advice
 
     def misspelt(self) -> list[str]:
@@ -225,7 +225,7 @@ class Reader:
             return []
         unset = {name for name in self._names if not environment.get(name)}
         return [
-            f"{environment.file}: {name} is no setting and is ignored; {alike[0]} is one: is that meant?"
+            f"{environment.file}: {name} is no setting and is ignored; is {alike[0]} meant?"
             for name in sorted(environment.in_file - self._names)
             if (alike := difflib.get_close_matches(name.upper(), sorted(unset), 1, ALIKE))
         ]

@@ -257,7 +257,7 @@ def _scopes(text: str) -> frozenset[str]:
 def _unknown_scopes(scopes: frozenset[str]) -> tuple[str, ...]:
     """Return a warning if some are no permissions of Meta's."""
     unknown = ", ".join(sorted(scopes - KNOWN_PERMISSIONS))
-    warning = f"REQUIRED_SCOPES: it names permissions that are not known: {unknown}; check the spelling"
+    warning = f"REQUIRED_SCOPES: it names permissions that are not known ({unknown}); check the spelling"
     return (warning,) if unknown else ()
 
 

@@ -43,7 +43,7 @@ def test_other_types_alone_are_a_warning_also_with_quiet(world):
         world.channel(type=type_)
     run, check = world.run("--quiet"), world.json("--check")
     there = "“email” (2), “instagram” (1)"
-    said = f"CHANNEL_TYPE: no row is of the type “whatsapp”; the types that are there: {there}"
+    said = f"CHANNEL_TYPE: no row is of the type “whatsapp”; the table has {there}"
     assert (run.code, run.out, said in run.err) == (0, "", True)
     assert (check.code, findings(check)) == (0, [("warning", said)])
 

@@ -24,9 +24,7 @@ def check_alerts(targets: Sequence[Target]) -> Iterator[Finding]:
             yield Finding("alerts", Level.OK, text)
         elif why := why_unreachable(target.server):
             variable = "SLACK_WEBHOOK_URL" if isinstance(target, Slack) else "NOTIFY_URLS"
-            text = (
-                f"{target.name} cannot be reached; asked: {target.server}; no answer: {why}; check {variable}"
-            )
+            text = f"{target.name} cannot be reached at {target.server} ({why}); check {variable}"
             yield Finding("alerts", Level.PROBLEM, text)
         else:
             text = f"they go to {target.name}, and {target.server} answers; {NOT_SENT}"
@@ -39,7 +37,7 @@ def check_heartbeat(url: Secret | None) -> Iterator[Finding]:
         return
     address = origin(url.reveal())
     if why := why_unreachable(address):
-        text = f"it cannot be reached; asked: {address}; no answer: {why}; check HEALTHCHECK_URL"
+        text = f"it cannot be reached at {address} ({why}); check HEALTHCHECK_URL"
         yield Finding("heartbeat", Level.PROBLEM, text)
     else:
         yield Finding("heartbeat", Level.OK, f"{address} answers; nothing was pinged, --test-alert does that")

@@ -11,8 +11,10 @@ from crypto import KeyRing, Undecryptable
 from models import Channel
 from whatsapp_tokens.commands.result import Finding, Level
 from whatsapp_tokens.database.database import Database
+from whatsapp_tokens.reports.language import ENGLISH
 
 MOST_NAMED: Final = 3  # channels whose token cannot be decrypted
+TO_DO: Final = "add the missing key, or store a token (--set-token)"
 
 
 def check_keys(database: Database, keys: KeyRing) -> Finding:
@@ -30,7 +32,7 @@ def check_keys(database: Database, keys: KeyRing) -> Finding:
     if inactive.unreadable:
         text += f"; {inactive.unreadable} of inactive channels cannot be opened: {inactive.examples}"
     if active.unreadable:
-        text += f"; {active.unreadable} cannot be opened: {active.examples}"
+        text += f"; {active.unreadable} cannot be opened, so {TO_DO}: {active.examples}"
     level = Level.PROBLEM if active.unreadable else Level.WARNING if inactive.unreadable else Level.OK
     return Finding("keys", level, text)
 
@@ -53,7 +55,7 @@ class _Tried:
             except Undecryptable as error:
                 tried.unreadable += 1
                 if len(tried.named) < MOST_NAMED:
-                    tried.named.append(f"channel {channel.id}: {error}")
+                    tried.named.append(f"channel {channel.id}, {ENGLISH.detail(str(error))}")
         return tried
 
     @property
@@ -68,7 +70,8 @@ def _key_use(active: _Tried, inactive: _Tried, keys: int) -> str:
     if not (active.by_key or inactive.by_key):
         return f"{_count(keys, 'key')}; there is no stored token to try them on"
     used, also = active.by_key, inactive.by_key
-    uses = [f"{_count(used.total() + active.unreadable, 'stored token')}: {used[0]} open with the first key"]
+    total = _count(used.total() + active.unreadable, "stored token")
+    uses = [f"the first key opens {used[0]} of {total}"]
     uses += [f"{used[key]} still need key {key + 1}" for key in range(1, keys) if used[key]]
     uses += [
         f"{also[key]} of inactive channels need key {key + 1} (no run renews them)"

@@ -14,14 +14,14 @@ def why_no_channels(database: Database, type_: str) -> Finding:
     types = database.queries.other_types()
     if alike := [name for name in types if _is_alike(name, type_)]:
         there = ", ".join(f"{types[name]} of the type {_shown(name)}" for name in alike)
-        text = f"CHANNEL_TYPE: no row is of the type {_shown(type_)}, but there are {there}: set it to that"
+        text = f"CHANNEL_TYPE: no row is of the type {_shown(type_)}, but there are {there}; set it to that"
         return Finding("channels", Level.PROBLEM, text)
     if database.queries.hides_rows():
         text = "row-level security hides all rows from the database role: give it a policy that shows them"
         return Finding("channels", Level.PROBLEM, text)
     if types:
         there = ", ".join(f"{_shown(name)} ({count})" for name, count in types.items())
-        text = f"CHANNEL_TYPE: no row is of the type {_shown(type_)}; the types that are there: {there}"
+        text = f"CHANNEL_TYPE: no row is of the type {_shown(type_)}; the table has {there}"
         return Finding("channels", Level.WARNING, text)
     text = "no channel has an active WhatsApp token: there is nothing to do"
     return Finding("channels", Level.OK, text)

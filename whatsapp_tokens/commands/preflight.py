@@ -146,7 +146,7 @@ def _check_metrics_file(path: Path | None) -> Iterator[Finding]:
         why = f"this user may not write into {folder}"
     elif not path.is_absolute():
         why = (
-            f"it depends on the folder where a run is started: here, {path.absolute()}; give an absolute path"
+            f"it depends on the folder where a run is started (here {path.absolute()}); give an absolute path"
         )
     else:
         yield Finding("metrics", Level.OK, f"they go to {path}")

@@ -70,7 +70,7 @@ def missing_permissions(connection: sa.Connection, tables: Tables) -> list[str]:
         # SQLite keeps its journal beside the file.
         return [f"write to {place}" for place in (path, path.parent) if not os.access(place, os.W_OK)][:1]
     if connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on":
-        return ["write anything: this server or role is read-only"]
+        return ["write anything, because this server or role is read-only"]
     channel, audit = tables
     read = [column.name for column in channel.c]
     written = [column.name for column in channel.c if column.key not in READ_ONLY]
