@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import context
+from alembic import command, context
 from alembic.util import CommandError
 
 from models import AUDIT_TABLE, COLUMNS, OPTIONAL_COLUMNS, THEIRS, TableMap, mapped_tables
@@ -80,6 +80,12 @@ def refuse_newer_revisions() -> None:
         )
 
 
+def is_downgrade_to_base() -> bool:
+    """Return whether `alembic downgrade base` is what a person or a script runs."""
+    options = context.config.cmd_opts
+    return options is not None and options.cmd[0] is command.downgrade and options.revision == "base"
+
+
 def run() -> None:
     """Run the migrations, or compare the database with the models, in one transaction."""
     engine = sa.create_engine(database.url, poolclass=sa.NullPool, hide_parameters=True)
@@ -112,6 +118,8 @@ def run() -> None:
                 autogenerate_plugins=["alembic.autogenerate.*", "~alembic.autogenerate.comments"],
             )
             refuse_newer_revisions()
+            if is_downgrade_to_base():
+                context.script.get_revision("0001").module.confirm_loss_of_history(connection)
             context.run_migrations()
     except sa.exc.DBAPIError as error:
         raise CommandError(f"the database says: {statement_words(error)}") from None

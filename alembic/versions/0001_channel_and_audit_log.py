@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+from functools import cache
 
 import click
 import sqlalchemy as sa
@@ -67,8 +68,7 @@ def downgrade() -> None:
         return
     rows = bind.execute(sa.select(added)).all()
     there = {table for table in {row.table_name for row in rows} if inspector.has_table(table)}
-    if AUDIT in there and ("table", AUDIT, "") in map(tuple, rows):
-        confirm_loss_of_history(bind)
+    confirm_loss_of_history(bind)
     indexes = {table: {index["name"] for index in inspector.get_indexes(table)} for table in there}
     columns = {table: {column["name"] for column in inspector.get_columns(table)} for table in there}
     for _, table, name in (row for row in rows if row.kind == "index" and row.table_name in there):
@@ -84,10 +84,19 @@ def downgrade() -> None:
     op.drop_table(ADDED)
 
 
+@cache
 def confirm_loss_of_history(bind: sa.Connection) -> None:
-    """Say how many audit rows a downgrade removes; on a terminal, ask first. Raise `CommandError` on a no."""
+    """Say how many audit rows a downgrade removes; on a terminal, ask first. Raise `CommandError` on a no.
+
+    env.py calls it before the first step of a downgrade to base: later, locks would be held while a person
+    thinks, and SQLite does not undo the steps that were taken. A second call on a connection does nothing.
+    """
+    inspector = sa.inspect(bind)
+    if not (inspector.has_table(AUDIT) and inspector.has_table(ADDED)):
+        return
+    is_ours = sa.select(added).filter_by(kind="table", table_name=AUDIT)
     count = bind.execute(sa.select(sa.func.count()).select_from(sa.table(AUDIT))).scalar_one()
-    if not count:
+    if not (count and bind.execute(is_ours).first()):
         return
     what = f"{AUDIT} and its rows, the history of every token: {count}"
     if sys.stdin is None or not sys.stdin.isatty():  # a script has decided
