@@ -24,6 +24,7 @@ from crypto import KeyRing
 from sandbox.destination import Destination
 from sandbox.graph import GraphServer
 from sandbox.seed import Condition, Seeded, seed
+from whatsapp_tokens.reports.language import ENGLISH
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 # Only these are passed on: a setting in the environment could lead the demo to a real database or Slack.
@@ -188,13 +189,17 @@ def _run(arguments: Sequence[str], extra: Mapping[str, str], *, expected: int) -
 
 
 def _show(rows: Mapping[int, Mapping[str, Any]]) -> None:
-    now = datetime.now(UTC).replace(tzinfo=None)
-    print(f"{'id':>3}  {'name':<24}{'status':<15}{'expires in':<12}last refresh")
+    now = datetime.now(UTC)
+    print(f"{'id':>3}  {'name':<24}{'status':<15}{'expires in':<21}last refresh")
     for row in rows.values():
-        ends, last = row["token_expires_at"], row["last_token_refresh_at"]
-        left = f"{round((datetime.fromisoformat(ends) - now).total_seconds() / 86400)} days" if ends else "-"
-        status, day = row["token_status"] or "-", last[:10] if last else "-"
-        print(f"{row['id']:>3}  {row['name']:<24}{status:<15}{left:<12}{day}")
+        ends, last = (_time(row[name]) for name in ("token_expires_at", "last_token_refresh_at"))
+        left, day = ENGLISH.time_left(ends, now) if ends else "-", ENGLISH.day(last) if last else "-"
+        print(f"{row['id']:>3}  {row['name']:<24}{row['token_status'] or '-':<15}{left:<21}{day}")
+
+
+def _time(stored: str | None) -> datetime | None:
+    """Return a time that SQLite has stored as text, in UTC."""
+    return datetime.fromisoformat(stored).replace(tzinfo=UTC) if stored else None
 
 
 def _say(what: str) -> None:
