@@ -144,7 +144,9 @@ def test_what_is_installed_here_is_what_the_file_says(group):
     assert other == {}
 
 
-@pytest.mark.parametrize("file", ["Makefile", ".ci/run", ".github/workflows/refresh-tokens.yml"])
+@pytest.mark.parametrize(
+    "file", ["Makefile", ".ci/run", ".github/workflows/refresh-tokens.yml", "deploy/Dockerfile"]
+)
 def test_nothing_is_installed_without_its_hashes(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     installs = [line for line in text.splitlines() if re.search(r"\bpip install\b", line)]
