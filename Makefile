@@ -6,13 +6,14 @@
 # make messages      bring the catalogues in locale/ up to date with the source
 # make requirements  pin and hash what pyproject.toml asks for; make upgrade also takes the newest versions
 # make audit         ask PyPI whether a pinned version has a known vulnerability
+# make drill         six simulated years, of 2,000 channels each; docs/reliability.md says what is checked
 # make bench         measure it on a simulated Meta and that PostgreSQL: benchmarks/RESULTS.md says what and why
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: install demo test lint format messages requirements upgrade audit bench clean
+.PHONY: install demo test lint format messages requirements upgrade audit drill bench clean
 
 install: .venv/runtime
 	@echo 'Installed into .venv. Next: cp .env.example .env && chmod 600 .env, or see it first: make demo'
@@ -65,6 +66,10 @@ upgrade: requirements
 audit: .venv/development
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt \
 		--requirement requirements-dev.txt --requirement benchmarks/requirements.txt
+
+drill: .venv/development
+	for seed in 1 2 3; do for database in sqlite postgresql; do \
+		$(BIN)/python -m sandbox year --channels 2000 --seed $$seed --database $$database || exit 1; done; done
 
 bench: .venv/development benchmarks/.venv/installed
 	$(BIN)/python -m benchmarks --date "$$(date +%F)"

@@ -198,9 +198,7 @@ class Rules:
                     yield from self._named(evening, tokens, id_, reason)
                     self.told[id_] = Told(reason, evening.now, evening.customers[id_].token)
                     self.counts["named"] += 1
-                    self.unsure.discard(id_)
-                    if evening.was_killed:
-                        self.unsure.add(id_)
+                    (self.unsure.add if evening.was_killed else self.unsure.discard)(id_)
             for id_ in message.recovered & set(evening.after):
                 if id_ not in self.told and id_ not in self.unsure:
                     yield f"line {id_}: told that it is well again, and not that it had failed"
@@ -272,7 +270,9 @@ class Rules:
         codes = set(evening.codes)
         if codes == {0} and (new or evening.received.refused):
             yield f"the exit code is 0, and there is news of the lines {new or '(not delivered)'}"
-        if 1 in codes and not (named or evening.received.refused):
+        # Of two runs at once, one may heal what the other found, before people are told.
+        was_healed = len(evening.codes) > 1 and any(entry.event == "failed" for entry in evening.audit)
+        if 1 in codes and not (named or evening.received.refused or was_healed):
             yield "the exit code is 1, and there is no news"
         if evening.is_refused and not evening.is_down and codes != {3}:
             yield f"Meta refuses the app, and the exit code is {codes}"
