@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -68,6 +69,7 @@ class Fleet:
     during: dict[str, str] = field(default_factory=dict)  # who reconnects during a call of that endpoint
     connected: set[int] = field(default_factory=set)  # the lines that were since the run began
     _lines: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fill(self, channels: int, now: float) -> None:
         """Let customers connect in the last 44 days."""
@@ -115,9 +117,15 @@ class Fleet:
     def on_request(self, seen: Seen) -> None:
         """Let a customer reconnect in the middle of a run, while Meta is asked about its old token."""
         user_id = self.meta.customer(seen.token)
-        if user_id in self.customers and self.during.get(user_id) == seen.endpoint:
-            del self.during[user_id]
-            self.connect(self.customers[user_id], self.meta.now())
+        with self._lock:
+            if user_id in self.customers and self.during.get(user_id) == seen.endpoint:
+                del self.during[user_id]
+                self.connect(self.customers[user_id], self.meta.now())
+
+    def rest(self) -> None:
+        """Let no customer do anything more tonight; wait for one who is at it although the run was killed."""
+        with self._lock:
+            self.during.clear()
 
     def connect(self, customer: Customer, now: float) -> None:
         """Let a customer press the button: a new token at Meta, stored in each of its lines."""

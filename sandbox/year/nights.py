@@ -168,6 +168,7 @@ class Year:
             if run.exitcode is None:
                 run.kill()
                 raise TimeoutError(f"the run of night {night} hangs")
+        self.fleet.rest()
         return [run.exitcode or 0 for run in runs]
 
     def _asked(self, seen: Seen, killer: Killer) -> None:
