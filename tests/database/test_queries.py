@@ -450,16 +450,25 @@ def test_people_are_told_of_warnings_that_are_new_or_come_near_their_expiry(rows
 
 
 def test_the_places_of_what_is_due_are_not_looked_for_beyond_what_was_counted(rows, database, page_size):
-    page_size(2)
+    page_size(5)
     for _ in range(5):
         rows.insert(**WELL | EXPIRES_SOON)
     known = rows.insert(**WELL | EXPIRES_SOON | {"token_status": "warning", "token_alerted_at": NOW})
     counts = database.queries.count(select())
     sent = statements(database, lambda: list(database.queries.due_ids(select(), counts)))
-    assert (counts.due, counts.known, len(sent)) == (6, 1, 4)  # pages of 2, 2, 1; and of 1
+    assert (counts.due, counts.known, len(sent)) == (6, 1, 2)  # a page of 5, and one of 1
     rows.run('DELETE FROM "Channel" WHERE id <> :id', id=known)
     counts = database.queries.count(select())
     assert len(statements(database, lambda: list(database.queries.due_ids(select(), counts)))) == 1
+
+
+def test_a_channel_that_becomes_due_between_two_pages_does_not_hide_the_last_one(rows, database, page_size):
+    page_size(2)
+    ids = [rows.insert(**WELL | {"token_expires_at": NOW + n * DAY}) for n in range(1, 5)]
+    found = database.queries.due_ids(select(), database.queries.count(select()))
+    taken = [next(found), next(found)]
+    reconnected = rows.insert(**WELL | {"token_expires_at": NOW + 3 * DAY, "token_fingerprint": "of another"})
+    assert [*taken, *found] == [*ids[:3], reconnected, ids[3]]
 
 
 def test_what_was_met_already_does_not_count_as_found(rows, database):

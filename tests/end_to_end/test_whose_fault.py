@@ -8,6 +8,7 @@ import pytest
 from world import days, unix
 
 from sandbox.graph import Reply, graph_error
+from whatsapp_tokens.database import pages
 
 DEAD = (190, 460, "Error validating access token: the session was invalidated.")
 MALFORMED = Reply(
@@ -461,7 +462,9 @@ def test_a_reconnected_channel_that_fails_again_does_not_starve_the_last_of_the_
         "token_alerted_at": world.now - days(1),
     }
     again = world.token()
-    world.channel(again, token_expires_at=world.now + days(1), token_fingerprint="of another", **known)
+    again_id = world.channel(
+        again, token_expires_at=world.now + days(1), token_fingerprint="of another", **known
+    )
     world.meta.script(again, graph_error(500, "Unknown", 1), forever=True)
     world.env["META_RETRIES"] = "0"
     for _ in range(5):
@@ -470,3 +473,18 @@ def test_a_reconnected_channel_that_fails_again_does_not_starve_the_last_of_the_
     result = world.json("--workers", "1")
     assert result.told(last) == ("renewed", None)
     assert "left" not in result.counts
+    assert [entry["id"] for entry in result.document["channels"]].count(again_id) == 1
+    assert world.events(again_id) == ["failed"]
+
+
+def test_what_another_run_held_is_not_met_again_where_that_run_has_moved_it(world, monkeypatch):
+    monkeypatch.setattr(pages, "PAGE_SIZE", 1)
+    held = world.channel(token_expires_at=world.now + days(1), token_lease_until=world.now + days(1))
+    for _ in range(2):
+        world.channel(token_expires_at=world.now + days(2))
+    world.meta.on_request = lambda _seen: world.rows.update(
+        held, token_lease_until=None, token_expires_at=world.now + days(60)
+    )
+    result = world.json("--force", "--workers", "1")
+    assert result.counts == {"candidates": 3, "due": 3, "renewed": 2, "skipped": 1}
+    assert result.told(held) == ("skipped", "claimed_elsewhere")

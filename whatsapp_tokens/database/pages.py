@@ -26,6 +26,10 @@ class Pages:
         """The order of urgency: unknown expiry first, then the soonest, then by id."""
         return (comparable(self._table.c.token_expires_at).asc().nulls_first(), self._table.c.id)
 
+    def is_one(self, count: int | None) -> bool:
+        """Return whether so many rows are one page, which is read at once; not if that is not known."""
+        return count is not None and count <= PAGE_SIZE
+
     def by_urgency(
         self, *which: sa.ColumnElement[bool], labels: Sequence[Any] = (), most: int | None = None
     ) -> Iterator[Channel]:

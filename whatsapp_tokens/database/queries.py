@@ -171,8 +171,10 @@ class Queries:
         why, is_known = self._where.due_reason(selection), self._where.known_to_fail()
         # One condition each: with more, SQLite expects few rows and sorts them instead of using the index.
         parts = sa.case((is_known, sa.null()), else_=why), sa.case((is_known, why), else_=sa.null())
-        # The second part is read late, and what failed meanwhile may have joined it: so only none is certain.
-        numbers = (counts.due - counts.known, None if counts.known else 0) if counts else (None, None)
+        # What is read late may have more rows by then: the application stores tokens, runs fail. So the first
+        # part is known to end if it is one page, and of the second only none is certain.
+        fresh = counts.due - counts.known if counts else None
+        numbers = (fresh if self._pages.is_one(fresh) else None, 0 if counts and not counts.known else None)
         candidate = self._where.candidate(selection)
         return [((candidate, part.is_not(None)), most) for part, most in zip(parts, numbers, strict=True)]
 

@@ -53,7 +53,7 @@ class Claimer:
         self._deferred: list[ChannelId] = []  # due and free, but locked when they were to be claimed
         self._is_exhausted = False
         self.recent: deque[ChannelId] = deque(maxlen=RECENT)  # met last, claimed or not
-        self.seen: set[ChannelId] = set()  # dealt with, but met once more further on in the order
+        self.seen: set[ChannelId] = set()  # dealt with, but may be met once more further on in the order
         self.unwritable: list[tuple[Channel, str]] = []  # refused by the database, with its words
         self.no_longer_due = 0  # because another run was faster
         self.has_met_all = False
@@ -129,6 +129,7 @@ class Claimer:
         for channel in held:
             detail = fact("another run is at work on it")
             self._report(skipped(channel, Reason.CLAIMED_ELSEWHERE, detail, channel.expires_at))
+            self.seen.add(channel.id)  # the other run may move it
         others = ids - {channel.id for channel in held}
         free = [channel.id for channel in self._database.claims.still_due(self._selection, others)]
         self.no_longer_due += len(others) - len(free)
@@ -166,7 +167,12 @@ class Claimer:
         return monotonic() > self._give_up_at
 
     def note_written(self, updates: Iterable[PendingUpdate]) -> None:
-        """Remember which of these written channels are due all the same, and come once more in the order."""
+        """Remember which of these written channels are due all the same, and come once more in the order.
+
+        Those that failed may join those that are known to fail, which come last.
+        """
+        updates = list(updates)
+        self.seen.update(update.channel.id for update in updates if update.status is Status.WARNING)
         moved = [update.channel.id for update in updates if self._has_moved_on(update)]
         if moved:
             due = self._database.claims.still_due(self._selection, moved)
