@@ -104,7 +104,10 @@ def _accept(meta: GraphServer, tokens: list[str], options: argparse.Namespace) -
     if options.accept_any:
         accept_any(meta, days_left=days_left, failure=failure)
     if accepts:
-        which = "Any token is" if options.accept_any else f"{len(set(tokens))} tokens are"
+        count = len(set(tokens))
+        which = (
+            "Any token is" if options.accept_any else "1 token is" if count == 1 else f"{count} tokens are"
+        )
         _say(f"{which} accepted, with {days_left:g} days left.")
     if failure:
         fail(meta, failure)

@@ -164,10 +164,11 @@ def test_only_the_tokens_that_are_named_are_accepted():
 
 def test_tokens_come_from_a_file_and_none_is_printed(tmp_path):
     file = tmp_path / "tokens"
-    file.write_text("EAAfromafile1\nEAAfromafile2\n")
+    file.write_text("EAAfromafile2\nEAAfromafile2\n")
     with serving("--accept-from", str(file)) as sandbox:
         assert inspect(sandbox, "EAAfromafile2")["is_valid"]
         sandbox.stop()
+    assert sandbox.said.splitlines()[0] == "1 token is accepted, with 10 days left."
     assert "EAAfrom" not in sandbox.printed + sandbox.said
 
 

@@ -90,7 +90,8 @@ def test_what_is_wrong_since_when_and_what_to_do(world):
     assert shown(result) == {
         "": f"Bakery North ({id_})",
         "State": f"Down now, since {moment(world.now - days(4))}",
-        "Cause": "Meta no longer accepts the token: Error validating access token",
+        "Cause": "Meta no longer accepts the token",
+        "Detail": "Error validating access token",
         "To do": "The customer must connect WhatsApp again",
         "Reconnect": f"https://app.example.com/connect?id={id_}",
         "Due": "yes: it expires soon",

@@ -65,7 +65,8 @@ def _rows(found: Findings, view: View) -> Iterator[tuple[str, str]]:
     (line,) = lines_of([channel], view)
     yield "State", _state(found, line)
     if found.state:
-        yield "Cause", ": ".join(filter(None, (line.cause, line.detail)))
+        yield "Cause", line.cause or ""
+        yield "Detail", line.detail or ""
         yield "To do", line.advice or ""
         yield "Reconnect", (line.reconnect_url or "") if line.on_page.actor is Actor.CUSTOMER else ""
     yield "Due", why(found)
