@@ -151,3 +151,10 @@ def test_no_exchange_begins_once_the_run_is_told_to_stop():
     with pytest.raises(Interrupted):
         walk.renew()
     assert [call[0] for call in walk.meta.calls] == ["inspect"]
+
+
+def test_a_token_that_the_exchange_calls_dead_expires_itself_and_not_with_its_data_access():
+    walk = Walk()
+    walk.meta.inspections["old-token"] = [inspection(data_access_expires_at=NOW + days(1))]
+    walk.meta.exchanges["old-token"] = [ReconnectRequired("x")]
+    assert walk.renew().expires_at == NOW + days(10)

@@ -137,7 +137,7 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
             {"expires_at": NOW - days(1), "fingerprint": MARK},
             NOW - days(1),
         ),
-        (  # then it was the data access that expired, and the token lived on
+        (  # that is the end of its data access, and the token lives on
             Unusable(Reason.RECONNECT_REQUIRED, "x"),
             {"expires_at": NOW - days(1), "fingerprint": MARK, "error": LAPSED, "status": "warning"},
             None,
@@ -145,17 +145,7 @@ def test_a_token_without_end_is_looked_at_again_after_its_age():
         (
             Unusable(Reason.RECONNECT_REQUIRED, "x"),
             {"expires_at": NOW + days(1), "fingerprint": MARK, "error": LAPSED, "status": "warning"},
-            NOW + days(1),
-        ),
-        (  # the inspection called it valid, and the exchange dead
-            Unusable(Reason.RECONNECT_REQUIRED, "x", NOW - days(1), NOW - days(50)),
-            {"fingerprint": MARK},
             None,
-        ),
-        (
-            Unusable(Reason.RECONNECT_REQUIRED, "x", NOW + days(1), NOW - days(50)),
-            {"fingerprint": MARK},
-            NOW + days(1),
         ),
         (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": NOW - days(1)}, NOW - days(1)),
         (Unusable(Reason.UNAVAILABLE, "x"), {"expires_at": None}, None),

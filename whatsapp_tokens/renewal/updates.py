@@ -156,7 +156,7 @@ def _unusable(verdict: Unusable, claimed: ClaimedChannel, keys: KeyRing, now: da
     channel, detail = claimed.channel, verdict.detail
     if verdict.suspect in {Suspect.APP, Suspect.EXCHANGE}:
         detail = facts(fact("Meta refused this channel's call as it refuses an app"), detail)
-    expires_at = _expiry(verdict, channel, now)
+    expires_at = verdict.expires_at or _known_expiry(channel, verdict.reason, now)
     update = PendingUpdate(
         channel,
         now,
@@ -193,28 +193,22 @@ def _kept(claimed: ClaimedChannel, keys: KeyRing) -> str:
     return claimed.channel.ciphertext
 
 
-def _expiry(verdict: Unusable, channel: Channel, now: datetime) -> datetime | None:
-    """Return when a token that is unusable expires, as far as that is known.
-
-    What was called valid and then dead in one run, and has expired, is its data access.
-    """
-    expires_at = verdict.expires_at or _known_expiry(channel, verdict.reason, now)
-    was_valid = verdict.reason is Reason.RECONNECT_REQUIRED and verdict.issued_at is not None
-    return None if was_valid and expires_at and expires_at <= now else expires_at
-
-
 def _known_expiry(channel: Channel, reason: Reason, now: datetime) -> datetime | None:
     """Return the row's expiry, if it is that of the stored token.
 
     A dead token is not asked about any more once that has passed. Without a fingerprint it may be that of
-    another token, so a past one is not kept then; nor if it was the data access that expired: the token
-    itself lived on, and Meta may call it dead by mistake.
+    another token, so a past one is not kept then. Nor is the end of its data access: the token itself lives
+    longer, and Meta may have called it dead by mistake.
     """
     if channel.replaced or channel.expires_at is None:
         return None
-    is_of_token = f"{Reason.MISSING_PERMISSION}: {DATA_ACCESS_EXPIRES}" not in (channel.error or "")
-    is_sure = (channel.fingerprint is not None and is_of_token) or channel.expires_at > now
-    return channel.expires_at if is_sure or reason is not Reason.RECONNECT_REQUIRED else None
+    if reason is not Reason.RECONNECT_REQUIRED:
+        return channel.expires_at
+    is_of_data_access = (channel.error or "").startswith(
+        f"{Reason.MISSING_PERMISSION}: {DATA_ACCESS_EXPIRES}"
+    )
+    is_sure = channel.fingerprint is not None or channel.expires_at > now
+    return channel.expires_at if is_sure and not is_of_data_access else None
 
 
 def _outlives(verdict: NewToken, channel: Channel) -> bool:
