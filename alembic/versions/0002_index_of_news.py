@@ -28,10 +28,12 @@ def upgrade() -> None:
     bind = op.get_bind()
     inspector = sa.inspect(bind)
     index = index_of(table)
-    if table in inspector.get_view_names() or index in {one["name"] for one in inspector.get_indexes(table)}:
-        return
-    kind = {column["name"]: column["type"] for column in inspector.get_columns(table)}[names["token_status"]]
-    if not isinstance(kind, sa.String) or isinstance(kind, sa.Enum):
+    kinds = columns_of(table, inspector)
+    needed = ("id", "type", "token_expires_at", "token_status", "token_alerted_at")
+    if any(names[ours] not in kinds for ours in needed) or index in indexes_of(table, inspector):
+        return  # the program will say which table or column is not there, and what to run
+    status_kind = kinds[names["token_status"]]
+    if not isinstance(status_kind, sa.String) or isinstance(status_kind, sa.Enum):
         return  # the program will say that the column must be text
     expires_at = sa.column(names["token_expires_at"])
     status, alerted_at = (sa.column(names[ours]) for ours in ("token_status", "token_alerted_at"))
@@ -53,9 +55,21 @@ def downgrade() -> None:
     indexes = sa.select(added.c.table_name, added.c.name).where(added.c.kind == "index")
     for table, name in bind.execute(indexes).all():
         if name == index_of(table):
-            if inspector.has_table(table) and name in {one["name"] for one in inspector.get_indexes(table)}:
+            if name in indexes_of(table, inspector):
                 op.drop_index(name, table)
             bind.execute(sa.delete(added).where(added.c.kind == "index", added.c.name == name))
+
+
+def columns_of(table: str, inspector: sa.Inspector) -> dict:
+    """Return the columns of a table with their types; none if it is a view or not there."""
+    if table in inspector.get_view_names() or not inspector.has_table(table):
+        return {}
+    return {column["name"]: column["type"] for column in inspector.get_columns(table)}
+
+
+def indexes_of(table: str, inspector: sa.Inspector) -> set:
+    """Return the names of the indexes of a table; none if it is not there."""
+    return {one["name"] for one in inspector.get_indexes(table)} if inspector.has_table(table) else set()
 
 
 def index_of(table: str) -> str:

@@ -343,6 +343,28 @@ def test_what_somebody_took_away_comes_back_as_the_program_says(application_url)
     assert [name for name, *_ in shape(application_url)["Channel"][0]] == APPLICATION_COLUMNS
 
 
+@pytest.mark.parametrize("column", ["token_status", "token_alerted_at"])
+def test_the_second_revision_goes_on_without_a_column_that_somebody_took_away(application_url, column):
+    succeed(migrate(application_url))
+    before = shape(application_url)
+    succeed(migrate(application_url, "downgrade", "0001"))
+    run(application_url, f'ALTER TABLE "Channel" DROP COLUMN {column}')
+    succeed(migrate(application_url))
+    succeed(migrate(application_url, "stamp", "base"), migrate(application_url))
+    assert sorted(shape(application_url)["Channel"][0]) == sorted(before["Channel"][0])
+    assert shape(application_url)["Channel"][1:] == before["Channel"][1:]
+
+
+def test_the_second_revision_goes_on_where_the_settings_name_another_table(application_url, monkeypatch):
+    succeed(migrate(application_url, "upgrade", "0001"))
+    monkeypatch.setenv("CHANNEL_TABLE", "lines")
+    succeed(migrate(application_url))
+    monkeypatch.delenv("CHANNEL_TABLE")
+    with closing(Connection(parse_url(application_url))) as connection, pytest.raises(BadSchema) as told:
+        connection.run(lambda c, _: reflect(c, TableMap(table="lines")))
+    assert "alembic" in str(told.value)
+
+
 # A schema
 
 
