@@ -17,7 +17,7 @@ from sandbox.year.receiver import Received
 
 RENEWED: Final = "Token refreshed automatically"
 STEPS: Final = tuple(timedelta(days=days) for days in (7, 3, 1, 0))
-REMINDER: Final = timedelta(days=7)
+REMINDER: Final = timedelta(days=1)  # they count from the failure, and Slack may have been told days later
 MOST_STARVED: Final = 3
 MARGIN: Final = timedelta(minutes=10)  # a run takes a while, so on the edge of a day either is right
 FOR_A_PERSON: Final = frozenset(str(need) for need in Need if need)
