@@ -8,11 +8,12 @@ import re
 import resource
 import stat
 from base64 import b64encode
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
-from itertools import chain
+from itertools import chain, groupby, product
 
 import pytest
 from world import OTHER_KEY, days, fernet
@@ -23,7 +24,7 @@ from whatsapp_tokens.reports import status_files as status_reports
 from whatsapp_tokens.reports.language import Language
 from whatsapp_tokens.reports.status_files import document, write
 from whatsapp_tokens.reports.status_lines import View, lines_of
-from whatsapp_tokens.reports.status_page import Tile, html, tiles, timeline
+from whatsapp_tokens.reports.status_page import OTHERS, SECTIONS, Tile, group_counts, html, tiles, timeline
 from whatsapp_tokens.results import ChannelTotals, State
 
 NOW = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -649,6 +650,38 @@ def test_all_that_need_attention_are_shown_and_a_thousand_of_the_others(world, t
     states = [line["state"] for line in found["lines"]]
     assert (found["total"], found["attention"], found["left_out"]) == (3600, 2100, 500)
     assert states == ["waiting"] * 2100 + ["ok"] * 300 + ["never_expires"] * 700
+
+
+def test_a_line_with_another_token_is_shown_although_its_row_still_says_warning(world, tmp_path):
+    world.channel(token_status="warning", token_error=DEAD, token_fingerprint="of another")
+    world.run("--dry-run", "--report", str(tmp_path / "a.json"))
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert ([line["state"] for line in found["lines"]], found["attention"]) == (["unknown"], 0)
+    assert found["left_out"] == 0
+
+
+def test_the_groups_of_the_lines_are_as_large_as_the_totals_say(world, database):
+    ends = [None, *(world.now + days(away) for away in (-1, 1, 14, 16, 50))]
+    errors = [None, "", DEAD, "missing_permission", "missing_permission: x", "unavailable: x"]
+    marks = [None, fingerprint(TEXT), "of another"]
+    for status, error, end, mark in product([None, "ok", "warning", "never_expires"], errors, ends, marks):
+        world.channel(
+            "",
+            wa_token_encrypted=TEXT,
+            token_status=status,
+            token_error=error,
+            token_expires_at=end,
+            token_fingerprint=mark,
+        )
+    view = replace(VIEW, now=world.now, totals=database.queries.totals(world.now, world.now + days(15)))
+    lines = list(lines_of(status_reports._all_channels(database.queries, view), view))
+    found = Counter(line.on_page.group for line in lines)
+    expected = {
+        group: count for group, count in group_counts(view.totals).items() if count and group != OTHERS
+    }
+    assert (found, len(lines), len({line.id for line in lines})) == (expected, 432, 432)
+    sections = [line.on_page.group if line.on_page.group in SECTIONS else OTHERS for line in lines]
+    assert [section for section, _ in groupby(sections)] == [*SECTIONS]
 
 
 TEXT = fernet().encrypt(b"a-token").decode()

@@ -118,7 +118,8 @@ def _entry(line: Line) -> dict[str, Any]:
 def _all_channels(queries: Queries, view: View) -> Iterator[Channel]:
     """Return all channels that need attention, then some of the others; in both, the most urgent first."""
     soon, totals = view.now + view.window, view.totals
-    if totals.attention:
+    # A line of which another token was stored is in `UNKNOWN`, also while its row says `warning`.
+    if totals.attention or totals.states.get(State.UNKNOWN):
         yield from queries.needing_attention(view.now, soon)
     yield from queries.not_needing_attention(
         view.now, soon, min(totals.total - totals.attention, OTHERS_SHOWN)
