@@ -208,12 +208,21 @@ def _parse_key(entry: str) -> bytes:
         standard = entry.rstrip("=").replace("-", "+").replace("_", "/")
         key = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise BadKey(f"its {len(entry)} characters are neither hex nor base64; {_KEY_FORMS}") from None
+        what = f"its {len(entry)} characters are neither hex nor base64; {_key_forms(entry)}"
+        raise BadKey(what) from None
     if len(key) != KEY_BYTES:
         is_hex = re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", entry)  # hex digits are valid base64, too
         length = len(entry) // 2 if is_hex else len(key)
-        raise BadKey(f"it holds {length} bytes, not {KEY_BYTES}; {_KEY_FORMS}")
+        raise BadKey(f"it holds {length} bytes, not {KEY_BYTES}; {_key_forms(entry)}")
     return key
+
+
+def _key_forms(entry: str) -> str:
+    """Return how to give a key. 32 characters may be the key itself, not its sha256:."""
+    if len(entry) != KEY_BYTES:
+        return _KEY_FORMS
+    as_is = "if the application takes these characters as they are, print them as hex"
+    return f"{_KEY_FORMS}; {as_is} (docs/your-own-table.md#keys)"
 
 
 def _explain(text: str, tried: Sequence[CiphertextFormat]) -> str:

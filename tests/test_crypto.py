@@ -133,6 +133,16 @@ def test_an_unusable_key_is_refused_with_its_place_and_what_is_wrong(text, probl
     assert str(refused.value) == problem + advice
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a raw key of thirty-two letters!", "A" * 32, "0123456789abcdef" * 2],
+    ids=["text", "base64", "hex"],
+)
+def test_whoever_gives_32_characters_is_told_how_to_give_a_key_that_is_taken_as_it_stands(text):
+    with pytest.raises(BadKey, match=r"takes these characters as they are, .*your-own-table\.md#keys"):
+        KeyRing.parse(text)
+
+
 @settings(deadline=None)
 @given(text=st.text(st.sampled_from("Zq7+/-_=é "), min_size=5, max_size=40))
 def test_no_refusal_of_a_key_repeats_it(text):
