@@ -177,6 +177,21 @@ def test_a_table_that_is_not_there_is_named(connection):
     )
 
 
+def test_where_nothing_is_there_a_table_of_ones_own_is_looked_for_in_another_database(rows, connection):
+    for table in (
+        "Channel",
+        "token_audit_log",
+        "whatsapp_token_alembic_added",
+        "whatsapp_token_alembic_version",
+    ):
+        rows.run(f'DROP TABLE "{table}"')
+    assert refusal_of(connection, table="Kanal") == (
+        'there is no table "Kanal" in this database; see whether DATABASE_URL names the right database, '
+        "or run: alembic upgrade head"
+    )
+    assert refusal_of(connection) == 'there is no table "Channel" in this database; run: alembic upgrade head'
+
+
 @only_postgresql
 def test_a_schema_that_is_not_there_is_named(connection):
     said = 'there is no schema "elsewhere" in this database; see ?schema= in DATABASE_URL'

@@ -107,7 +107,11 @@ def _no_table(inspector: sa.Inspector, table: str, mapping: TableMap) -> str:
     where = f'the schema "{mapping.schema}"' if mapping.schema else "this database"
     there = sorted({*inspector.get_table_names(mapping.schema), *inspector.get_view_names(mapping.schema)})
     shown = ", ".join(there[:MOST_SHOWN]) + (", …" if len(there) > MOST_SHOWN else "")
-    remedy = "name it in CHANNEL_TABLE, or " if table == mapping.table and there else ""
+    remedy = ""
+    if table == mapping.table and there:
+        remedy = "name it in CHANNEL_TABLE, or "
+    elif table == mapping.table != TableMap().table:  # the right database has a table of the user's own
+        remedy = "see whether DATABASE_URL names the right database, or "
     return (
         f'there is no table "{table}" in {where}{f" (it has {shown})" if there else ""}; '
         f"{remedy}{_upgrade(inspector, mapping)}"
