@@ -114,6 +114,7 @@ def test_a_real_failure_a_recovery_and_a_renewal_are_in_the_log(world):
     lines = [re.sub(rf"^{MOMENT} +", "", line) for line in log_of(result)]
     assert [line.split("  ")[0] for line in lines] == ["recovered", "refreshed", "failed"]
     before, after = (f"{time.day} {time:%b %Y}" for time in (world.now + days(10), world.now + days(60)))
+    assert lines[0] == "recovered        The channel is well again; it was reconnect_required"
     assert lines[1] == f"refreshed        Token refreshed automatically; expiry {before} → {after}"
     assert lines[2].startswith("failed           reconnect_required, ")
     assert lines[2].endswith(f"; expiry {before}")

@@ -118,11 +118,18 @@ def _status(channel: Channel) -> str:
 
 def audit_line(row: AuditRow) -> str:
     """Return an audit row as one line: time, event, reason, message, expiry before → after."""
-    reason = f"{row.reason}, " if row.reason and row.reason != row.event else ""
-    said = one_line(f"{reason}{ENGLISH.detail(row.message)}")
+    said = one_line(_message(row))
     what = "; ".join(filter(None, (said, _change(row, said))))
     time = ENGLISH.moment(row.at) if row.at else "unknown"
     return f"{time:<{TIME_WIDTH}}  {one_line(row.event):<{EVENT_WIDTH}}  {what}"
+
+
+def _message(row: AuditRow) -> str:
+    """Return the reason and the message. The reason of a recovery is that of the failure before it."""
+    message = ENGLISH.detail(row.message)
+    if not row.reason or row.reason == row.event:
+        return message
+    return f"{message}; it was {row.reason}" if row.event == Event.RECOVERED else f"{row.reason}, {message}"
 
 
 def _change(row: AuditRow, said: str) -> str:
