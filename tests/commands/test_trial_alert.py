@@ -78,7 +78,7 @@ def test_it_says_where_it_comes_from_without_user_and_password(world, hook):
     world.env["DATABASE_URL"] = "postgresql://some-user:hunter22secret@db.example.com:6543/shop?schema=app"
     result = world.run("--test-alert")
     ((_, text),) = hook.received
-    assert f'on {socket.gethostname()}, for the table "Channel" in shop at db.example.com.' in text
+    assert f'on {socket.gethostname()}, for the table "Channel" in shop (db.example.com).' in text
     assert result.code == 0
     assert "some-user" not in text + result.out
     assert "hunter22secret" not in text + result.out + result.err

@@ -23,11 +23,13 @@ class Origin:
 
     @property
     def place(self) -> str:
-        """The database without user, password and options: `shop at db.example.com`, or a file."""
+        """The database without user, password and options: `shop (db.example.com)`, or a file."""
         url = self.database.url
         hosts = url.query.get("host", "")
         host = url.host or (hosts if isinstance(hosts, str) else ", ".join(hosts))
-        return " at ".join(filter(None, (url.database, host))) or "PostgreSQL"
+        if url.database and host:
+            return f"{url.database} ({host})"  # no word, for a message in any language
+        return url.database or host or "PostgreSQL"
 
 
 def trial_message(origin: Origin, style: Style, now: datetime) -> Message:
