@@ -169,10 +169,10 @@ class Claimer:
     def note_written(self, updates: Iterable[PendingUpdate]) -> None:
         """Remember which of these written channels are due all the same, and come once more in the order.
 
-        Those that failed may join those that are known to fail, which come last.
+        Of those that failed, some may join those that are known to fail, which come last.
         """
         updates = list(updates)
-        self.seen.update(update.channel.id for update in updates if update.status is Status.WARNING)
+        self.seen.update(update.channel.id for update in updates if _joins_the_known(update))
         moved = [update.channel.id for update in updates if self._has_moved_on(update)]
         if moved:
             due = self._database.claims.still_due(self._selection, moved)
@@ -192,3 +192,8 @@ class Claimer:
             and update.refreshed_at >= self._selection.refreshed_before
         )
         return self._selection.everything or not is_fresh or after < self._selection.expires_before
+
+
+def _joins_the_known(update: PendingUpdate) -> bool:
+    """Return whether a channel failed of which people had been told, for instance before a reconnect."""
+    return update.status is Status.WARNING and update.channel.alerted_at is not None
