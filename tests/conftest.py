@@ -62,6 +62,11 @@ def pytest_configure() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what installs packages, so that the other processes do not wait for it at the end."""
+    items.sort(key=lambda item: "test_react_example" not in item.nodeid)
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Give parameters the same names in every process: sets have no order, simulated answers random ids."""
     return None if isinstance(val, str | bytes | int | float | None) else argname

@@ -131,7 +131,7 @@ def test_a_stored_value_that_is_no_token_is_not_sent_to_meta(world, plaintext, k
     [
         ('"whatsapp_business_messaging,whatsapp_business_management"', 2, "it must be names of permissions"),
         ("whatsapp_business_messaging;whatsapp_business_management", 2, "it must be names of permissions"),
-        ("whatsapp_business_mesaging", 1, "whatsapp_business_mesaging; check the spelling"),
+        ("whatsapp_business_mesaging", 1, "(whatsapp_business_mesaging); check the spelling"),
         ("none", 0, ""),
     ],
 )
