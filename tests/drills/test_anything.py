@@ -82,7 +82,7 @@ def test_any_id_gives_a_link_of_plain_characters(id_):
 
 
 class Wire(socketserver.ThreadingTCPServer):
-    """Reads a request and answers with whatever bytes it is told."""
+    """Reads a request and answers with the bytes that it is told."""
 
     daemon_threads = allow_reuse_address = True
     answer = b""

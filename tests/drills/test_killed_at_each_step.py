@@ -71,7 +71,7 @@ def test_the_next_run_heals_what_a_killed_one_left(world, slack, tmp_path, step,
     )
     report = tmp_path / "status.json"
     killed(world, step, when, "--workers", "1", "--report", str(report))
-    for id_ in (good, dead):  # whatever the moment, a stored token works
+    for id_ in (good, dead):  # at every moment, a stored token works
         world.stored(id_)
     assert world.meta.alive(world.stored(good))
     let_the_leases_pass(world)

@@ -92,7 +92,7 @@ class History:
     def audit_rows(self, id_: str) -> Iterator[AuditRow]:
         """Yield the audit rows of a channel, newest first, a page at a time."""
         audit = self._table.audit.c
-        written = sa.cast(audit.at, sa.Text()).label("written")  # the exact value, whatever its year
+        written = sa.cast(audit.at, sa.Text()).label("written")  # the exact value, of any year
         query = sa.select(*audit, written).where(audit.channel_id == id_)
 
         def behind(last: Any) -> sa.ColumnElement[bool]:
