@@ -24,6 +24,7 @@ import pytest
 import sqlalchemy as sa
 from channels import DAY, NOW, WELL, select
 from hypothesis import settings
+from receivers import MailServer, SlackServer, running
 from rows import Rows
 from shop import REAL, REAL_NAMES, Shop
 from world import World
@@ -273,6 +274,23 @@ def world(database_url, meta, tmp_path, capsys) -> World:
     made = World(database_url, meta, tmp_path)
     made.capsys = capsys
     return made
+
+
+@pytest.fixture
+def slack(world) -> Iterator[SlackServer]:
+    """Start a Slack with Slack's limits, and let alerts go there."""
+    world.env["NO_PROXY"] = "127.0.0.1"
+    with running(SlackServer()) as server:
+        world.env["SLACK_WEBHOOK_URL"] = server.url.reveal()
+        yield server
+
+
+@pytest.fixture
+def mail(world) -> Iterator[MailServer]:
+    """Start a mail server, and let alerts go there."""
+    with MailServer() as server:
+        world.env["NOTIFY_URLS"] = server.address()
+        yield server
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import only_sqlite
 from listener import Hang, listening
-from receivers import Cut, HookServer, MailServer, Reply, SlackServer, closed_port, running
+from receivers import Cut, HookServer, Reply, closed_port, running
 
 from notify import Slack
 
@@ -21,24 +21,9 @@ TITLE = "Test: alerts about WhatsApp tokens arrive here"
 
 
 @pytest.fixture
-def slack(world):
-    world.env |= {"NO_PROXY": "127.0.0.1"}
-    with running(SlackServer()) as server:
-        world.env["SLACK_WEBHOOK_URL"] = server.url.reveal()
-        yield server
-
-
-@pytest.fixture
 def hook(world):
     with running(HookServer()) as server:
         world.env["NOTIFY_URLS"] = server.address
-        yield server
-
-
-@pytest.fixture
-def mail(world):
-    with MailServer() as server:
-        world.env["NOTIFY_URLS"] = server.address()
         yield server
 
 

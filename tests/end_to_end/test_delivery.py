@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from receivers import MailServer, Reply, SlackServer, closed_port, running
+from receivers import Reply, closed_port
 from world import days
 
 from whatsapp_tokens.database.errors import DatabaseLost
@@ -17,20 +17,6 @@ SECRETS = ("cccCCCddd123", "mail-pass-word")
 @pytest.fixture(autouse=True)
 def no_proxy(world):
     world.env["NO_PROXY"] = "127.0.0.1"
-
-
-@pytest.fixture
-def slack(world):
-    with running(SlackServer()) as server:
-        world.env["SLACK_WEBHOOK_URL"] = server.url.reveal()
-        yield server
-
-
-@pytest.fixture
-def mail(world):
-    with MailServer() as server:
-        world.env["NOTIFY_URLS"] = server.address()
-        yield server
 
 
 def line_to_tell_of(world, name="Bakery North", **columns):

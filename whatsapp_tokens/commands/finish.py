@@ -138,9 +138,8 @@ def _write_reports(
     paths, settings = invocation.options.report, result.settings
     if not (paths and settings and source and result.is_run):
         return ()
-    view = _view(invocation, result, settings, undelivered=undelivered)
     problems = guarded(
-        lambda: write_reports(source, paths, view),
+        lambda: write_reports(source, paths, _view(invocation, result, settings, undelivered=undelivered)),
         otherwise=[f"--report {path} could not be written" for path in paths],
     )
     for problem in problems:

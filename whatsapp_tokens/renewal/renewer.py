@@ -140,10 +140,8 @@ class Renewer:
         if isinstance(error, ReconnectRequired) and error.names_app and error.has_cause:
             suspect = Suspect.TOKEN
         expires_at, issued_at = self._clocks(old) if old else (error.expires_at, None)
-        if old and isinstance(
-            error, ReconnectRequired
-        ):  # it may be a mistake, so not until its data access ends
-            expires_at = old.expires_at
+        if old and isinstance(error, ReconnectRequired):
+            expires_at = old.expires_at  # not that of its data access: Meta may call it dead by mistake
         return Unusable(reason, str(error), expires_at, issued_at, suspect)
 
     def _clocks(self, old: Inspection) -> tuple[datetime | None, datetime | None]:
